@@ -1,0 +1,274 @@
+"""The command line: `python -m detector COMMAND --help` explains each command."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+EMBEDDED = "embedded"
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    top = argparse.ArgumentParser(prog="python -m detector", description="Why does a CLIP-based detector call an image "
+                                  "AI-generated? Scores, trains and measures; needs no network with the embedded model.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    score = commands.add_parser("score", help="score images: one JSON object or CSV row each, in the order given")
+    score.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders (searched through, sorted)")
+    _backbone(score)
+    score.add_argument("--caption", help="words for the image, used by the methods that read a caption")
+    score.add_argument("--out", type=Path, help="write here instead of standard output")
+    score.add_argument("--format", choices=["jsonl", "csv"], default="jsonl")
+    score.add_argument("--batch-size", type=_positive, default=16, help="images in one forward (default 16)")
+    score.set_defaults(run=run_score)
+
+    train = commands.add_parser("train", help="train heads on a labelled folder, then the verdict over them")
+    train.add_argument("method", metavar="METHOD", help="a method's name, or all")
+    _data(train)
+    _backbone(train)
+    train.add_argument("--out", type=Path, help="folder for the head files (default: the backbone's own)")
+    train.add_argument("--copies", type=_natural, default=6, help="random copies of each training image (default 6)")
+    train.add_argument("--seed", type=_natural, default=0)
+    train.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
+    train.set_defaults(run=run_train)
+
+    evaluate = commands.add_parser("evaluate", help="measure every method and the verdict on a labelled folder")
+    _data(evaluate)
+    _backbone(evaluate)
+    evaluate.add_argument("--out", type=Path, help="write all measures here as JSON")
+    evaluate.add_argument("--split", action="append", help="a split to measure (default: those that begin with test)")
+    evaluate.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
+                          help="put the tables between the marks <!-- evaluation --> and <!-- end evaluation -->")
+    evaluate.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features")
+    evaluate.set_defaults(run=run_evaluate)
+
+    pretrain = commands.add_parser("pretrain", help="train the embedded model from scratch on image-caption pairs")
+    pretrain.add_argument("--pairs", type=Path, required=True, help="folder with train/val/test.tar and captions.csv")
+    pretrain.add_argument("--out", type=Path, help="folder for the weights (default: the embedded model's own)")
+    pretrain.add_argument("--checkpoints", type=Path, default=Path("checkpoints/pretrain"))
+    pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    pretrain.add_argument("--epochs", type=_positive, help="passes over the images for the towers")
+    pretrain.add_argument("--caption-epochs", type=_positive, help="passes for the caption decoder")
+    pretrain.add_argument("--threads", type=_positive, help="processor threads")
+    pretrain.add_argument("--device", default="cpu")
+    pretrain.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
+                          help="put the measures between the marks <!-- embedded --> and <!-- end embedded -->")
+    pretrain.set_defaults(run=run_pretrain)
+
+    autoencoder = commands.add_parser("autoencoder", help="train the small generator behind the synthetic examples")
+    autoencoder.add_argument("--pairs", type=Path, required=True, help="folder with train.tar and captions.csv")
+    autoencoder.add_argument("--steps", type=_positive, default=1000)
+    autoencoder.set_defaults(run=run_autoencoder)
+
+    heads = commands.add_parser("heads", help="list every head known here: method, backbone, origin, measures, presence")
+    _backbone(heads)
+    heads.set_defaults(run=run_heads)
+    return top
+
+
+def _backbone(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--backbone", default=EMBEDDED, metavar="NAME",
+                         help="embedded (default), an open_clip MODEL/TAG (downloaded), or a local folder")
+    command.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU where there is one)")
+
+
+def _data(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, metavar="DIR",
+                         help="folder with real/ and synthetic/ (or 0_real/1_fake, nature/ai), or a manifest.csv")
+
+
+def _positive(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _natural(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, smallest: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = smallest - 1
+    if value < smallest:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {smallest}")
+    return value
+
+
+# --- score ---------------------------------------------------------------------------------------------------------
+
+
+def expand(paths: Iterable[str]) -> Iterator[Path]:
+    """Files as given; a folder's images in sorted order, found by their endings."""
+    from detector.data import IMAGE_SUFFIXES
+
+    for path in map(Path, paths):
+        if path.is_dir():
+            yield from (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
+        else:
+            yield path
+
+
+def csv_row(record: dict) -> dict:
+    """A flat row: the verdict, each method's logit and probability, the fifteen descriptors."""
+    verdict = record.get("verdict") or {}
+    row = {name: record.get(name) for name in ("file", "width", "height", "format", "error", "backbone")}
+    row |= {"label": verdict.get("label"), "probability": verdict.get("probability")}
+    for method, score in record.get("detectors", {}).items():
+        row |= {f"{method}_probability": score["probability"], f"{method}_logit": score["logit"]}
+    return row | record.get("physical", {})
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+def _write(records: Iterable[dict], form: str, file: TextIO, columns: list[str]) -> int:
+    """Write records as they come; returns how many carry an error."""
+    failed = 0
+    rows = csv.DictWriter(file, columns, extrasaction="ignore") if form == "csv" else None
+    if rows:
+        rows.writeheader()
+    for record in records:
+        failed += record["error"] is not None
+        if rows:
+            rows.writerow(csv_row(record))
+        else:
+            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+    return failed
+
+
+def csv_columns(methods: Iterable[str]) -> list[str]:
+    from detector.physical import NAMES
+
+    scores = [f"{method}_{what}" for method in methods for what in ("probability", "logit")]
+    return ["file", "width", "height", "format", "error", "backbone", "label", "probability", *scores, *NAMES]
+
+
+def run_score(arguments: argparse.Namespace) -> int:
+    from detector.progress import progress
+    from detector.suite import Suite
+
+    paths = list(expand(arguments.paths))
+    if not paths:
+        raise ValueError("There is no image in the folder(s) given.")
+    suite = Suite.load(arguments.backbone, arguments.device)
+    analyses = suite.analyze_files(paths, arguments.batch_size, caption=arguments.caption)
+    records = (analysis.to_dict() for analysis in progress(analyses, len(paths), "score"))
+    with _output(arguments.out) as file:
+        failed = _write(records, arguments.format, file, csv_columns(suite.heads))
+    if failed:
+        print(f"{failed} of {len(paths)} files could not be read; see their 'error'.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+# --- the others ----------------------------------------------------------------------------------------------------
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    from detector.train import FITTERS, train_heads
+
+    if arguments.method != "all" and arguments.method not in FITTERS:
+        raise ValueError(f"There is no method '{arguments.method}'; there are {', '.join(FITTERS)} and all.")
+    methods = list(FITTERS) if arguments.method == "all" else [arguments.method]
+    written = train_heads(methods, arguments.data, arguments.backbone, arguments.out, arguments.copies, arguments.seed,
+                          arguments.cache, arguments.device)
+    for method, path in written.items():
+        print(f"{method}\t{path}")
+    return 0
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    from detector.evaluate import evaluate, report, write_between_marks
+    from detector.suite import Suite
+
+    suite = Suite.load(arguments.backbone, arguments.device)
+    results = evaluate(suite, arguments.data, arguments.cache, arguments.split)
+    print(report(results))
+    if arguments.out:
+        with _output(arguments.out) as file:
+            json.dump(results, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+    for path in arguments.write:
+        write_between_marks(path, "evaluation", report(results))
+    return 0
+
+
+def run_pretrain(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from detector.backbone import MODELS
+    from detector.evaluate import embedded_report, write_between_marks
+    from detector.pretrain import PretrainConfig, pretrain
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    configuration = json.loads((MODELS / EMBEDDED / "open_clip_config.json").read_text(encoding="utf-8"))
+    chosen = {"epochs": arguments.epochs, "caption_epochs": arguments.caption_epochs}
+    config = PretrainConfig(**{name: value for name, value in chosen.items() if value})
+    metrics = pretrain(arguments.pairs, arguments.out or MODELS / EMBEDDED, arguments.checkpoints, configuration, config,
+                       arguments.resume, arguments.device)
+    print(embedded_report(metrics))
+    for path in arguments.write:
+        write_between_marks(path, "embedded", embedded_report(metrics))
+    return 0
+
+
+def run_autoencoder(arguments: argparse.Namespace) -> int:
+    from detector.autoencoder import train_autoencoder
+
+    print(f"mean loss of the last steps: {train_autoencoder(arguments.pairs, arguments.steps):.4f}")
+    return 0
+
+
+def run_heads(arguments: argparse.Namespace) -> int:
+    from detector.heads import load_head
+    from detector.suite import METHODS, find_heads
+
+    found = find_heads(arguments.backbone)
+    out = io.StringIO()
+    for method in (*METHODS, "verdict"):
+        if method in found:
+            card = load_head(found[method])[1]
+            measured = " ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())
+            out.write(f"{method}\t{arguments.backbone}\ttrained here\t{card.training_data}\t{measured}\tpresent\n")
+        else:
+            out.write(f"{method}\t{arguments.backbone}\ttrained here\t\t\tabsent: python -m detector train {method}\n")
+    sys.stdout.write(out.getvalue())
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. 0 only when all went well, 1 when something could not be done, 2 for unusable options."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    chosen = parser().parse_args(arguments)
+    try:
+        return chosen.run(chosen)
+    except BrokenPipeError:
+        return 1
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"{type(error).__name__ if not str(error) else str(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

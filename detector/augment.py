@@ -1,0 +1,45 @@
+"""Random copies of an image, the same for real and synthetic ones, so that size, blur and compression tell nothing."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def augmented(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A random crop of half to all of the area, scaled by 0.6 to 1, perhaps mirrored, blurred and saved as JPEG or WebP.
+
+    (H, W, 3) uint8 → (h, w, 3) uint8. The crop's area and the qualities 65 to 100 follow arXiv 2602.12381's training;
+    scale, blur and WebP: choice, not from the paper.
+    """
+    image = _crop(pixels, generator)
+    if generator.random() < 0.5:
+        image = image[:, ::-1]
+    if generator.random() < 0.6:
+        image = _scale(image, generator.uniform(0.6, 1.0), generator)
+    if generator.random() < 0.2:
+        image = cv2.GaussianBlur(image, (0, 0), generator.uniform(0.3, 1.0))
+    if generator.random() < 0.7:
+        image = recompress(image, ".webp" if generator.random() < 0.15 else ".jpg", int(generator.integers(65, 101)))
+    return np.ascontiguousarray(image)
+
+
+def _crop(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    height, width = image.shape[:2]
+    side = np.sqrt(generator.uniform(0.5, 1.0))
+    h, w = max(1, round(height * side)), max(1, round(width * side))
+    y, x = generator.integers(height - h + 1), generator.integers(width - w + 1)
+    return image[y : y + h, x : x + w]
+
+
+def _scale(image: np.ndarray, factor: float, generator: np.random.Generator) -> np.ndarray:
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    filters = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
+    return cv2.resize(image, size, interpolation=filters[generator.integers(len(filters))])
+
+
+def recompress(image: np.ndarray, suffix: str, quality: int) -> np.ndarray:
+    """Save as `.jpg` or `.webp` at a quality of 1 to 100 and read back."""
+    flag = cv2.IMWRITE_WEBP_QUALITY if suffix == ".webp" else cv2.IMWRITE_JPEG_QUALITY
+    _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [flag, quality])
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -1,0 +1,238 @@
+"""A frozen CLIP with both towers, made by open_clip: one forward of an image serves every method.
+
+Names: `embedded` (the small model that ships with the project), `MODEL/TAG` (open_clip downloads it from the hub, on the
+user's choice only) or a local folder with `open_clip_config.json` and `open_clip_model.safetensors`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from detector.images import Photo
+from detector.tokens import FULL_VOCABULARY, simple_tokenizer
+
+MODELS = Path(__file__).resolve().parent.parent / "assets" / "models"
+EMBEDDED = "embedded"
+TEXT_CACHE = 20_000  # texts; about 20 MB at 256 numbers each
+LARGE_MODEL = 100_000_000  # parameters; below it reduced precision saves too little to be worth any difference
+
+
+class BackboneError(RuntimeError):
+    """One sentence that says why a backbone cannot be used."""
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """What one forward of the vision tower gives for B images, float32 on the CPU.
+
+    pooled: (B, D) after the final layer norm, before the projection. projected: (B, E), not normalised.
+    patches: (B, N, D) last block's patch tokens before the final layer norm, or None where the tower has none.
+    """
+
+    pooled: Tensor
+    projected: Tensor
+    patches: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+
+@dataclass(frozen=True)
+class ScoredView:
+    """The pixels that the vision tower saw, (S, S, 3) uint8, and where they lie in the photo: x0, y0, x1, y1."""
+
+    pixels: np.ndarray
+    box: tuple[int, int, int, int]
+
+
+@lru_cache(maxsize=1)
+def bfloat16_is_faster() -> bool:
+    """Whether this processor multiplies bfloat16 matrices clearly faster than float32 ones: measured once, about 10 ms."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.ones(256, 256, dtype=dtype)
+        matrix @ matrix
+        started = time.perf_counter()
+        for _ in range(3):
+            matrix @ matrix
+        return time.perf_counter() - started
+
+    return seconds(torch.bfloat16) * 1.3 < seconds(torch.float32)
+
+
+def choose_device(device: str | None = None) -> torch.device:
+    """The device asked for, else CUDA where there is one, else the CPU. BackboneError if it cannot be used."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise BackboneError(f"The device '{device}' cannot be used here; leave --device out or use 'cpu'.") from error
+    return chosen
+
+
+def choose_precision(parameters: int, device: torch.device) -> torch.dtype:
+    """float32 for small models; for large ones bfloat16 on CUDA that has it and on a CPU where it is faster."""
+    if parameters < LARGE_MODEL:
+        return torch.float32
+    faster = torch.cuda.is_bf16_supported() if device.type == "cuda" else bfloat16_is_faster()
+    return torch.bfloat16 if faster else torch.float32
+
+
+def _create(name: str):
+    """(model, folder configuration or None) for a backbone's name."""
+    import open_clip
+
+    folder = MODELS / EMBEDDED if name == EMBEDDED else Path(name)
+    if (folder / "open_clip_config.json").is_file():
+        if not (folder / "open_clip_model.safetensors").is_file():
+            raise BackboneError(f"The backbone '{name}' has no open_clip_model.safetensors; train it with `pretrain`.")
+        return open_clip.create_model(f"local-dir:{folder}")
+    model_name, _, tag = name.partition("/")
+    if not tag or model_name not in open_clip.list_models():
+        raise BackboneError(
+            f"'{name}' is no backbone: use '{EMBEDDED}', an open_clip MODEL/TAG such as ViT-L-14-336-quickgelu/openai, "
+            "or a folder with open_clip_config.json."
+        )
+    if tag not in open_clip.list_pretrained_tags_by_model(model_name):
+        raise BackboneError(f"open_clip has no weights '{tag}' for the model '{model_name}'.")
+    return open_clip.create_model(model_name, pretrained=tag)
+
+
+def create_model(name: str):
+    """open_clip's model for `name`, with every failure put into one sentence (BackboneError)."""
+    try:
+        return _create(name)
+    except BackboneError:
+        raise
+    except Exception as error:  # the hub client raises many kinds; all mean that the weights did not arrive
+        raise BackboneError(
+            f"The weights of '{name}' could not be loaded ({type(error).__name__}); check the network connection to the "
+            f"hub, or use the backbone '{EMBEDDED}', which needs none."
+        ) from error
+
+
+class Backbone:
+    """Both towers of one CLIP, in evaluation mode, with its own preprocessing, tokenizer, device and precision."""
+
+    def __init__(self, name: str, model: torch.nn.Module, device: torch.device):
+        self.name = name
+        self.device = device
+        self.precision = choose_precision(sum(p.numel() for p in model.parameters()), device)
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.fingerprint = fingerprint(model)
+        self.transform = make_transform(model)
+        self.size = self.transform_size(model)
+        self.tokenizer = make_tokenizer(model)
+        self._texts: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, name: str = EMBEDDED, device: str | None = None) -> Backbone:
+        """Load by name. Raises BackboneError, one sentence, if the name is unknown or its weights cannot be had."""
+        chosen = choose_device(device)
+        return cls(name, create_model(name), chosen)
+
+    @staticmethod
+    def transform_size(model) -> int:
+        size = model.visual.image_size
+        return int(size[0] if isinstance(size, (tuple, list)) else size)
+
+    def prepare(self, photo: Photo | np.ndarray) -> Tensor:
+        """(3, S, S) float32: shorter side to S by the model's own interpolation, centre crop, CLIP normalisation."""
+        pixels = photo.pixels if isinstance(photo, Photo) else photo
+        return self.transform(Image.fromarray(pixels))
+
+    def view(self, photo: Photo) -> ScoredView:
+        """The exact pixels that `prepare` hands to the tower, back as uint8, and their place in the photo."""
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.preprocess["mean"], self.preprocess["std"]))
+        pixels = ((self.prepare(photo) * std + mean) * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        return ScoredView(pixels, centre_box(photo.width, photo.height))
+
+    @property
+    def preprocess(self) -> dict:
+        """open_clip's preprocessing record: size, mode, mean, std, interpolation, resize_mode, fill_color."""
+        return dict(self.model.visual.preprocess_cfg)
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> ClipFeatures:
+        """images: (B, 3, S, S) from `prepare`. One forward of the vision tower."""
+        visual = self.model.visual
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            images = images.to(self.device)
+            if not hasattr(visual, "_pool"):  # ResNets and timm towers: only the projected feature is comparable
+                projected = visual(images)
+                return ClipFeatures(projected.float().cpu(), projected.float().cpu(), None)
+            out = visual.forward_intermediates(
+                images, indices=1, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
+            )
+            patches = out["image_intermediates"][0]  # (B, N, D)
+            tokens = torch.cat([out["image_intermediates_prefix"][0], patches], dim=1)  # (B, 1 + N, D)
+            pooled, _ = visual._pool(tokens)  # (B, D)
+            projected = pooled @ visual.proj if visual.proj is not None else pooled  # (B, E)
+        return ClipFeatures(*(t.float().cpu() for t in (pooled, projected, patches)))
+
+    @torch.inference_mode()
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """(len(texts), E) unit rows; each distinct text is encoded once while it stays in the cache."""
+        with self._lock:
+            known = {text: self._texts[text] for text in texts if text in self._texts}
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        for start in range(0, len(missing), 128):
+            chunk = missing[start : start + 128]
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+                embedded = self.model.encode_text(self.tokenizer(chunk).to(self.device))
+            known.update(zip(chunk, F.normalize(embedded.float(), dim=-1).cpu(), strict=True))
+        with self._lock:
+            if len(self._texts) > TEXT_CACHE:  # phrases typed by users must not grow memory without end
+                self._texts.clear()
+            self._texts.update((text, known[text]) for text in missing)
+        return torch.stack([known[text] for text in texts])
+
+
+def centre_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """The centre square that a shortest-side resize and a centre crop keep, in pixels of the original."""
+    short = min(width, height)
+    x, y = (width - short) // 2, (height - short) // 2
+    return x, y, x + short, y + short
+
+
+def make_transform(model):
+    """open_clip's evaluation transform for the model's own preprocessing record."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    return image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+
+
+def make_tokenizer(model):
+    """The tokenizer that fits the text tower's vocabulary and context length."""
+    text = getattr(model, "text", model)
+    return simple_tokenizer(getattr(text, "vocab_size", FULL_VOCABULARY), model.context_length)
+
+
+def fingerprint(model) -> str:
+    """Sixteen hex digits of the vision tower's outermost weights: tells one training from another, cheaply."""
+    visual = model.visual
+    digest = hashlib.sha256()
+    for parameter in (getattr(visual, "proj", None), *list(visual.parameters())[:3]):
+        if parameter is not None:
+            digest.update(parameter.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def embedded_metrics() -> dict:
+    """What `pretrain` measured on the embedded model."""
+    return json.loads((MODELS / EMBEDDED / "metrics.json").read_text(encoding="utf-8"))

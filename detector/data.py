@@ -1,0 +1,93 @@
+"""Labelled image folders: which files, which label, which source, which split."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+CLASS_FOLDERS = {"real": 0, "0_real": 0, "nature": 0, "synthetic": 1, "1_fake": 1, "fake": 1, "ai": 1}
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".jp2", ".jfif"}
+
+
+class DataError(ValueError):
+    """One sentence that says what is wrong with a data folder."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled image. label: 0 real, 1 synthetic; source: data set or generator; split: '' where none is given."""
+
+    path: Path
+    label: int
+    source: str
+    split: str = ""
+
+
+def read_dataset(folder: Path | str) -> list[Example]:
+    """All examples of a data folder, in a fixed order.
+
+    Either `manifest.csv` (columns file, split, label, source) or class folders (`real`/`synthetic`, `0_real`/`1_fake`,
+    `nature`/`ai`) at any depth; the other folder names then make the source, `train`/`val`/`test` among them the split.
+    Raises DataError if there is no such thing or only one class.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"There is no data folder '{folder}'.")
+    manifest = folder / "manifest.csv"
+    examples = _from_manifest(manifest) if manifest.is_file() else _from_folders(folder)
+    if {example.label for example in examples} != {0, 1}:
+        raise DataError(
+            f"'{folder}' needs images of both classes: folders real/ and synthetic/ (or 0_real/1_fake, nature/ai), "
+            "or a manifest.csv with the columns file, split, label, source."
+        )
+    return examples
+
+
+def _from_manifest(manifest: Path) -> list[Example]:
+    with open(manifest, newline="", encoding="utf-8") as lines:
+        rows = csv.DictReader(lines)
+        missing = {"file", "split", "label", "source"} - set(rows.fieldnames or ())
+        if missing:
+            raise DataError(f"manifest.csv lacks the column(s) {', '.join(sorted(missing))}.")
+        try:
+            return [Example(_inside(manifest.parent, r["file"]), int(r["label"]), r["source"], r["split"]) for r in rows]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"manifest.csv cannot be read: {error}.") from error
+
+
+def _inside(folder: Path, file: str) -> Path:
+    path = folder / file
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"the file '{file}' lies outside its folder")
+    return path
+
+
+def _from_folders(folder: Path) -> list[Example]:
+    examples = []
+    for path in sorted(folder.rglob("*")):
+        parts = [part.lower() for part in path.relative_to(folder).parts[:-1]]
+        classes = [part for part in parts if part in CLASS_FOLDERS]
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not classes:
+            continue
+        others = [part for part in parts if part not in CLASS_FOLDERS and part not in SPLITS]
+        split = next((SPLITS[part] for part in parts if part in SPLITS), "")
+        source = "/".join(others) or classes[-1]
+        examples.append(Example(path, CLASS_FOLDERS[classes[-1]], source, split))
+    return examples
+
+
+def with_splits(examples: list[Example], val_share: float = 0.15) -> list[Example]:
+    """Give examples that name no split one by a hash of their file name: `train`, or `val` for `val_share` of them."""
+
+    def draw(example: Example) -> str:
+        digest = hashlib.sha256(example.path.name.encode()).digest()
+        return "val" if int.from_bytes(digest[:4], "big") / 2**32 < val_share else "train"
+
+    return [e if e.split else Example(e.path, e.label, e.source, draw(e)) for e in examples]
+
+
+def select(examples: list[Example], split: str) -> list[Example]:
+    return [example for example in examples if example.split == split]

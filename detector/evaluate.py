@@ -1,0 +1,177 @@
+"""How good each method is: the field's measures, per source and overall, with bootstrap intervals.
+
+A synthetic source is compared with all real images of the split, as arXiv 2602.12381 does; a data set whose sources
+hold both classes (CNNSpot's folders) is compared source by source with its own real images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from detector.data import Example, read_dataset
+from detector.progress import progress
+from detector.suite import Suite
+from detector.train import Table, cached
+
+BOOTSTRAPS = 1000
+
+
+def auroc_interval(labels: np.ndarray, scores: np.ndarray, seed: int = 0, draws: int = BOOTSTRAPS) -> tuple[float, float]:
+    """95 % bootstrap interval of the AUROC, images drawn with replacement within each class."""
+    generator = np.random.default_rng(seed)
+    real, synthetic = scores[labels == 0], np.sort(scores[labels == 1])
+    values = []
+    for _ in range(draws):
+        r = np.sort(generator.choice(real, len(real)))
+        s = generator.choice(synthetic, len(synthetic))
+        below = np.searchsorted(r, s, "left") + np.searchsorted(r, s, "right")
+        values.append(below.mean() / (2 * len(r)))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def calibration_error(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error with equally wide bins, 0 (calibrated) to 1."""
+    index = np.minimum((probability * bins).astype(int), bins - 1)
+    gaps = [abs(labels[index == b].mean() - probability[index == b].mean()) * (index == b).mean()
+            for b in range(bins) if (index == b).any()]
+    return float(sum(gaps))
+
+
+def true_positive_rate(labels: np.ndarray, scores: np.ndarray, false_positive_rate: float) -> float:
+    """Share of synthetic images found where at most `false_positive_rate` of the real ones are called synthetic."""
+    false, true, _ = roc_curve(labels, scores)
+    return float(true[false <= false_positive_rate].max())
+
+
+def measures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float | list[float] | int]:
+    """AP, AUROC with interval, balanced accuracy at logit 0, TPR at 1 % and 5 % FPR, ECE and Brier of σ(logit)."""
+    probability = 1 / (1 + np.exp(-logits))
+    recall = [(logits[labels == 1] > 0).mean(), (logits[labels == 0] <= 0).mean()]
+    return {
+        "images": [int((labels == 0).sum()), int((labels == 1).sum())],
+        "auroc": float(roc_auc_score(labels, logits)), "auroc_95": list(auroc_interval(labels, logits)),
+        "ap": float(average_precision_score(labels, logits)), "balanced_accuracy": float(np.mean(recall)),
+        "tpr_at_1_fpr": true_positive_rate(labels, logits, 0.01),
+        "tpr_at_5_fpr": true_positive_rate(labels, logits, 0.05),
+        "ece": calibration_error(labels, probability), "brier": float(((probability - labels) ** 2).mean()),
+    }
+
+
+def by_source(labels: np.ndarray, sources: np.ndarray, logits: np.ndarray) -> dict[str, dict]:
+    """Synthetic source → measures against its own real images where it has some, else against all real ones."""
+    result = {}
+    for source in sorted(set(sources[labels == 1])):
+        own_real = (sources == source) & (labels == 0)
+        rows = ((sources == source) & (labels == 1)) | (own_real if own_real.any() else labels == 0)
+        result[str(source)] = measures(labels[rows], logits[rows])
+    return result
+
+
+def false_alarms(labels: np.ndarray, sources: np.ndarray, logits: np.ndarray) -> dict[str, dict]:
+    """Real source → its number of images and the share called synthetic at logit 0."""
+    return {str(source): {"images": int(rows.sum()), "false_positive_rate": float((logits[rows] > 0).mean())}
+            for source in sorted(set(sources[labels == 0])) for rows in [(sources == source) & (labels == 0)]}
+
+
+def verdict_measures(suite: Suite, labels: np.ndarray, fused: np.ndarray) -> dict[str, float]:
+    """Coverage (share with a label) and the share of wrong labels among those, and for each class among all."""
+    decided = np.array([suite.fusion.label(value) for value in fused])
+    labelled = decided != "inconclusive"
+    wrong = labelled & ((decided == "synthetic") != (labels == 1))
+    return {"coverage": float(labelled.mean()), "error_of_labelled": float(wrong.sum() / max(labelled.sum(), 1)),
+            "real_called_synthetic": float(wrong[labels == 0].mean()),
+            "synthetic_called_real": float(wrong[labels == 1].mean())}
+
+
+def evaluate_table(suite: Suite, table: Table) -> dict:
+    """All measures of every method and of the verdict on one split."""
+    logits = suite.logits(table.evidence)
+    if suite.fusion:
+        logits = {"verdict": suite.fusion.fuse(logits), **logits}
+    result = {method: {"overall": measures(table.labels, values),
+                       "sources": by_source(table.labels, table.sources, values),
+                       "real_sources": false_alarms(table.labels, table.sources, values)}
+              for method, values in logits.items()}
+    for method in result.values():
+        method["overall"]["mean_ap_over_sources"] = float(np.mean([s["ap"] for s in method["sources"].values()]))
+    if suite.fusion:
+        result["verdict"]["overall"] |= verdict_measures(suite, table.labels, logits["verdict"])
+    return result
+
+
+def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[str] | None = None) -> dict:
+    """Split → method → measures. Without `splits`: every split whose name starts with `test`, else all images."""
+    groups: dict[str, list[Example]] = {}
+    for example in read_dataset(data):
+        groups.setdefault(example.split or "all", []).append(example)
+    chosen = splits or [name for name in groups if name.startswith("test")] or list(groups)
+    return {split: evaluate_table(suite, cached(suite.backbone, groups[split], 0, 0, cache, split))
+            for split in progress(chosen, title="splits")}
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def overall_table(results: dict) -> str:
+    """Markdown: one row for each split and method."""
+    lines = ["| split | method | AUROC (95 %) | AP | balanced accuracy | TPR at 5 % FPR | ECE | Brier |",
+             "|---|---|---|---|---|---|---|---|"]
+    for split, methods in results.items():
+        for method, found in methods.items():
+            m = found["overall"]
+            low, high = m["auroc_95"]
+            lines.append(f"| {split} | {method} | {m['auroc']:.3f} ({low:.3f}–{high:.3f}) | {m['ap']:.3f} "
+                         f"| {m['balanced_accuracy']:.3f} | {m['tpr_at_5_fpr']:.3f} | {m['ece']:.3f} | {m['brier']:.3f} |")
+    return "\n".join(lines)
+
+
+def source_table(results: dict, method: str = "verdict") -> str:
+    """Markdown: one row for each synthetic source, against all real images of its split."""
+    lines = ["| split | synthetic source | images | AUROC (95 %) | AP | TPR at 5 % FPR |", "|---|---|---|---|---|---|"]
+    for split, methods in results.items():
+        for source, m in methods[method]["sources"].items():
+            low, high = m["auroc_95"]
+            lines.append(f"| {split} | {source} | {m['images'][1]} | {m['auroc']:.3f} ({low:.3f}–{high:.3f}) "
+                         f"| {m['ap']:.3f} | {m['tpr_at_5_fpr']:.3f} |")
+    return "\n".join(lines)
+
+
+def report(results: dict) -> str:
+    """The text that stands in README and card: both tables and the verdict's coverage."""
+    parts = [overall_table(results)]
+    if all("verdict" in methods for methods in results.values()):
+        parts.append("The verdict by synthetic source:\n\n" + source_table(results))
+        for split, methods in results.items():
+            m = methods["verdict"]["overall"]
+            parts.append(f"On {split} the verdict gives a label to {m['coverage']:.0%} of the images and is wrong on "
+                         f"{m['error_of_labelled']:.1%} of those; it calls {m['real_called_synthetic']:.1%} of the real "
+                         f"images synthetic and {m['synthetic_called_real']:.1%} of the synthetic ones real.")
+    return "\n\n".join(parts)
+
+
+def embedded_report(metrics: dict) -> str:
+    """What `pretrain` measured on its `test` split, with the aims, and the attribute operations that fell short."""
+    rises = metrics["attribute_rise"]
+    short = {name: share for name, share in rises.items() if share < 0.8}
+    rows = [("image → text R@10 on Flickr8k", metrics["flickr8k_r10"], 0.35),
+            ("zero-shot accuracy, ten Imagenette classes", metrics["imagenette_zero_shot"], 0.65),
+            ("zero-shot accuracy, six Intel scenes", metrics["intel_scenes_zero_shot"], 0.75),
+            ("operations whose concept rises in ≥ 80 % of 200 photographs", 1 - len(short) / len(rises), 0.80)]
+    lines = ["| measure | value | aim |", "|---|---|---|", *(f"| {name} | {value:.3f} | {aim:.2f} |" for name, value, aim in rows)]
+    if short:
+        lines += ["", "Operations that fall short: " + ", ".join(f"{n} ({v:.2f})" for n, v in sorted(short.items())) + "."]
+    return "\n".join(lines)
+
+
+def write_between_marks(path: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- end name -->` in a Markdown file."""
+    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    before, _, rest = path.read_text(encoding="utf-8").partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"{path.name} has no marks '{start}' … '{end}'.")
+    path.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")

@@ -1,0 +1,467 @@
+"""One image in, whatever it is, and a `Photo` out: upright 8-bit RGB pixels, and what the file says of itself.
+
+Every file goes through the same checks, in this order, before anything is decoded: bytes, magic, pixel count. What
+cannot be used ends in an `ImageError` with one sentence for the person who chose the file.
+
+Choices, all ours:
+
+* Transparency is laid on white: that is what a browser page or a print shows.
+* Of an animation, a multi-page file or a multi-picture file the first frame counts.
+* 16-bit grey becomes 8-bit by division by 257, rounded, so that 65535 is 255. (16-bit colour PNG and TIFF reach us
+  through Pillow already in 8 bits, by their upper byte.)
+* Integer ("I") and float ("F") grey are taken as they are inside 0..255, float inside 0..1 as 0..255; anything wider
+  is stretched from its observed range to 0..255. A "portable grey map" of 16 bits is divided by 257 like the others.
+* A colour profile other than sRGB is converted to sRGB; one that is broken or of another colour space is ignored.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms
+
+# Above a camera's JPEG even at 100 megapixels (tens of MiB), far below what would fill a small server's memory
+# when several people upload at once.
+MAX_BYTES = 64 * 2**20
+
+# Most telephones and medium-format cameras stay below 108 million pixels. At 120 million, decoding was measured to peak
+# at 1.6 GiB in colour and at 1.9 GiB in 32-bit grey, which the 16 GB of a small server can carry.
+MAX_PIXELS = 120_000_000
+
+# Following the pages of a TIFF costs up to about a millisecond each, and a 64 MiB file can hold millions of empty ones.
+_MAX_COUNTED_PAGES = 10_000
+
+# Pillow compares sizes inside its decoders with a limit of its own, and warns in words of its own. Raised once, at
+# import, to ours; never lowered, so that a program which imports us keeps what it can open.
+if Image.MAX_IMAGE_PIXELS is not None:
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
+
+# EPS would start Ghostscript, WMF would be drawn by Windows, and IPTC wraps a file of any format, so EPS too. The others
+# Pillow only recognises; their pixels would have to come from outside programs.
+_REFUSED_FORMATS = {"EPS", "WMF", "IPTC", "BUFR", "GRIB", "HDF5", "MPEG"}
+
+_VECTOR_STARTS = (b"%!PS", b"%PDF", b"\xc5\xd0\xd3\xc6", b"\xd7\xcd\xc6\x9a", b"\x01\x00\x09\x00")
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_MARKUP_PADDING = b"\xff\xfe\xef\xbb\xbf\x00 \t\r\n"  # byte-order marks and white space before the first tag
+
+_SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+_MODES_WITH_TRANSPARENCY = ("1", "L", "P", "RGB", "LA", "La", "PA", "RGBA", "RGBa")
+
+# EXIF orientation to the operation that sets the picture upright; the table of `ImageOps.exif_transpose`.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# The luminance table of ITU-T T.81, annex K.1, row by row; the IJG library scales it by the quality.
+_STANDARD_LUMINANCE = np.array(
+    [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55]
+    + [14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62]
+    + [18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92]
+    + [49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
+)
+_SUBSAMPLING = {(1.0, 1.0): "4:4:4", (2.0, 1.0): "4:2:2", (2.0, 2.0): "4:2:0"}
+
+# A box is four bytes of length, four of kind, and content. A length below MAX_BYTES is what tells it from text
+# ("self#jumbf=/c2pa/…" in XMP), whose letters would be a length far beyond the file.
+_C2PA_BOX = re.compile(rb"([\x00-\x04].{3})(?:jumb|uuid).{0,72}?c2pa", re.DOTALL)
+
+
+class ImageError(ValueError):
+    """An image that cannot be used. The message is one sentence: what is wrong, and what to do about it."""
+
+
+class _Refusal(Exception):
+    """What is wrong and what to do, without the subject and the full stop that `load_photo` puts around it."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a file says of itself, read before anything is changed. In-memory images know only a part of it."""
+
+    format: str | None  # Pillow's name ("JPEG", "PNG", "MPO", …); None for arrays and images made in memory
+    size_bytes: int | None  # None where there was no file
+    mode: str  # Pillow's mode before conversion: "RGB", "CMYK", "I;16", …
+    stored_width: int  # pixels, before the orientation is applied
+    stored_height: int
+    orientation: int  # EXIF, 1..8; 1 where it is absent or nonsense
+    frames: int  # at least 1; pages of a TIFF are counted up to 10,000
+    jpeg_quality: int | None  # 1..100, an estimate: see `_jpeg_quality`; None where not JPEG
+    chroma_subsampling: str | None  # "4:4:4", "4:2:2" or "4:2:0"; None for grey, other ratios and other formats
+    has_exif: bool  # an EXIF block is present, readable or not
+    has_c2pa: bool  # a C2PA manifest is present; neither validated nor complete by that
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """Upright pixels, (H, W, 3) uint8 RGB, C-contiguous and write-protected, with the facts of the file.
+
+    Compared by identity, since equality of arrays is no yes or no.
+    """
+
+    pixels: np.ndarray
+    facts: FileFacts
+    name: str | None = None  # the file's own name, without its folder
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+
+def load_photo(source: str | Path | bytes | Image.Image | np.ndarray) -> Photo:
+    """Decode one image: a path, the bytes of a file, a Pillow image, or an array.
+
+    Arrays are (H, W), (H, W, 3) or (H, W, 4), either uint8 or float within [0, 1]; the fourth channel is alpha. A
+    Pillow image is taken at its present frame and is not changed, beyond being loaded. The name's extension means
+    nothing, the content decides.
+
+    Raises `ImageError`, and nothing else, for every image that cannot be used.
+    """
+    name = _file_name(source)
+    try:
+        return _develop(*_acquire(source), name)
+    except Exception as error:
+        subject = _quoted(name) if name else "The file" if isinstance(source, bytes) else "The image"
+        raise ImageError(f"{subject} {_complaint(error)}.") from error
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+def _file_name(source: object) -> str | None:
+    path = getattr(source, "filename", None) if isinstance(source, Image.Image) else source
+    return Path(path).name or None if isinstance(path, (str, Path)) else None
+
+
+def _quoted(name: str) -> str:
+    """The file's name in quotation marks, safe to print and cut to 60 characters."""
+    printable = "".join(character if character.isprintable() else "?" for character in name)
+    return f"“{printable if len(printable) <= 60 else printable[:59] + '…'}”"
+
+
+def _complaint(error: Exception) -> str:
+    if isinstance(error, _Refusal):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "needs more memory than is free here; make it smaller and try again"
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"has more than {MAX_PIXELS // 10**6} million pixels; make it smaller and try again"
+    return "is damaged, cut off or of a kind that cannot be decoded here; save it again as PNG or JPEG and choose that"
+
+
+# --- from the source to an opened image ----------------------------------------------------------------------------
+
+
+def _acquire(source: object) -> tuple[Image.Image, bytes | None]:
+    """The image, opened but not decoded, and the bytes of the file where there are any."""
+    if isinstance(source, Image.Image):
+        return source, None
+    if isinstance(source, np.ndarray):
+        return _image_from_array(source), None
+    if isinstance(source, (str, Path)):
+        source = _read(Path(source))
+    if source is None:
+        raise _Refusal("is missing; choose an image file first")
+    if not isinstance(source, (bytes, bytearray)):
+        raise _Refusal("is neither a file nor pixels; choose an image file")
+    _check_bytes(len(source))
+    return _open(bytes(source)), bytes(source)
+
+
+def _read(path: Path) -> bytes:
+    """The file's bytes. Size and kind are checked first: a device or a pipe might never end."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise _Refusal("is a folder; choose one image file in it")
+        if not stat.S_ISREG(status.st_mode):
+            raise _Refusal("is not an ordinary file; choose an image file")
+        _check_bytes(status.st_size)
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _Refusal("was not found; check the name and the folder") from error
+    except (OSError, ValueError) as error:
+        raise _Refusal("could not be opened; check its name and that you are allowed to read it") from error
+
+
+def _check_bytes(count: int) -> None:
+    if count == 0:
+        raise _Refusal("is empty (0 bytes); choose another file or download it again")
+    if count > MAX_BYTES:
+        raise _Refusal(f"is larger than {MAX_BYTES // 2**20} MiB; save it smaller and try again")
+
+
+def _check_pixel_count(size: tuple[int, int]) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise _Refusal("has no pixels; choose another image")
+    if width * height > MAX_PIXELS:
+        limit = MAX_PIXELS // 10**6
+        raise _Refusal(f"has {width:,} × {height:,} pixels, more than {limit} million; make it smaller and try again")
+
+
+def _open(data: bytes) -> Image.Image:
+    """What `Image.open` does, without its size guard and without the formats that we refuse.
+
+    That guard warns or raises in words of its own, by a limit that the whole process shares; ours follows right after.
+    """
+    _refuse_markup(data)
+    Image.preinit()  # the common formats first, as `Image.open` tries them
+    Image.init()
+    for name in tuple(Image.ID):
+        factory, accepts = Image.OPEN[name]
+        try:
+            accepted = accepts is None or accepts(data[:16])  # a text where the plug-in lacks its library
+            if name not in _REFUSED_FORMATS and accepted and not isinstance(accepted, str):
+                return factory(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue  # how plug-ins say "not mine"
+    raise _Refusal(_why_unreadable(data))
+
+
+def _refuse_markup(data: bytes) -> None:
+    start = data[:4096].lstrip(_MARKUP_PADDING).replace(b"\x00", b"").lower()
+    if not start.startswith(b"<"):
+        return
+    if start.startswith(b"<!doctype html") or b"<html" in start:
+        raise _Refusal("is a web page, not an image; save the picture itself and choose that")
+    if b"<svg" in start:
+        raise _Refusal("is a vector drawing (SVG) and has no pixels; export it as PNG and choose that")
+
+
+def _why_unreadable(data: bytes) -> str:
+    if data.startswith(_VECTOR_STARTS) or data[40:44] == b" EMF":
+        return "is a vector drawing or a document (EPS, PDF, WMF or EMF); export it as PNG and choose that"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+        return "is a HEIC photo, which cannot be read here; export it as JPEG and choose that"
+    return "is not an image, or its first bytes are damaged; choose a JPEG, PNG, WebP, AVIF, GIF or TIFF file"
+
+
+def _image_from_array(array: np.ndarray) -> Image.Image:
+    """(H, W), (H, W, 3) or (H, W, 4), uint8 or float within [0, 1], as an image of mode L, RGB or RGBA."""
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
+        raise _Refusal(f"is an array of shape {array.shape}; give it the shape (H, W), (H, W, 3) or (H, W, 4)")
+    _check_pixel_count((array.shape[1], array.shape[0]))
+    if array.dtype.kind == "f":
+        array = _bytes_from_unit_range(array)
+    if array.dtype != np.uint8:
+        raise _Refusal(f"is an array of {array.dtype}; make it uint8, or float from 0 to 1")
+    return Image.fromarray(array)
+
+
+def _bytes_from_unit_range(array: np.ndarray) -> np.ndarray:
+    lowest, highest = array.min(), array.max()  # NaN wherever one value is NaN
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        raise _Refusal("holds values that are not finite numbers (NaN or infinity); replace them first")
+    if lowest < 0 or highest > 1:
+        raise _Refusal("is a float array with values outside 0 to 1; scale it to 0 to 1, or make it uint8")
+    return np.rint(array * 255).astype(np.uint8)
+
+
+# --- from the opened image to the photo ------------------------------------------------------------------------------
+
+
+def _develop(image: Image.Image, data: bytes | None, name: str | None) -> Photo:
+    _check_pixel_count(image.size)
+    mode = image.mode
+    # Pillow turns a TIFF upright by itself while it loads, and forgets the tag; every other format it leaves to us.
+    orientation = _orientation(image) if image.format == "TIFF" else 1
+    image.load()
+    remaining = _orientation(image)
+    upright = _to_rgb(image)
+    if remaining in _UPRIGHT:
+        upright = upright.transpose(_UPRIGHT[remaining])
+    pixels = np.asarray(upright)
+    pixels.setflags(write=False)  # Pillow gives it so already, but does not promise it
+    return Photo(pixels, _facts(image, data, mode, max(orientation, remaining)), name)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation (or XMP's, as Pillow has it), 1..8; 1 where it cannot be read."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return int(value) if value in range(1, 9) else 1
+    except Exception:  # a broken EXIF block fails in as many ways as there are bytes in it
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Mode RGB, 8 bits, opaque, sRGB as far as that is known."""
+    profile = image.info.get("icc_profile")
+    if image.mode in _SIXTEEN_BIT_MODES or image.mode in ("I", "F"):
+        image = Image.fromarray(_eight_bits(image))
+    elif image.mode == "LAB":
+        image = ImageCms.profileToProfile(
+            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    elif _may_be_transparent(image):
+        image = _on_white(image)
+    if image.mode != "CMYK":  # its own profile describes inks, so that must come before the conversion
+        image = image if image.mode == "RGB" else image.convert("RGB")
+    image = _to_srgb(image, profile)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> np.ndarray:
+    """Grey of 16 or 32 bits as (H, W) uint8; the rules stand in the module's docstring."""
+    values = np.asarray(image)
+    if image.mode != "F" and (image.mode != "I" or image.format == "PPM"):
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # rounds, as 257 is odd
+    lowest, highest = float(values.min()), float(values.max())
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        raise _Refusal("holds values that are not finite numbers (NaN or infinity); replace them first")
+    values = values.astype(np.float64)  # changed in place from here on: it is the largest array of all
+    if image.mode == "F" and lowest >= 0 and highest <= 1:
+        values *= 255
+    elif (lowest < 0 or highest > 255) and highest > lowest:
+        values -= lowest
+        values *= 255
+        values /= highest - lowest
+    return np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)
+
+
+def _may_be_transparent(image: Image.Image) -> bool:
+    if image.mode == "P" and image.palette is None:  # from an icon; Pillow's own test fails there
+        return False
+    return image.mode in _MODES_WITH_TRANSPARENCY and image.has_transparency_data
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "La":  # premultiplied; Pillow has no direct way to RGBA
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """From the embedded profile to sRGB; unchanged where there is none, it is sRGB already, or it cannot be used."""
+    if not profile:
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except Exception:  # a profile is decoration: the picture without it is still the picture
+        return image
+
+
+# --- what the file says of itself ----------------------------------------------------------------------------------
+
+
+def _facts(image: Image.Image, data: bytes | None, mode: str, orientation: int) -> FileFacts:
+    width, height = image.size
+    if image.format == "TIFF" and orientation >= 5:  # turned by Pillow, see `_develop`
+        width, height = height, width
+    return FileFacts(
+        format=image.format,
+        size_bytes=None if data is None else len(data),
+        mode=mode,
+        stored_width=width,
+        stored_height=height,
+        orientation=orientation,
+        jpeg_quality=_jpeg_quality(image),
+        chroma_subsampling=_chroma_subsampling(image),
+        has_exif=_has_exif(image),
+        has_c2pa=_has_c2pa(image, data),
+        frames=_frame_count(image),  # last, since where a later frame is damaged the image is left there
+    )
+
+
+def _frame_count(image: Image.Image) -> int:
+    """Frames or pages, at least 1. A file whose later frames are damaged counts as one."""
+    try:
+        if image.format == "TIFF":
+            return _page_count(image)
+        return max(1, int(getattr(image, "n_frames", 1)))
+    except Exception:
+        return 1
+
+
+def _page_count(image: Image.Image) -> int:
+    present = image.tell()
+    pages = present + 1
+    try:
+        while pages < _MAX_COUNTED_PAGES:
+            image.seek(pages)
+            pages += 1
+    except EOFError:
+        pass
+    image.seek(present)
+    return pages
+
+
+def _jpeg_quality(image: Image.Image) -> int | None:
+    """The IJG quality, 1..100, whose luminance table is nearest by summed absolute difference; the lower of equals.
+
+    Exact where the writer used the IJG tables. Cameras and Photoshop have tables of their own: there it is the
+    nearest IJG quality, no more (choice).
+    """
+    tables = getattr(image, "quantization", None)
+    if not tables:
+        return None
+    number = image.layer[0][3] if getattr(image, "layer", None) else 0
+    table = np.asarray(tables.get(number, next(iter(tables.values()))))
+    if table.shape != (64,):
+        return None
+    quality = np.arange(1, 101)[:, None]
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    candidates = ((_STANDARD_LUMINANCE * scale + 50) // 100).clip(1, 255)  # (100, 64)
+    return int(np.abs(candidates - table).sum(axis=1).argmin()) + 1
+
+
+def _chroma_subsampling(image: Image.Image) -> str | None:
+    layers = getattr(image, "layer", None) or ()
+    if len(layers) < 3:
+        return None
+    (_, horizontal, vertical, _), (_, chroma_horizontal, chroma_vertical, _) = layers[:2]
+    return _SUBSAMPLING.get((horizontal / max(1, chroma_horizontal), vertical / max(1, chroma_vertical)))
+
+
+def _has_exif(image: Image.Image) -> bool:
+    if image.info.get("exif") or image.info.get("Raw profile type exif"):
+        return True
+    try:  # a TIFF is itself built of tags: only the pointer to the EXIF block tells
+        return image.format == "TIFF" and ExifTags.IFD.Exif in image.getexif()
+    except Exception:
+        return False
+
+
+def _has_c2pa(image: Image.Image, data: bytes | None) -> bool:
+    """Whether a C2PA manifest store is embedded: JPEG APP11, PNG caBX, else a JUMBF or uuid box anywhere."""
+    segments = getattr(image, "applist", ())
+    if any(name == "APP11" and b"jumb" in payload and b"c2pa" in payload for name, payload in segments):
+        return True
+    if any(chunk[0] == b"caBX" for chunk in getattr(image, "private_chunks", ())):
+        return True
+    return data is not None and _has_c2pa_box(data)
+
+
+def _has_c2pa_box(data: bytes) -> bool:
+    """A box that fits into the file and names c2pa near its start, within its own length."""
+    if b"c2pa" not in data:  # the quick way out, for nearly every file
+        return False
+    for match in _C2PA_BOX.finditer(data):
+        length = int.from_bytes(match[1], "big")
+        # 0 stands for "to the end of the file", 1 for a length of 64 bits
+        if length <= 1 or len(match[0]) <= length <= len(data) - match.start():
+            return True
+    return False

@@ -1,0 +1,564 @@
+"""Heads that others have released: fetched once, pinned by checksum, loaded without running anything they contain.
+
+Thirteen small heads on a frozen CLIP. Twelve come with "Synthetic Image Detection with CLIP: Understanding and
+Assessing Predictive Cues" (arXiv 2602.12381, the `clip-cues` repository): a linear probe, the interpretable linear head
+with de-correlated activations, and the text-grounded concept model, each trained on four data sets. One is the linear
+classifier of "Towards Universal Fake Image Detectors that Generalize Across Generative Models" (arXiv 2302.10174).
+
+All of them speak the same way: a logit above 0, and a contribution above 0, speaks for "synthetic"; the probability is
+sigmoid(logit). Every head is a sum that can be read: `logits = contributions.sum(1) + bias`, exactly.
+
+A head says in `source` what its features must come from (backbone, feature, image size, interpolation). The released
+files are pickles: they are compared with a pinned SHA-256 first and then read with `weights_only=True`, which builds
+tensors and refuses everything else. Only inference is here; the stochastic gates of training are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import io
+import os
+import re
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Progress = Callable[[int, int], None]  # (bytes so far, bytes in all)
+
+TIMEOUT_SECONDS = 30  # without a single byte, after which a connection counts as dead
+LARGEST_FILE = 16 * 2**20  # bytes; the largest published file has 1 MB, so more is not a head of these layouts
+_WIDTHS = {"pooled": 1024, "projected": 768}  # of ViT-L/14, at 224 and at 336 pixels
+
+
+class PublishedError(RuntimeError):
+    """A published head cannot be had; the message is one sentence for the user."""
+
+
+class _WrongFile(PublishedError):
+    """What arrived is not the published file, so what is there of it must not be resumed."""
+
+
+# --- what has been published ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PublishedSource:
+    """Where a head comes from and what it expects to be fed."""
+
+    name: str
+    method: str  # "linear", "orthogonal" or "concept"
+    url: str
+    sha256: str
+    size: int  # bytes
+    backbone: str  # MODEL/TAG of open_clip
+    feature: str  # "pooled": before the projection, (B, 1024); "projected": after it, not normalised, (B, 768)
+    interpolation: str  # "bilinear" or "bicubic", antialiased, of the resize to `image_size`
+    resize: bool  # False: the centre crop is cut from the image at its own scale, as its authors evaluate
+    image_size: int  # pixels, shorter side and centre crop
+    training_data: str
+    licence: str
+    paper: str
+
+    @property
+    def width(self) -> int:
+        """D, the length of the feature vector."""
+        return _WIDTHS[self.feature]
+
+    @property
+    def file(self) -> str:
+        """The file's place in a cache folder or on a mirror, with forward slashes."""
+        return f"{self.name.partition('/')[0]}/{self.url.rpartition('/')[2]}"
+
+
+_CLIP_CUES_URL = (
+    "https://raw.githubusercontent.com/marco-willi/clip-cues/4835e52cb8cdbf40dcb317a51c4029347093fe20/data/checkpoints"
+)
+_UNIVFD_URL = (
+    "https://raw.githubusercontent.com/WisconsinAIVision/UniversalFakeDetect/"
+    "76a0e3e60a8a06458707a625d269ba815a2e5919/pretrained_weights"
+)
+_CLIP_CUES_DATA = {
+    "cnnspot": "CNNSpot",
+    "synthbuster": "SynthBuster+",
+    "synthclic": "SynthCLIC",
+    "combined": "CNNSpot, SynthBuster+ and SynthCLIC",
+}
+_CLIP_CUES_FILES = {  # file stem: (bytes, SHA-256)
+    "clip_orthogonal_cnnspot": (35088, "5261fc88e2b09fa48c5816193a2b6bb9305049e7f0e757e1f3f65d0542761840"),
+    "clip_orthogonal_synthbuster": (35120, "7dbdd5f539f63227a497a18e0a8fe6e44ee08884e82f4eb961f0ce4edbe3cd9d"),
+    "clip_orthogonal_synthclic": (35104, "0ddba778343c20186c6d3ab06198a956da3572058806cfbbf287a275f97ca5e4"),
+    "clip_orthogonal_combined": (35096, "3f7e5404b2e7de38719e49edee363fd505956aae4760e6636518f4060efbc568"),
+    "linear_probe_cnnspot": (5734, "b8201afaaceda70bf0dbfc3ffc2107dddbda49047c73557ae316cd5796c194ee"),
+    "linear_probe_synthbuster": (5822, "86cbb71de789f81a6805a0b2ec479076079199d6d7ffb1441e6a9775853638cd"),
+    "linear_probe_synthclic": (5810, "c7a310eb0b14290d6ede87c85505ecc0b8522f9618ec7b21e1a428334c4d749f"),
+    "linear_probe_combined": (5740, "8904774bf2bc8266b55033301215ea8db8bf827f3fbccd61ada164f58778684f"),
+    "cm_antonyms_cnnspot": (1035960, "e3464eff7b224236bd3d7f264f1c00fe03408feb534c400065d3dc8bccab89a4"),
+    "cm_antonyms_synthbuster": (1036060, "654079042a20a2554ec12da031e1a370a224389ee1c6e68c6955648f7e899534"),
+    "cm_antonyms_synthclic": (1035978, "35f57de4b02a878a0376f6e0d0cbb175f34fc3acb7f99ff2aa4d6e8a04783c4d"),
+    "cm_antonyms_combined": (1035969, "956acb4ba8a6e86dea23d070f2a581747fc82c8bb02554a8a6acde6f9113bc20"),
+}
+
+
+def _clip_cues_source(stem: str, size: int, sha256: str) -> PublishedSource:
+    """The linear and orthogonal heads saw torchvision's default resize, the concept heads CLIP's own."""
+    method = {"clip": "orthogonal", "linear": "linear", "cm": "concept"}[stem.partition("_")[0]]
+    concept = method == "concept"
+    return PublishedSource(
+        name=f"clip-cues/{stem}",
+        method=method,
+        url=f"{_CLIP_CUES_URL}/{stem}.ckpt",
+        sha256=sha256,
+        size=size,
+        backbone="ViT-L-14-336-quickgelu/openai",
+        feature="projected" if concept else "pooled",
+        interpolation="bicubic" if concept else "bilinear",
+        resize=True,
+        image_size=336,
+        training_data=_CLIP_CUES_DATA[stem.rpartition("_")[2]],
+        licence="MIT",
+        paper="arXiv 2602.12381",
+    )
+
+
+_UNIVFD = PublishedSource(
+    name="univfd/fc",
+    method="linear",
+    url=f"{_UNIVFD_URL}/fc_weights.pth",
+    sha256="477100745713bcc957beb2b40859536859b6483fd6301b3b9293151b194c7847",
+    size=4083,
+    backbone="ViT-L-14-quickgelu/openai",
+    feature="projected",
+    interpolation="bilinear",  # of its training; its evaluation does not resize
+    resize=False,
+    image_size=224,
+    training_data="ProGAN, 20 classes",
+    licence="MIT",
+    paper="arXiv 2302.10174",
+)
+
+SOURCES = {
+    source.name: source
+    for source in (*(_clip_cues_source(stem, *pin) for stem, pin in _CLIP_CUES_FILES.items()), _UNIVFD)
+}
+NAMES = tuple(SOURCES)
+
+
+def _source(name: str) -> PublishedSource:
+    if name not in SOURCES:
+        raise PublishedError(f"There is no published head named {name!r}; the names are {', '.join(NAMES)}.")
+    return SOURCES[name]
+
+
+# --- the heads -----------------------------------------------------------------------------------------------------
+
+
+class PublishedHead(nn.Module):
+    """A released head, frozen: buffers only, so it moves between devices but never trains.
+
+    `source` says what to feed it; `verified` whether its file was, byte for byte, the published one.
+    Every method takes the raw features `(B, D)` of `source.feature` in any floating-point type and raises `ValueError`
+    on another shape. Gradients flow to the features.
+    """
+
+    bias: Tensor  # ()
+
+    def __init__(self, source: PublishedSource, verified: bool, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.source, self.verified = source, verified
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+        self.eval()
+
+    def contributions(self, features: Tensor) -> Tensor:
+        """What each term adds to the logit; positive speaks for "synthetic"."""
+        raise NotImplementedError
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Evidence for "synthetic", `(B, D) -> (B,)`, unbounded, higher speaks for "synthetic"; 0 is even odds."""
+        return self.contributions(features).sum(1) + self.bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The same as `logits`, so that explainers can call the module."""
+        return self.logits(features)
+
+    def _checked(self, features: Tensor) -> Tensor:
+        width, feature = self.source.width, self.source.feature
+        if features.ndim != 2 or features.shape[1] != width:
+            shape = tuple(features.shape)
+            raise ValueError(f"{self.source.name} reads {feature} features of shape (B, {width}), not {shape}.")
+        return features.to(self.bias.dtype)
+
+
+class LinearHead(PublishedHead):
+    """logit = w·x + b on raw features.
+
+    The linear probe of arXiv 2602.12381 (pooled features) and the linear classifier of arXiv 2302.10174 (projected
+    features, not normalised).
+    """
+
+    weight: Tensor  # (D,)
+
+    def contributions(self, features: Tensor) -> Tensor:
+        """w_j x_j for each feature dimension, `(B, D) -> (B, D)`; positive speaks for "synthetic"."""
+        return self._checked(features) * self.weight
+
+
+class OrthogonalHead(PublishedHead):
+    """a = W h + c, logit = v·a + d: the interpretable linear head with de-correlated activations of arXiv 2602.12381.
+
+    There is no nonlinearity, so the head equals one linear probe; what training adds is that the k = 8 units fire
+    independently of each other and can be read one by one.
+    """
+
+    directions: Tensor  # W, (k, D)
+    offsets: Tensor  # c, (k,)
+    weight: Tensor  # v, (k,)
+
+    def activations(self, features: Tensor) -> Tensor:
+        """a = W h + c, `(B, 1024) -> (B, 8)`, unbounded; which class a unit speaks for is the sign of its weight."""
+        return F.linear(self._checked(features), self.directions, self.offsets)
+
+    def contributions(self, features: Tensor) -> Tensor:
+        """v_k a_k, `(B, 1024) -> (B, 8)`; positive speaks for "synthetic"."""
+        return self.activations(features) * self.weight
+
+
+class ConceptHead(PublishedHead):
+    """The text-grounded concept model of arXiv 2602.12381: similarities to 168 antonym directions, gated per image.
+
+    With ẑ the features at unit length: s = T ẑ, m = sigmoid(G ẑ + g), logit = w·(s ⊙ m) + w₀. The features are
+    normalised in here, so their scale does not matter. Row i of T belongs to data row i of the released antonym table.
+    While training, m was a sample; at inference it is this deterministic value.
+    """
+
+    concepts: Tensor  # T, (168, D), unit rows in the published files
+    gate_weight: Tensor  # G, (168, D)
+    gate_bias: Tensor  # g, (168,)
+    weight: Tensor  # w, (168,)
+
+    def _normalised(self, features: Tensor) -> Tensor:
+        return F.normalize(self._checked(features), dim=1)
+
+    def activations(self, features: Tensor) -> Tensor:
+        """s = T ẑ, `(B, 768) -> (B, 168)`, cosines in [−1, 1]; positive is nearer the pair's positive phrase.
+
+        Which class a concept speaks for is the sign of its weight, not of its activation.
+        """
+        return F.linear(self._normalised(features), self.concepts)
+
+    def gates(self, features: Tensor) -> Tensor:
+        """m = sigmoid(G ẑ + g), `(B, 768) -> (B, 168)`, in [0, 1]: how far each concept counts for this image."""
+        return torch.sigmoid(F.linear(self._normalised(features), self.gate_weight, self.gate_bias))
+
+    def contributions(self, features: Tensor) -> Tensor:
+        """w_i s_i m_i, `(B, 768) -> (B, 168)`; positive speaks for "synthetic"."""
+        return self.activations(features) * self.gates(features) * self.weight
+
+
+# --- file layouts --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a released file holds: buffer name -> (its key, its shape)."""
+
+    head: type[PublishedHead]
+    model_type: str | None  # None: the file is a bare state dict
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+
+
+_LAYOUTS = {  # by method, or by name where one file differs
+    "linear": _Layout(
+        LinearHead,
+        "linear",
+        {
+            "weight": ("model.classification_head.fc.weight", (1, 1024)),
+            "bias": ("model.classification_head.fc.bias", (1,)),
+        },
+    ),
+    "orthogonal": _Layout(
+        OrthogonalHead,
+        "clip",
+        {
+            "directions": ("model.classification_head.layers.0.weight", (8, 1024)),
+            "offsets": ("model.classification_head.layers.0.bias", (8,)),
+            "weight": ("model.classification_head.to_logits.weight", (1, 8)),
+            "bias": ("model.classification_head.to_logits.bias", (1,)),
+        },
+    ),
+    "concept": _Layout(
+        ConceptHead,
+        "concept",
+        {
+            "concepts": ("model.text_embeddings", (168, 768)),
+            "gate_weight": ("model.W_concepts.weight", (168, 768)),
+            "gate_bias": ("model.W_concepts.bias", (168,)),
+            "weight": ("model.W_classifier.weight", (1, 168)),
+            "bias": ("model.W_classifier.bias", (1,)),
+        },
+    ),
+    "univfd/fc": _Layout(LinearHead, None, {"weight": ("weight", (1, 768)), "bias": ("bias", (1,))}),
+}
+
+
+def _layout(source: PublishedSource) -> _Layout:
+    return _LAYOUTS.get(source.name) or _LAYOUTS[source.method]
+
+
+def load(name: str, file: str | os.PathLike | None = None, progress: Progress | None = None) -> PublishedHead:
+    """The head `name`, one of `NAMES`, on the CPU in float32.
+
+    Without `file` it comes from the cache, or is downloaded (`fetch`). `file` is a local file of the same layout, which
+    may hold other weights: then `head.verified` is False. Raises `PublishedError` where the file cannot be had, is not
+    a plain file of tensors, or does not have the layout of the published one.
+    """
+    source = _source(name)
+    path = fetch(name, progress=progress) if file is None else Path(file)
+    content = _content(path)
+    # The bytes checked are the bytes unpickled: the file is not opened a second time.
+    verified = _is_pinned(source, content)
+    if file is None and not verified:
+        raise PublishedError(f"{path} changed while it was being read; try again.")
+    layout = _layout(source)
+    try:
+        tensors = _tensors(layout, _unpickled(content))
+    except _LayoutMismatch as mismatch:
+        raise PublishedError(f"{path} cannot be used as {name}: {mismatch}.") from mismatch.__cause__
+    return layout.head(source, verified, tensors)
+
+
+class _LayoutMismatch(Exception):
+    """What is wrong with a file, as the end of a sentence."""
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file():
+        raise PublishedError(f"{path} is not a file, or is not there.")
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise PublishedError(f"{path} is larger than {LARGEST_FILE >> 20} MiB, which no published head is.")
+        return path.read_bytes()
+    except OSError as error:
+        raise PublishedError(f"{path} cannot be read ({_reason(error)}).") from error
+
+
+def _unpickled(content: bytes) -> object:
+    """The object in a torch file. `weights_only` builds tensors and containers; a pickle that names code is refused."""
+    try:
+        if zipfile.is_zipfile(io.BytesIO(content)):
+            _check_inflated(content)
+        return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    except _LayoutMismatch:
+        raise
+    except Exception as error:  # a broken or hostile file can fail anywhere inside the unpickler
+        problem = "it is damaged, or holds something other than tensors, none of which was run"
+        raise _LayoutMismatch(problem) from error
+
+
+def _check_inflated(content: bytes) -> None:
+    """torch writes its archives uncompressed, so one that would grow in memory is not torch's."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > LARGEST_FILE:
+            raise _LayoutMismatch("it unpacks to far more than such a head needs")
+
+
+def _tensors(layout: _Layout, loaded: object) -> dict[str, Tensor]:
+    """Buffers by name, float32, with the leading axis of length 1 dropped; exactly the layout's keys are accepted."""
+    state = loaded if layout.model_type is None else _state_dict(layout, loaded)
+    if not isinstance(state, dict):
+        raise _LayoutMismatch("it does not hold a table of tensors")
+    surplus = len(state.keys() - {key for key, _ in layout.tensors.values()})
+    if surplus:
+        raise _LayoutMismatch(f"it holds {surplus} entries that this layout does not have")
+    return {name: _tensor(state.get(key), key, shape) for name, (key, shape) in layout.tensors.items()}
+
+
+def _state_dict(layout: _Layout, loaded: object) -> object:
+    if not isinstance(loaded, dict) or "state_dict" not in loaded:
+        raise _LayoutMismatch("it has no state_dict")
+    if loaded.get("model_type") != layout.model_type:
+        raise _LayoutMismatch(f"its model_type is not {layout.model_type!r}")
+    return loaded["state_dict"]
+
+
+def _tensor(value: object, key: str, shape: tuple[int, ...]) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise _LayoutMismatch(f"the tensor {key} is missing")
+    if tuple(value.shape) != shape:  # before anything is computed: a view can claim any size
+        raise _LayoutMismatch(f"the tensor {key} has the shape {tuple(value.shape)}, not {shape}")
+    if value.layout != torch.strided or value.device.type != "cpu" or not value.is_floating_point():
+        raise _LayoutMismatch(f"the tensor {key} is not an array of floating-point numbers")
+    values = value.detach().to(torch.float32)
+    if not torch.isfinite(values).all():
+        raise _LayoutMismatch(f"the tensor {key} holds values that are not finite")
+    return values.squeeze(0).contiguous()
+
+
+# --- download ------------------------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept: `CUESCOPE_CACHE`, else `cuescope` in the user's cache folder."""
+    override = os.environ.get("CUESCOPE_CACHE")
+    if sys.platform == "win32":
+        user = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        user = "~/Library/Caches"
+    else:
+        user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(override or f"{user}/cuescope").expanduser()
+    except RuntimeError as error:  # an account without a home folder
+        raise PublishedError("This account has no home folder; set CUESCOPE_CACHE to a folder.") from error
+
+
+def cache_path(name: str, cache: str | os.PathLike | None = None) -> Path:
+    """Where `fetch` keeps the file of head `name`, whether it is there or not."""
+    return (cache_folder() if cache is None else Path(cache)) / _source(name).file
+
+
+def fetch(name: str, cache: str | os.PathLike | None = None, progress: Progress | None = None) -> Path:
+    """The published file of head `name`, downloaded into `cache` (default `cache_folder()`) unless it is there.
+
+    A cut download is kept as `….partial` and resumed by the next call. A file enters the cache under its own name only
+    after its size and SHA-256 agree with the pinned ones; one that disagrees is deleted. `CUESCOPE_PUBLISHED_URL` names
+    a mirror (`<mirror>/clip-cues/<file>`), held to the same pins. `progress` is called with (bytes so far, bytes in
+    all). Raises `PublishedError`, one sentence, on every failure of network, disk or checksum.
+    """
+    source = _source(name)
+    path = cache_path(name, cache)
+    try:
+        if _is_pinned_file(source, path):
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path.with_name(f"{path.name}.lock")):
+            if not _is_pinned_file(source, path):  # another process may have fetched it while this one waited
+                _fetch_into(source, path, progress)
+        return path
+    except OSError as error:
+        raise PublishedError(f"{name} cannot be kept in {path.parent} ({_reason(error)}).") from error
+
+
+def _is_pinned(source: PublishedSource, content: bytes) -> bool:
+    return len(content) == source.size and hashlib.sha256(content).hexdigest() == source.sha256
+
+
+def _is_pinned_file(source: PublishedSource, path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == source.size and _is_pinned(source, path.read_bytes())
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Let one thread or process at a time download a file: two that append to one partial file would spoil it."""
+    with open(lock, "wb") as handle:
+        try:
+            import fcntl
+        except ImportError:  # Windows: unprotected, but a spoilt file still fails its checksum
+            pass
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch_into(source: PublishedSource, path: Path, progress: Progress | None) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    resumed = partial.exists()
+    try:
+        _download(source, partial, progress)
+        if not _is_pinned_file(source, partial):
+            raise _WrongFile(f"{_address(source)} does not have the published checksum, so it was deleted unopened.")
+    except _WrongFile:
+        partial.unlink(missing_ok=True)
+        if not resumed:
+            raise
+        return _fetch_into(source, path, progress)  # the fault may lie in the part kept from before
+    os.replace(partial, path)
+
+
+def _download(source: PublishedSource, partial: Path, progress: Progress | None) -> None:
+    """Append to `partial` what it lacks."""
+    done = partial.stat().st_size if partial.exists() else 0
+    if done >= source.size:  # complete, or too long: the checksum decides
+        return
+    with _opened(source, done) as response, open(partial, "ab") as file:
+        done = _first_byte(source, response, done)
+        file.truncate(done)  # a server that ignores the range sends the file from its start
+        while done < source.size:
+            chunk = _received(source, response, source.size - done)
+            if not chunk:
+                raise _network_error(source, f"the connection ended after {done} of {source.size} bytes")
+            file.write(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, source.size)
+
+
+def _address(source: PublishedSource) -> str:
+    mirror = os.environ.get("CUESCOPE_PUBLISHED_URL")
+    if not mirror:
+        return source.url
+    if not mirror.startswith(("http://", "https://")):
+        raise PublishedError("CUESCOPE_PUBLISHED_URL must begin with http:// or https://.")
+    return f"{mirror.rstrip('/')}/{source.file}"
+
+
+def _opened(source: PublishedSource, start: int) -> http.client.HTTPResponse:
+    headers = {"User-Agent": "cuescope"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        request = urllib.request.Request(_address(source), headers=headers)
+        return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and start:  # the file over there is no longer than the part here
+            return _opened(source, 0)
+        raise _network_error(source, _reason(error)) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address that is none
+        raise _network_error(source, _reason(error)) from error
+
+
+def _received(source: PublishedSource, response: http.client.HTTPResponse, wanted: int) -> bytes:
+    """Whatever has arrived, at most `wanted` bytes: a cut then costs nothing that had come before it."""
+    try:
+        return response.read1(min(wanted, 1 << 16))
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a malformed chunk length
+        raise _network_error(source, _reason(error)) from error
+
+
+def _first_byte(source: PublishedSource, response: http.client.HTTPResponse, asked: int) -> int:
+    """The offset at which the answer begins. Raises where its length is not that of the published file."""
+    if response.status == 206:
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        first, length = (int(span[1]), int(span[2])) if span else (-1, -1)
+    else:
+        length = response.headers.get("Content-Length", "")
+        first, length = 0, int(length) if length.isdecimal() else source.size  # chunked: the checksum decides
+    if length != source.size or first not in (0, asked):
+        raise _WrongFile(f"{_address(source)} does not have the {source.size} bytes of the published file.")
+    return first
+
+
+def _network_error(source: PublishedSource, reason: str) -> PublishedError:
+    advice = "check the connection and try again, or give a local copy of the file"
+    return PublishedError(f"{source.name} could not be downloaded from {_address(source)} ({reason}); {advice}.")
+
+
+def _reason(error: BaseException) -> str:
+    """A few words on one line, for the brackets of a message."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP status {error.code}"
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
+        return _reason(error.reason)
+    if isinstance(error, TimeoutError):
+        return f"no answer for {TIMEOUT_SECONDS} seconds"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split()).rstrip(".").replace(". ", "; ")

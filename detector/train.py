@@ -1,0 +1,237 @@
+"""Train the heads of a backbone on a labelled folder: features once, then each method, then the verdict on `val`.
+
+Both classes get the same random copies (crop, scale, blur, compression). Early stopping, calibration and the verdict's
+band use the `val` split; test splits are never read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector import physical, residual
+from detector.augment import augmented
+from detector.backbone import EMBEDDED, Backbone, ClipFeatures
+from detector.concepts import concept_directions, fit_concepts
+from detector.data import DataError, Example, read_dataset, select, with_splits
+from detector.heads import Evidence, HeadCard, save_head
+from detector.images import load_photo
+from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
+from detector.physical_head import PhysicalHead
+from detector.progress import progress
+from detector.residual import ResidualHead
+from detector.suite import METHODS, PIXEL_METHODS, heads_folders
+from detector.verdict import Fusion, fit_logistic
+from detector.vocabulary import vocabulary
+
+
+@dataclass(frozen=True)
+class Table:
+    """Evidence and labels of one split. copy: 0 for the image as it is, 1… for its random copies. sources: one a row."""
+
+    evidence: Evidence
+    labels: np.ndarray
+    sources: np.ndarray
+    copy: np.ndarray
+
+    def rows(self, mask: np.ndarray) -> Table:
+        clip = self.evidence.clip
+        patches = clip.patches[mask] if clip.patches is not None else None
+        evidence = Evidence(ClipFeatures(clip.pooled[mask], clip.projected[mask], patches),
+                            self.evidence.descriptors[mask], self.evidence.residual[mask])
+        return Table(evidence, self.labels[mask], self.sources[mask], self.copy[mask])
+
+    def pooled(self) -> tuple[Tensor, Tensor]:
+        return self.evidence.clip.pooled, torch.as_tensor(self.labels, dtype=torch.float32)
+
+    def projected(self) -> tuple[Tensor, Tensor]:
+        return self.evidence.clip.projected, torch.as_tensor(self.labels, dtype=torch.float32)
+
+
+# --- features ------------------------------------------------------------------------------------------------------
+
+
+def _measure(backbone: Backbone, example: Example, copies: int, seed: int) -> tuple[list, list, list]:
+    """Prepared pixels, descriptors and residual features of one image and its copies. The same for the same seed."""
+    pixels = load_photo(example.path).pixels
+    key = int.from_bytes(hashlib.sha256(example.path.name.encode()).digest()[:6], "big")
+    generator = np.random.default_rng((seed, key))
+    views = [pixels, *(augmented(pixels, generator) for _ in range(copies))]
+    return ([backbone.prepare(view) for view in views], [physical.measure(view) for view in views],
+            [residual.features(view) for view in views])
+
+
+def extract(backbone: Backbone, examples: list[Example], copies: int = 0, seed: int = 0, title: str = "features",
+            workers: int | None = None) -> Table:
+    """Evidence of every example and of `copies` random copies of each, without patch tokens, in the order given."""
+    pooled, projected, descriptors, residuals = [], [], [], []
+    with ThreadPoolExecutor(max_workers=workers or min(4, os.cpu_count() or 1)) as pool:
+        measured = pool.map(lambda example: _measure(backbone, example, copies, seed), examples)
+        for images, described, residual_rows in progress(measured, total=len(examples), title=title):
+            clip = backbone.encode(torch.stack(images))
+            pooled.append(clip.pooled)
+            projected.append(clip.projected)
+            descriptors += described
+            residuals += residual_rows
+    each = copies + 1
+    evidence = Evidence(ClipFeatures(torch.cat(pooled), torch.cat(projected), None), np.stack(descriptors),
+                        np.stack(residuals))
+    labels = np.repeat([e.label for e in examples], each)
+    sources = np.repeat([e.source for e in examples], each)
+    return Table(evidence, labels, sources, np.tile(np.arange(each), len(examples)))
+
+
+def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str) -> Table:
+    """`extract`, kept in `folder` under a key of the files, the backbone's weights, the code and the settings."""
+    if folder is None:
+        return extract(backbone, examples, copies, seed, title)
+    digest = hashlib.sha256(f"{backbone.fingerprint} {copies} {seed}".encode())
+    for example in examples:
+        digest.update(f"{example.path} {example.path.stat().st_mtime_ns} {example.label}".encode())
+    for module in ("physical", "residual", "augment", "images"):
+        digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
+    path = folder / f"{title}-{digest.hexdigest()[:16]}.npz"
+    if not path.is_file():
+        table = extract(backbone, examples, copies, seed, title)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(path, pooled=table.evidence.clip.pooled, projected=table.evidence.clip.projected,
+                 descriptors=table.evidence.descriptors, residual=table.evidence.residual, labels=table.labels,
+                 sources=table.sources, copy=table.copy)
+    with np.load(path) as saved:
+        clip = ClipFeatures(torch.from_numpy(saved["pooled"]), torch.from_numpy(saved["projected"]), None)
+        evidence = Evidence(clip, saved["descriptors"], saved["residual"])
+        return Table(evidence, saved["labels"], saved["sources"], saved["copy"])
+
+
+# --- methods -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head and what its card says besides."""
+
+    head: object
+    details: dict
+
+
+def _fit_physical(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
+    plain = train.rows(train.copy == 0)
+    reference = (plain.evidence.descriptors, plain.labels)
+    return Fitted(PhysicalHead.fit(train.evidence.descriptors, train.labels, reference), {})
+
+
+def _fit_residual(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
+    validation = (val.evidence.residual, val.labels)
+    return Fitted(ResidualHead.fit(train.evidence.residual, train.labels, seed=seed, validation=validation), {})
+
+
+def _fit_linear_probe(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
+    return Fitted(fit_linear_probe(train.pooled(), val.pooled(), seed=seed), {})
+
+
+def _fit_orthogonal(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
+    head = fit_orthogonal(train.pooled(), val.pooled(), seed=seed)
+    activations = head.activations(val.evidence.clip.pooled).numpy()
+    image = torch.nn.functional.normalize(val.evidence.clip.projected, dim=1)
+    concepts = (image @ concept_directions(backbone).T).numpy()
+    return Fitted(head, {"names": name_units(activations, concepts)})
+
+
+def _fit_concepts(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
+    return Fitted(fit_concepts(train.projected(), val.projected(), concept_directions(backbone), seed=seed), {})
+
+
+FITTERS: dict[str, Callable[[Table, Table, Backbone, int], Fitted]] = {
+    "physical": _fit_physical,
+    "residual": _fit_residual,
+    "linear_probe": _fit_linear_probe,
+    "orthogonal": _fit_orthogonal,
+    "concepts": _fit_concepts,
+}
+READS = {"physical": "fifteen descriptors at the fixed 256-pixel scale", "residual": "high-pass residual of the pixels",
+         "linear_probe": "pooled", "orthogonal": "pooled", "concepts": "projected"}
+
+
+def name_units(activations: np.ndarray, concepts: np.ndarray, names: int = 3, weakest: float = 0.3) -> list[list[dict]]:
+    """For each unit up to `names` concepts whose activation correlates most with it over validation images.
+
+    Each is {"concept", "pole", "correlation"}; pole is the phrase towards which a rising unit points. Correlations
+    below `weakest` give no name: the unit is unnamed. Choice: the authors' own naming code is not released.
+    """
+    words, table = vocabulary(), correlations(activations, concepts)
+    named = []
+    for row in table:
+        best = [int(i) for i in np.argsort(-np.abs(row))[:names] if abs(row[i]) >= weakest]
+        named.append([{"concept": words[i].name, "pole": words[i].positive if row[i] > 0 else words[i].negative,
+                       "correlation": round(float(abs(row[i])), 3)} for i in best])
+    return named
+
+
+def calibrated(head, val: Table):
+    """The head with its logit Platt-scaled on `val`, so that σ(logit) is a probability; parts stay exact."""
+    slope, offset = fit_logistic(head.score(val.evidence).logit[:, None], val.labels, 1e-3)
+    return head.scaled(float(slope), float(offset))
+
+
+# --- the whole -----------------------------------------------------------------------------------------------------
+
+
+def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], copies: int, seed: int, details: dict):
+    own = method not in PIXEL_METHODS
+    return HeadCard(
+        method=method, backbone=backbone.name if own else "none", fingerprint=backbone.fingerprint if own else "none",
+        reads=READS.get(method, "logits of the methods"),
+        preprocessing=f"shorter side to {backbone.size}, centre crop" if own else "pixels as decoded",
+        training_data=f"{data}: {counts[0]} training images, {copies} random copies of each; {counts[1]} for validation",
+        command=f"python -m detector train {method} --data DIR --copies {copies} --seed {seed}", details=details,
+    )
+
+
+def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: Path | None) -> tuple[Table, Table]:
+    """Evidence of `train` (with random copies) and of `val` (as it is)."""
+    examples = with_splits(read_dataset(data))
+    train, val = select(examples, "train"), select(examples, "val")
+    for name, part in (("train", train), ("val", val)):
+        if {example.label for example in part} != {0, 1}:
+            raise DataError(f"The split '{name}' of '{data}' needs images of both classes.")
+    return cached(backbone, train, copies, seed, cache, "train"), cached(backbone, val, 0, seed, cache, "val")
+
+
+def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, out: Path | None = None, copies: int = 6,
+                seed: int = 0, cache: Path | None = None, device: str | None = None) -> dict[str, Path]:
+    """Train the named methods, then fit the verdict over all heads that are present. Returns method → head file."""
+    backbone = Backbone.load(backbone_name, device)
+    train, val = split_tables(backbone, data, copies, seed, cache)
+    counts = (int((train.copy == 0).sum()), len(val.labels))
+    written = {}
+    for method in methods:
+        fitted = FITTERS[method](train, val, backbone, seed)
+        head = calibrated(fitted.head, val)
+        path = (out or heads_folders(backbone_name)[method in PIXEL_METHODS]) / f"{method}.safetensors"
+        save_head(path, head.tensors(), _card(method, backbone, data.name, counts, copies, seed, fitted.details))
+        written[method] = path
+        print(f"{method}: written")
+    written["verdict"] = fit_verdict(backbone_name, backbone, val, out, data.name, counts, copies, seed, written)
+    return written
+
+
+def fit_verdict(name: str, backbone: Backbone, val: Table, out: Path | None, data: str, counts, copies, seed, written):
+    """Fuse every head that is present for the backbone, on the validation logits."""
+    from detector.heads import load_head
+    from detector.suite import find_heads
+
+    paths = {method: path for method, path in (find_heads(name) | written).items() if method in METHODS}
+    heads = {method: METHODS[method].from_tensors(load_head(path)[0]) for method, path in sorted(paths.items())}
+    fusion = Fusion.fit({m: np.asarray(h.score(val.evidence).logit) for m, h in heads.items()}, val.labels)
+    path = (out or heads_folders(name)[0]) / "verdict.safetensors"
+    card = _card("verdict", backbone, data, counts, copies, seed, {"methods": list(fusion.methods)})
+    save_head(path, fusion.tensors(), card)
+    return path

@@ -1,0 +1,134 @@
+"""The verdict: calibrated logits of the methods, fused, and allowed to say "inconclusive".
+
+Each method's logit is calibrated by Platt scaling; a logistic regression fuses the calibrated logits. The band in which
+no label is given comes from split conformal prediction for each class: a validation share `error` of real images lies
+above the band and the same share of synthetic ones below it. All is fitted on the validation split. Choices, ours.
+
+The validation logits travel with the verdict, so that a fusion for any subset of methods is fitted from them at load.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+ERROR = 0.10  # of each class may be given the other's label
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """label: synthetic, real or inconclusive. probability: calibrated, of synthetic. logit: its log-odds.
+
+    contributions: method → its exact share of the logit (with `bias` they sum to it).
+    """
+
+    label: str
+    probability: float
+    logit: float
+    contributions: dict[str, float]
+    bias: float
+
+
+def _sigmoid(logit: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logit))
+
+
+def fit_logistic(features: np.ndarray, labels: np.ndarray, penalty: float) -> np.ndarray:
+    """Ridge logistic regression by Newton's method; (N, M) → (M + 1,) weights, the intercept last and unpenalised.
+
+    Classes weigh the same, so that the probability refers to even prior odds.
+    """
+    design = np.column_stack([features, np.ones(len(features))])
+    weight = np.where(labels == 1, 0.5 / (labels == 1).mean(), 0.5 / (labels == 0).mean())
+    ridge = np.diag([penalty] * features.shape[1] + [1e-6])
+    coefficients = np.zeros(design.shape[1])
+    for _ in range(50):
+        probability = _sigmoid(np.clip(design @ coefficients, -30, 30))
+        gradient = design.T @ (weight * (probability - labels)) + ridge @ coefficients
+        curvature = (design * (weight * probability * (1 - probability))[:, None]).T @ design + ridge
+        step = np.linalg.solve(curvature, gradient)
+        coefficients -= step
+        if np.abs(step).max() < 1e-8:
+            break
+    return coefficients
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """The fitted verdict for one set of methods.
+
+    platt: (M, 2) slope and offset; weights: (M + 1,), intercept last; band: the two logits between which no label is
+    given; logits: (N, M) and labels: (N,) of the validation images it was fitted on.
+    """
+
+    methods: tuple[str, ...]
+    platt: np.ndarray
+    weights: np.ndarray
+    band: tuple[float, float]
+    logits: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def fit(cls, logits: dict[str, np.ndarray], labels: np.ndarray, error: float = ERROR) -> Fusion:
+        """logits: method → (N,), raw, higher speaks for synthetic; labels: (N,), 0 real, 1 synthetic."""
+        matrix = np.column_stack([logits[name] for name in logits]).astype(np.float64)
+        labels = np.asarray(labels)
+        platt = np.stack([fit_logistic(column[:, None], labels, 1e-3) for column in matrix.T])
+        calibrated = matrix * platt[:, 0] + platt[:, 1]
+        weights = fit_logistic(calibrated, labels, penalty=1.0)
+        fused = calibrated @ weights[:-1] + weights[-1]
+        return cls(tuple(logits), platt, weights, conformal_band(fused, labels, error), matrix, labels)
+
+    def restrict(self, methods: tuple[str, ...]) -> Fusion:
+        """The fusion of fewer methods, fitted on the same validation logits."""
+        if methods == self.methods:
+            return self
+        columns = {name: self.logits[:, self.methods.index(name)] for name in methods}
+        return Fusion.fit(columns, self.labels)
+
+    def calibrate(self, logits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Method → calibrated logit, Platt-scaled, for the methods of this fusion."""
+        return {name: logits[name] * slope + offset
+                for name, (slope, offset) in zip(self.methods, self.platt, strict=True)}
+
+    def fuse(self, logits: dict[str, np.ndarray]) -> np.ndarray:
+        """Method → (B,) raw logits in, (B,) fused logits out; higher speaks for synthetic."""
+        calibrated = self.calibrate(logits)
+        parts = [weight * calibrated[name] for name, weight in zip(self.methods, self.weights, strict=False)]
+        return np.sum(parts, axis=0) + self.weights[-1]
+
+    def decide(self, logits: dict[str, float]) -> Verdict:
+        """The verdict for one image from its methods' raw logits."""
+        calibrated = self.calibrate(logits)
+        parts = {name: float(w * calibrated[name]) for name, w in zip(self.methods, self.weights, strict=False)}
+        logit = sum(parts.values()) + float(self.weights[-1])
+        return Verdict(self.label(logit), float(_sigmoid(np.float64(logit))), logit, parts, float(self.weights[-1]))
+
+    def label(self, logit: float) -> str:
+        low, high = self.band
+        return "real" if logit < low else "synthetic" if logit > high else "inconclusive"
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {"platt": self.platt, "weights": self.weights, "band": np.array(self.band), "logits": self.logits,
+                "labels": self.labels}
+
+    @classmethod
+    def from_tensors(cls, methods: list[str], tensors: dict) -> Fusion:
+        values = {name: np.asarray(value) for name, value in tensors.items()}
+        band = tuple(float(edge) for edge in values.pop("band"))
+        return cls(tuple(methods), band=band, **values)
+
+
+def conformal_band(logits: np.ndarray, labels: np.ndarray, error: float) -> tuple[float, float]:
+    """(low, high): above `high` at most a share `error` of new real images is expected, below `low` of synthetic ones.
+
+    Split conformal for each class with its finite-sample correction. Where the classes part so well that low > high,
+    both edges move to their middle and no image is inconclusive.
+    """
+    real, synthetic = np.sort(logits[labels == 0]), np.sort(logits[labels == 1])
+    high = real[min(len(real) - 1, int(np.ceil((len(real) + 1) * (1 - error))) - 1)]
+    low = synthetic[max(0, int(np.floor((len(synthetic) + 1) * error)) - 1)]
+    if low > high:
+        low = high = (low + high) / 2
+    return float(low), float(high)

@@ -1,0 +1,1 @@
+"""Explanations of an analysis: names, words and charts. Imports `detector`, never gradio."""

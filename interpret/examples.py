@@ -1,0 +1,67 @@
+"""Example images, made on this machine when first asked for: nothing is downloaded and no picture is shipped.
+
+scikit-learn's two photographs, copies of them edited by the attribute operations, and re-syntheses by our autoencoder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from detector.attributes import ATTRIBUTES
+
+FOLDER = Path(__file__).resolve().parent.parent / "assets" / "examples"
+SHORT_SIDE = 256  # the size of the images that the heads were trained on
+
+
+def _photograph(name: str) -> np.ndarray:
+    from sklearn.datasets import load_sample_image
+
+    image = load_sample_image(name)
+    scale = SHORT_SIDE / min(image.shape[:2])
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def _edited(name: str, concept: str) -> np.ndarray:
+    operation = next(a.operation for a in ATTRIBUTES if a.concept.name == concept)
+    return operation(_photograph(name), 0.5)
+
+
+def _resynthesised(name: str) -> np.ndarray:
+    from detector.autoencoder import load_autoencoder, resynthesise
+
+    return resynthesise(_photograph(name), load_autoencoder())
+
+
+# File name → what it is, and how it is made.
+EXAMPLES: dict[str, tuple[str, Callable[[], np.ndarray]]] = {
+    "china.jpg": ("Photograph: a temple", lambda: _photograph("china.jpg")),
+    "flower.jpg": ("Photograph: a flower", lambda: _photograph("flower.jpg")),
+    "china-vignetting.jpg": ("Edited photograph: heavy vignetting", lambda: _edited("china.jpg", "vignetting")),
+    "china-blocks.jpg": ("Edited photograph: compression blocks", lambda: _edited("china.jpg", "compression blocks")),
+    "flower-grain.jpg": ("Edited photograph: film grain", lambda: _edited("flower.jpg", "film grain")),
+    "flower-smooth.jpg": ("Edited photograph: plastic smoothing", lambda: _edited("flower.jpg", "plastic smoothing")),
+    "china-synthetic.jpg": ("Synthetic: the temple from our autoencoder", lambda: _resynthesised("china.jpg")),
+    "flower-synthetic.jpg": ("Synthetic: the flower from our autoencoder", lambda: _resynthesised("flower.jpg")),
+}
+
+
+def make_examples(folder: Path = FOLDER) -> list[tuple[Path, str]]:
+    """(file, label) of every example; those that are missing are made first, all saved alike as JPEG of quality 92."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (_, make) in EXAMPLES.items():
+        if not (folder / name).is_file():
+            temporary = folder / f"{os.getpid()}-{name}"
+            Image.fromarray(make()).save(temporary, quality=92)
+            os.replace(temporary, folder / name)
+    return existing_examples(folder)
+
+
+def existing_examples(folder: Path = FOLDER) -> list[tuple[Path, str]]:
+    """(file, label) of the examples that have been made."""
+    return [(folder / name, label) for name, (label, _) in EXAMPLES.items() if (folder / name).is_file()]

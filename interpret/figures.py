@@ -1,0 +1,164 @@
+"""Charts as plotly figures. Blue is real and orange synthetic everywhere: a pair that the colour-blind can tell apart.
+
+Every chart has a table with the same numbers (`*_rows`), because a chart cannot be read aloud.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from detector import residual
+from detector.attributes import OPERATIONS
+from detector.physical import NAMES, PAPER_CORE
+from detector.physical_head import PhysicalHead, percentiles
+from detector.residual import ResidualHead
+
+REAL, SYNTHETIC, NEUTRAL = "rgb(0,114,178)", "rgb(213,94,0)", "rgb(110,118,129)"
+INK = "rgb(120,60,160)"  # this image: readable on the light and on the dark page
+REAL_SOFT, SYNTHETIC_SOFT = "rgba(0,114,178,0.22)", "rgba(213,94,0,0.55)"
+BARS = 12  # contributions shown; the table has all
+
+
+def colour_of(logit: float) -> str:
+    return SYNTHETIC if logit > 0 else REAL
+
+
+def _layout(figure: go.Figure, rows: int, x_title: str, x_range: list[float] | None = None) -> go.Figure:
+    """One look for all charts; transparent, so that it fits the light and the dark page."""
+    figure.update_layout(
+        height=90 + 26 * rows, margin={"l": 8, "r": 12, "t": 8, "b": 8}, paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)", font={"size": 13, "color": NEUTRAL}, bargap=0.35, hoverlabel={"align": "left"},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0}, showlegend=False, dragmode=False,
+    )
+    grid = "rgba(128,128,128,0.25)"
+    figure.update_xaxes(title=x_title, range=x_range, gridcolor=grid, zerolinecolor="rgb(128,128,128)", fixedrange=True)
+    figure.update_yaxes(automargin=True, autorange="reversed", gridcolor="rgba(0,0,0,0)", fixedrange=True)
+    return figure
+
+
+def words_of(name: str) -> str:
+    return name.replace("_", " ")
+
+
+# --- descriptors ---------------------------------------------------------------------------------------------------
+
+
+def descriptor_chart(analysis: dict, head: PhysicalHead) -> go.Figure:
+    """Where each descriptor lies: the dot is this image, on the scale of percentiles among real reference images.
+
+    The blue band holds the middle half of the real, the orange bar the middle half of the synthetic images.
+    """
+    names = [words_of(name) + (" ★" if name in PAPER_CORE else "") for name in NAMES]
+    low, middle, high = (percentiles(head.synthetic[q], head.real) for q in (25, 50, 75))
+    figure = go.Figure()
+    figure.add_vrect(x0=25, x1=75, fillcolor=REAL_SOFT, line_width=0, layer="below")
+    for y, (start, end) in enumerate(zip(low, high, strict=True)):
+        figure.add_shape(type="line", x0=start, x1=end, y0=y, y1=y, line={"color": SYNTHETIC_SOFT, "width": 7}, layer="below")
+    figure.add_scatter(x=middle.tolist(), y=names, mode="markers", hovertemplate="synthetic median %{x:.0f}<extra>%{y}</extra>",
+                       marker={"symbol": "line-ns", "size": 13, "line": {"color": SYNTHETIC, "width": 3}})
+    own = [analysis["physical_percentiles"][name]["real"] for name in NAMES]
+    values = [analysis["physical"][name] for name in NAMES]
+    text = ["not defined" if value is None else f"{value:.4g}" for value in values]
+    figure.add_scatter(x=own, y=names, mode="markers", customdata=text,
+                       hovertemplate="this image: %{customdata}, percentile %{x:.0f}<extra>%{y}</extra>",
+                       marker={"size": 12, "color": INK, "line": {"color": "white", "width": 2}})
+    return _layout(figure, len(NAMES), "percentile among real images", [-3, 103])
+
+
+def descriptor_rows(analysis: dict) -> list[list]:
+    """Descriptor, value, percentile among real and synthetic images, contribution in logits."""
+    rows = []
+    for name in NAMES:
+        place = analysis.get("physical_percentiles", {}).get(name, {"real": None, "synthetic": None})
+        share = analysis.get("physical_contributions", {}).get(name)
+        rows.append([words_of(name), _text(analysis["physical"][name], "{:.4g}"), _text(place["real"], "{:.0f}"),
+                     _text(place["synthetic"], "{:.0f}"), _text(share, "{:+.2f}")])
+    return rows
+
+
+def _text(value: float | None, form: str) -> str:
+    return "not defined" if value is None else form.format(value)
+
+
+# --- signed contributions ------------------------------------------------------------------------------------------
+
+
+def contribution_chart(labels: list[str], values: list[float], hover: list[str]) -> go.Figure:
+    """Signed bars in logits: to the right (orange) for synthetic, to the left (blue) for real."""
+    figure = go.Figure(go.Bar(x=values, y=labels, orientation="h", marker_color=[colour_of(v) for v in values],
+                              customdata=hover, hovertemplate="%{customdata}<extra></extra>"))
+    reach = max([abs(v) for v in values] + [0.05]) * 1.15
+    return _layout(figure, len(values), "← real · logits · synthetic →", [-reach, reach])
+
+
+def pole(concept: dict) -> str:
+    """The phrase of the pole that the image is nearer to."""
+    return concept["positive"] if concept["activation"] > 0 else concept["negative"]
+
+
+def _taught(concept: dict) -> str:
+    """A mark for concepts that an operation can bring about, which the embedded model was taught and tested on."""
+    return " ✓" if concept["name"] in OPERATIONS else ""
+
+
+def concept_chart(analysis: dict) -> go.Figure:
+    """The concepts that push the concept model's logit most, named by the pole that the image is nearer to."""
+    top = analysis["concepts"][:BARS]
+    hover = [f"{c['positive']} ↔ {c['negative']}<br>activation {c['activation']:+.3f}, contribution "
+             f"{c['contribution']:+.3f}" for c in top]
+    return contribution_chart([pole(c) + _taught(c) for c in top], [c["contribution"] for c in top], hover)
+
+
+def concept_rows(analysis: dict) -> list[list]:
+    """Positive pole, negative pole, activation, contribution in logits; the largest contribution first."""
+    return [[c["positive"] + _taught(c), c["negative"], f"{c['activation']:+.3f}", f"{c['contribution']:+.3f}"]
+            for c in analysis.get("concepts", [])]
+
+
+def unit_label(index: int, names: list[dict]) -> str:
+    """A unit's number and what its rising correlates with most on validation images, or "unnamed"."""
+    return f"{index + 1}: " + (names[0]["pole"] if names else "unnamed")
+
+
+def unit_chart(analysis: dict) -> go.Figure:
+    """Contributions of the orthogonal head's units."""
+    orthogonal = analysis["orthogonal"]
+    labels = [unit_label(i, names) for i, names in enumerate(orthogonal["names"])]
+    hover = [f"activation {a:+.3f}, contribution {c:+.3f}"
+             for a, c in zip(orthogonal["activations"], orthogonal["contributions"], strict=True)]
+    return contribution_chart(labels, orthogonal["contributions"], hover)
+
+
+def unit_rows(analysis: dict) -> list[list]:
+    """Unit, names with their correlation, activation, contribution in logits; the bias last."""
+    orthogonal = analysis.get("orthogonal")
+    if not orthogonal:
+        return []
+    rows = []
+    for i, names in enumerate(orthogonal["names"]):
+        named = "; ".join(f"{n['pole']} (r = {n['correlation']:.2f})" for n in names) or "unnamed"
+        rows.append([str(i + 1), named, f"{orthogonal['activations'][i]:+.3f}", f"{orthogonal['contributions'][i]:+.3f}"])
+    return [*rows, ["bias", "", "", f"{orthogonal['bias']:+.3f}"]]
+
+
+# --- residual ------------------------------------------------------------------------------------------------------
+
+
+def residual_rows(analysis: dict) -> list[list]:
+    """Group of residual features and its contribution in logits."""
+    return [[name, f"{value:+.2f}"] for name, value in analysis.get("residual", {}).items()]
+
+
+def residual_chart(pixels: np.ndarray, head: ResidualHead) -> go.Figure:
+    """Luminance residual spectrum minus the mean real one, in log power: 0 is typically real, orange typically synthetic."""
+    frequency, own = residual.spectrum(pixels)
+    lines = (("mean real", 0 * own, REAL, 2), ("mean synthetic", head.spectrum_synthetic - head.spectrum_real, SYNTHETIC, 3),
+             ("this image", own - head.spectrum_real, INK, 3))
+    figure = go.Figure()
+    for name, curves, colour, width in lines:
+        figure.add_scatter(x=frequency.tolist(), y=curves[0].tolist(), name=name, mode="lines",
+                           line={"color": colour, "width": width},
+                           hovertemplate="%{x:.3f} cycles per pixel: %{y:+.2f}<extra>" + name + "</extra>")
+    _layout(figure, 8, "frequency (cycles per pixel)").update_layout(showlegend=True)
+    return figure.update_yaxes(autorange=True, title="log power against mean real")

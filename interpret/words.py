@@ -1,0 +1,38 @@
+"""The texts of the page: what it is, and how each panel works."""
+
+ABOUT = """
+**What this is.** Cuescope shows *why* a detector built on CLIP calls an image AI-generated. It scores the very bytes that
+you give it with several methods, fuses them into a calibrated verdict, and lays the evidence open.
+
+**What the embedded model is.** A small CLIP that we trained from scratch on some 17,000 captioned images and on
+photographic attributes. It is thousands of times smaller in data than the CLIP of the papers: it knows everyday things and
+photographic style, not the world. The heads on it were trained on about 2,500 small images (256 pixels, eight generator
+families of 2022 to 2025).
+
+**What it is not.** Not a proof, and not a judge of people. Newer generators, strong edits, screenshots and paintings can
+all mislead it; a picture that was partly edited is not its subject. "Inconclusive" is an honest answer. The README lists
+what was measured, on which images, with intervals.
+
+**Papers.** [Physical descriptors](https://arxiv.org/abs/2604.04608) ·
+[SynthCLIC: orthogonal head and concept model](https://arxiv.org/abs/2602.12381)
+"""
+
+HOW = {
+    "methods": """Each method gives its own probability. The verdict is a logistic regression on their calibrated logits, fitted
+on validation images; a share above 0 pushes towards synthetic. The shares and a constant add up to the verdict's logit
+exactly.""",
+    "descriptors": """Measured on the centre square at 256 pixels. The dot is this image; the scale is the percentile among real
+reference images, so the blue band holds the middle half of them. Orange: the middle half and the median of synthetic
+ones. ★ marks the core named in [arXiv 2604.04608](https://arxiv.org/abs/2604.04608). Where the two groups overlap, a
+descriptor says little by itself.""",
+    "concepts": """A concept is a pair of opposites in words. Its direction in CLIP's space is the difference of the two phrases'
+embeddings; the concept model ([arXiv 2602.12381](https://arxiv.org/abs/2602.12381)) multiplies how far the image lies along
+it by a learned weight and a gate. The contributions of all concepts and a constant add up to its logit. Bars are named by
+the pole that the image is nearer to. ✓ marks concepts that the embedded model was taught and tested on with edited
+photographs; the other names rest on what its small text tower makes of the words.""",
+    "units": """SynthCLIC's head ([arXiv 2602.12381](https://arxiv.org/abs/2602.12381)) looks at the image through eight
+decorrelated directions; each contributes its activation times a weight, and the contributions add up exactly. A unit is
+named by the concepts whose activation follows it most closely on validation images; "unnamed" where none does.""",
+    "residual": """What is left when a picture's content is filtered away: sensor noise, demosaicing, upsampling and compression
+leave different spectra. Read at the image's own resolution. A method of our own, not from a paper.""",
+}

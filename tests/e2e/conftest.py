@@ -1,0 +1,19 @@
+"""A real server on loopback with the page as `python app.py` shows it."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    import os
+
+    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
+    import app
+    from interpret.examples import make_examples
+
+    make_examples()
+    demo = app.build_demo()
+    demo.queue(max_size=64)
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **app.LAUNCH)
+    yield url
+    demo.close()

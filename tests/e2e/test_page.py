@@ -1,0 +1,73 @@
+"""The page in a real Chromium, at the width of a laptop and of a telephone."""
+
+import shutil
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+           "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[1440, 390], ids=["laptop", "telephone"])
+def page(browser, server, request):
+    context = browser.new_context(viewport={"width": request.param, "height": 900})
+    page = context.new_page()
+    page.asked = []
+    page.on("request", lambda r: page.asked.append(r.url))
+    page.goto(server)
+    page.wait_for_selector("#image")
+    yield page
+    context.close()
+
+
+def upload(page, path) -> None:
+    page.locator("#image input[type=file]").first.set_input_files(str(path))
+
+
+def test_an_upload_is_told_as_a_story(page, picture):
+    upload(page, picture)
+    page.wait_for_selector("#verdict .card .big", timeout=60_000)
+    for chart in ("#descriptors", "#concepts", "#units", "#residual"):
+        page.wait_for_selector(f"{chart} .js-plotly-plot .main-svg", timeout=30_000)
+    bars = page.locator("#concepts .bars .point path").evaluate_all("paths => paths.map(p => p.getBBox().width)")
+    assert len(bars) == 12 and max(bars) > 20
+    assert page.locator("#descriptors .scatterlayer .point").count() == 30  # fifteen medians and fifteen dots
+    assert "laplacian variance" in page.inner_text("#story")
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0
+
+
+def test_a_bad_file_says_so_and_leaves_nothing_of_the_last_image(page, picture, tmp_path):
+    upload(page, picture)
+    page.wait_for_selector("#verdict .card .big", timeout=60_000)
+    page.locator("#image button[aria-label*='emove' i], #image button[aria-label*='lear' i]").first.click()
+    page.wait_for_selector("#verdict >> text=Drop an image", timeout=30_000)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(open(picture, "rb").read()[:3000])
+    upload(page, broken)
+    page.wait_for_selector("#verdict .card.bad", timeout=30_000)
+    assert not page.locator("#descriptors").is_visible()
+    assert "Traceback" not in page.inner_text("body")
+
+
+def test_nothing_is_asked_of_other_hosts(page, server):
+    page.wait_for_timeout(500)
+    outside = [url for url in page.asked if not url.startswith((server, "data:", "blob:"))]
+    assert outside == []
+
+
+def test_an_example_can_be_chosen(page):
+    page.get_by_text("Photograph: a flower").first.click()
+    page.wait_for_selector("#verdict .card .big", timeout=60_000)

@@ -1,0 +1,73 @@
+"""The endpoint through gradio_client: the contract, hostile files, many users at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import pytest
+from gradio_client import Client, handle_file
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    client = Client(server, verbose=False)
+    yield client
+    client.close()
+
+
+def analyze(client, path) -> dict:
+    return client.predict(handle_file(str(path)), api_name="/analyze")
+
+
+def test_the_endpoint_gives_the_same_object_as_the_library(client, suite, picture):
+    record, own = analyze(client, picture), suite.analyze(picture).to_dict()
+    assert record["error"] is None and record["verdict"]["label"] == own["verdict"]["label"]
+    assert record["verdict"]["logit"] == pytest.approx(own["verdict"]["logit"], abs=1e-4)
+    assert record["physical"] == pytest.approx(own["physical"])
+
+
+def test_analyze_is_the_first_named_endpoint(client):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert next(iter(named)) == "/analyze"
+
+
+@pytest.mark.parametrize("name, data", [
+    ("empty.jpg", b""), ("text.png", b"hello"), ("page.jpg", b"<html><script>alert(1)</script></html>"),
+    ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("cut.jpg", None),
+])
+def test_hostile_files_get_one_sentence(client, picture, tmp_path, name, data):
+    path = tmp_path / name
+    path.write_bytes(open(picture, "rb").read()[:3000] if data is None else data)
+    record = analyze(client, path)
+    assert record["error"] and "\n" not in record["error"] and "Traceback" not in record["error"]
+    assert "verdict" not in record
+
+
+def test_users_at_once_get_their_own_results(server, suite, tmp_path, photographs):
+    paths = []
+    for index in range(6):
+        image = photographs[index % 2][:, : 200 + 10 * index]
+        path = tmp_path / f"{index}.png"
+        cv2.imwrite(str(path), image[..., ::-1])
+        paths.append(path)
+    expected = [suite.analyze(path).to_dict()["verdict"]["logit"] for path in paths]
+
+    def ask(path):
+        client = Client(server, verbose=False)
+        try:
+            return analyze(client, path)["verdict"]["logit"]
+        finally:
+            client.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(ask, paths)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_building_the_page_loads_no_weights():
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    code = "import app, sys; app.build_demo(); assert app._suite is None and 'open_clip' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,86 @@
+"""The command line as a user runs it: exit codes, order, formats, one sentence for what cannot be done."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detector.__main__ import main
+from detector.suite import METHODS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, picture):
+    folder = tmp_path_factory.mktemp("images")
+    shutil.copy(picture, folder / "b.jpg")
+    shutil.copy(picture, folder / "a.jpg")
+    (folder / "c.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("left alone")
+    return folder
+
+
+def test_score_a_folder(folder, tmp_path):
+    out = tmp_path / "deep" / "out.jsonl"
+    assert main(["score", str(folder), "--out", str(out)]) == 1  # one file cannot be read
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [Path(r["file"]).name for r in records] == ["a.jpg", "b.jpg", "c.png"]
+    assert [r["error"] is None for r in records] == [True, True, False]
+    assert records[0]["verdict"]["logit"] == pytest.approx(records[1]["verdict"]["logit"], abs=1e-5)
+
+
+def test_score_as_csv(folder, capsys):
+    assert main(["score", str(folder / "b.jpg"), str(folder / "a.jpg"), "--format", "csv", "--batch-size", "1"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [Path(r["file"]).name for r in rows] == ["b.jpg", "a.jpg"]
+    assert all(0 <= float(rows[0][f"{method}_probability"]) <= 1 for method in METHODS)
+    assert float(rows[0]["laplacian_variance"]) > 0 and rows[0]["label"]
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["score", "nowhere.jpg"], "could not be read"),
+    (["score", ".", "--backbone", "nonsense"], "is no backbone"),
+    (["train", "nothing", "--data", "."], "no method 'nothing'"),
+    (["evaluate", "--data", "nowhere"], "no data folder"),
+])
+def test_what_cannot_be_done_gets_a_sentence_and_one(arguments, words, capsys, monkeypatch, folder):
+    monkeypatch.chdir(folder)
+    assert main(arguments) == 1
+    shown = capsys.readouterr()
+    assert words in shown.err and "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("arguments", [["score"], ["score", "x", "--batch-size", "0"], ["nothing"], ["score", "x", "--format", "xml"]])
+def test_unusable_options_exit_with_two(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_heads_are_listed(capsys):
+    assert main(["heads"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(METHODS) + 1 and all("present" in line for line in lines)
+
+
+def test_help_explains_itself_without_loading_anything_heavy():
+    code = ("import sys, detector.__main__ as m\n"
+            "try: m.main(['score', '--help'])\nexcept SystemExit: pass\n"
+            "assert not {'torch', 'gradio', 'cv2', 'sklearn'} & set(sys.modules), 'heavy import'")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--batch-size" in done.stdout
+
+
+def test_layers():
+    """`detector` knows neither the page nor the explanations; only app.py and tabs know gradio."""
+    for path in (ROOT / "detector").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "gradio" not in text.replace("never gradio", "") and "import interpret" not in text and "from interpret" not in text
+    for path in (ROOT / "interpret").glob("*.py"):
+        assert "import gradio" not in path.read_text(encoding="utf-8")

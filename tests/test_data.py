@@ -1,0 +1,79 @@
+"""detector/data.py and detector/augment.py: layouts, splits, refusals, random copies."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from detector.augment import augmented, recompress
+from detector.data import DataError, read_dataset, with_splits
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_class_folders_of_every_kind(tmp_path):
+    touch(tmp_path, "real/a.jpg", "synthetic/flux/b.png", "stylegan/1_fake/c.jpg", "stylegan/0_real/d.jpg",
+          "test/nature/e.webp", "train/ai/sd/f.JPEG", "real/notes.txt", "elsewhere/g.jpg")
+    found = {e.path.name: (e.label, e.source, e.split) for e in read_dataset(tmp_path)}
+    assert found == {"a.jpg": (0, "real", ""), "b.png": (1, "flux", ""), "c.jpg": (1, "stylegan", ""), "d.jpg": (0, "stylegan", ""),
+                     "e.webp": (0, "nature", "test"), "f.JPEG": (1, "sd", "train")}
+
+
+def manifest(folder, rows, columns=("file", "split", "label", "source")):
+    with open(folder / "manifest.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([columns, *rows])
+
+
+def test_manifest(tmp_path):
+    manifest(tmp_path, [("x/a.jpg", "train", 0, "camera"), ("b.jpg", "val", 1, "flux")])
+    first, second = read_dataset(tmp_path)
+    assert (first.path, first.label, first.source, first.split) == (tmp_path / "x/a.jpg", 0, "camera", "train")
+    assert (second.label, second.source) == (1, "flux")
+
+
+@pytest.mark.parametrize("rows, columns, words", [
+    ([("a", "train", 0)], ("file", "split", "label"), "column.*source"),
+    ([("a", "train", "zero", "s")], ("file", "split", "label", "source"), "cannot be read"),
+    ([("../../a.jpg", "train", 0, "s")], ("file", "split", "label", "source"), "outside"),
+    ([("a", "train", 0, "s")], ("file", "split", "label", "source"), "both classes"),
+])
+def test_bad_manifests(tmp_path, rows, columns, words):
+    manifest(tmp_path, rows, columns)
+    with pytest.raises(DataError, match=words):
+        read_dataset(tmp_path)
+
+
+def test_no_such_folder_and_one_class(tmp_path):
+    with pytest.raises(DataError, match="no data folder"):
+        read_dataset(tmp_path / "nowhere")
+    touch(tmp_path, "real/a.jpg")
+    with pytest.raises(DataError, match="both classes"):
+        read_dataset(tmp_path)
+
+
+def test_splits_are_drawn_once_for_a_name(tmp_path):
+    touch(tmp_path, *(f"{c}/{i}.jpg" for c in ("real", "synthetic") for i in range(200)))
+    examples = with_splits(read_dataset(tmp_path))
+    share = np.mean([e.split == "val" for e in examples])
+    assert 0.08 < share < 0.25 and {e.split for e in examples} == {"train", "val"}
+    assert examples == with_splits(read_dataset(tmp_path))
+
+
+def test_random_copies_repeat_and_keep_the_type():
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    first, again, other = (augmented(pixels, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert first.dtype == np.uint8 and first.ndim == 3 and first.shape != other.shape
+    assert augmented(np.zeros((1, 1, 3), np.uint8), np.random.default_rng(0)).shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_lower_quality_changes_more(suffix):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    errors = [np.abs(recompress(pixels, suffix, q).astype(int) - pixels).mean() for q in (95, 40)]
+    assert 0 < errors[0] < errors[1]

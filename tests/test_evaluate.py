@@ -1,0 +1,68 @@
+"""detector/evaluate.py: measures by hand and against scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from detector.evaluate import (
+    auroc_interval,
+    by_source,
+    calibration_error,
+    false_alarms,
+    measures,
+    true_positive_rate,
+    write_between_marks,
+)
+
+
+def test_calibration_error_by_hand():
+    # two bins hold all: at 0.1 the rate is 0.5 (gap 0.4), at 0.9 it is 1 (gap 0.1); half of the images each
+    labels, probability = np.array([0, 1, 1, 1]), np.array([0.1, 0.1, 0.9, 0.9])
+    assert calibration_error(labels, probability) == pytest.approx(0.25)
+    assert calibration_error(np.array([0, 1]), np.array([0.0, 1.0])) == 0
+
+
+def test_true_positive_rate_by_hand():
+    labels = np.array([0] * 10 + [1] * 4)
+    scores = np.array([*range(10), 8.5, 9.5, 3.5, 20])
+    assert true_positive_rate(labels, scores, 0.0) == 0.5  # above 9: two of four
+    assert true_positive_rate(labels, scores, 0.1) == 0.75  # above 8: three of four
+
+
+def test_interval_holds_the_auroc_and_narrows_with_more_images():
+    generator = np.random.default_rng(0)
+    widths = []
+    for count in (60, 2000):
+        labels = np.arange(count) % 2
+        scores = generator.normal(labels, 1)
+        low, high = auroc_interval(labels, scores)
+        assert low < roc_auc_score(labels, scores) < high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 3
+
+
+def test_perfect_and_blind_scores():
+    labels = np.arange(100) % 2
+    perfect = measures(labels, np.where(labels == 1, 5.0, -5.0))
+    assert perfect["auroc"] == perfect["ap"] == perfect["balanced_accuracy"] == perfect["tpr_at_1_fpr"] == 1
+    blind = measures(labels, np.zeros(100))
+    assert blind["auroc"] == 0.5 and blind["brier"] == 0.25 and blind["tpr_at_1_fpr"] == 0
+
+
+def test_sources_with_their_own_reals_use_only_those():
+    labels = np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    sources = np.array(["gan"] * 4 + ["camera", "camera", "flux", "flux"])
+    logits = np.array([-1, -1, 1, 1, 3, 3, 2, 2.0])
+    found = by_source(labels, sources, logits)
+    assert found["gan"]["auroc"] == 1 and found["gan"]["images"] == [2, 2]
+    assert found["flux"]["images"] == [4, 2] and found["flux"]["auroc"] == 0.5
+    assert false_alarms(labels, sources, logits)["camera"] == {"images": 2, "false_positive_rate": 1.0}
+
+
+def test_tables_go_between_their_marks(tmp_path):
+    path = tmp_path / "card.md"
+    path.write_text("before\n<!-- evaluation -->\nold\n<!-- end evaluation -->\nafter\n")
+    write_between_marks(path, "evaluation", "new")
+    assert path.read_text() == "before\n<!-- evaluation -->\nnew\n<!-- end evaluation -->\nafter\n"
+    with pytest.raises(ValueError, match="no marks"):
+        write_between_marks(path, "other", "x")

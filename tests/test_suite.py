@@ -1,0 +1,93 @@
+"""The whole analysis and the JSON contract, on the shipped embedded model."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.images import ImageError, load_photo
+from detector.physical import NAMES, measure
+from detector.suite import METHODS, Suite, find_heads
+from detector.vocabulary import vocabulary
+
+
+@pytest.fixture(scope="module")
+def record(suite, picture):
+    return suite.analyze(picture).to_dict()
+
+
+def test_contract(record):
+    assert record["error"] is None and record["format"] == "JPEG" and record["backbone"] == "embedded"
+    assert (record["height"], record["width"]) == (256, 384) or record["height"] == 256
+    assert record["verdict"]["label"] in ("synthetic", "real", "inconclusive") and 0 <= record["verdict"]["probability"] <= 1
+    assert set(record["detectors"]) == set(METHODS)
+    for score in record["detectors"].values():
+        assert score["probability"] == pytest.approx(1 / (1 + np.exp(-score["logit"])))
+    assert tuple(record["physical"]) == NAMES and len(NAMES) == 15
+    assert len(record["concepts"]) == len(vocabulary())
+    assert set(record["concepts"][0]) == {"name", "positive", "negative", "activation", "contribution"}
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_every_part_adds_up_to_its_logit(suite, record):
+    detectors, orthogonal = record["detectors"], record["orthogonal"]
+    assert sum(orthogonal["contributions"]) + orthogonal["bias"] == pytest.approx(detectors["orthogonal"]["logit"], abs=1e-4)
+    concepts = sum(c["contribution"] for c in record["concepts"]) + float(suite.heads["concepts"].bias)
+    assert concepts == pytest.approx(detectors["concepts"]["logit"], abs=1e-4)
+    physical = sum(record["physical_contributions"].values()) + float(suite.heads["physical"].bias)
+    assert physical == pytest.approx(detectors["physical"]["logit"], abs=1e-6)
+    residual = sum(record["residual"].values()) + float(suite.heads["residual"].bias)
+    assert residual == pytest.approx(detectors["residual"]["logit"], abs=1e-3)
+    verdict = record["verdict"]
+    assert sum(verdict["contributions"].values()) + verdict["bias"] == pytest.approx(verdict["logit"])
+
+
+def test_descriptors_are_those_of_the_pixels(record, picture):
+    np.testing.assert_allclose(list(record["physical"].values()), measure(load_photo(picture).pixels))
+
+
+def test_same_image_same_numbers_alone_in_a_batch_or_as_array(suite, record, picture, photographs):
+    photo = load_photo(picture)
+    batch = suite.analyze_photos([load_photo(photographs[1]), photo, photo])
+    for other in (batch[1].to_dict(), batch[2].to_dict(), suite.analyze(photo.pixels).to_dict()):
+        assert other["verdict"]["logit"] == pytest.approx(record["verdict"]["logit"], abs=1e-4)
+    assert batch[0].to_dict()["verdict"]["logit"] != pytest.approx(record["verdict"]["logit"], abs=1e-3)
+
+
+def test_files_come_back_in_order_with_their_errors(suite, picture, tmp_path):
+    broken, missing = tmp_path / "broken.jpg", tmp_path / "missing.png"
+    broken.write_bytes(open(picture, "rb").read()[:2000])
+    found = list(suite.analyze_files([picture, broken, missing, picture], batch_size=3))
+    assert [a.file for a in found] == [picture, str(broken), str(missing), picture]
+    assert [a.error is None for a in found] == [True, False, False, True]
+    assert found[0].verdict.logit == pytest.approx(found[3].verdict.logit, abs=1e-4)
+    assert set(found[1].to_dict()) == {"file", "width", "height", "format", "error"}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (2, 2)])
+def test_odd_sizes_are_analysed(suite, size):
+    record = suite.analyze(Image.new("RGB", size, (120, 90, 60))).to_dict()
+    json.dumps(record, allow_nan=False)
+    assert record["width"], record["height"] == size
+
+
+def test_no_image_is_an_image_error(suite):
+    with pytest.raises(ImageError):
+        suite.analyze(b"not an image")
+
+
+def test_methods_without_a_head_are_absent(suite, picture):
+    fewer = {name: head for name, head in suite.heads.items() if name in ("physical", "orthogonal")}
+    small = Suite(suite.backbone, fewer, suite.cards, Suite.fit_fusion(suite.fusion, fewer))
+    record = small.analyze(picture).to_dict()
+    assert set(record["detectors"]) == set(record["verdict"]["contributions"]) == {"physical", "orthogonal"}
+    assert "concepts" not in record and "residual" not in record
+
+
+def test_shipped_heads_belong_to_the_shipped_backbone(suite):
+    assert set(find_heads("embedded")) == {*METHODS, "verdict"}
+    for method, card in suite.cards.items():
+        assert card.method == method and card.labels == "0 real, 1 synthetic" and card.training_data and card.command
+        assert card.fingerprint in ("none", suite.backbone.fingerprint)
+    assert len(suite.cards["orthogonal"].details["names"]) == 8
