@@ -119,6 +119,8 @@ def render(image: str | None, analysis: dict | None) -> list:
 def _input_column() -> tuple[gr.Image, gr.Button]:
     image = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image", height=320,
                      buttons=["fullscreen"], elem_id="image")
+    # Gradio would open the file here and, where it is no image, show its own error with a path of this machine
+    image.preprocess = lambda payload: payload.path if payload else None
     return image, gr.Button("Analyze", variant="primary", elem_id="analyze")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from html import escape
 
 from detector.backbone import ScoredView
-
 from interpret.figures import pole, words_of
 
 METHOD_NAMES = {
