@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from detector.backbone import Backbone
@@ -125,6 +124,8 @@ def gate_divergence(probability: Tensor, prior: float) -> Tensor:
 def fit_concepts(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], directions: Tensor, *, seed: int = 0,
                  recipe: ConceptRecipe = ConceptRecipe()) -> ConceptHead:
     """Train on (projected (N, E), labels (N,)); keeps the epoch with the best validation AUROC."""
+    from sklearn.metrics import roc_auc_score  # slow to import, and scoring needs none of it
+
     torch.manual_seed(seed)
     model = _Gated(directions)
     readout = {"params": model.readout.parameters(), "lr": recipe.rate, "weight_decay": recipe.weight_decay}

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from detector.heads import Evidence, Score
@@ -76,9 +75,13 @@ class LinearProbe:
     weight: Tensor
     bias: Tensor
 
+    def contributions(self, pooled: Tensor) -> Tensor:
+        """(B, D) → (B, D) in logits: w_j h_j; their sum plus `bias` is the logit."""
+        return pooled * self.weight
+
     def logits(self, pooled: Tensor) -> Tensor:
         """(B, D) → (B,); higher speaks for synthetic."""
-        return pooled @ self.weight + self.bias
+        return self.contributions(pooled).sum(1) + self.bias
 
     def score(self, evidence: Evidence) -> Score:
         return Score(self.logits(evidence.clip.pooled).numpy())
@@ -104,6 +107,8 @@ def decorrelation(activations: Tensor) -> Tensor:
 
 def _train(module: nn.Module, loss: Callable, score: Callable, train, val, recipe: AffineRecipe, seed: int) -> None:
     """AdamW with early stopping on validation average precision; leaves the best weights in `module`."""
+    from sklearn.metrics import average_precision_score  # scikit-learn is slow to import, and scoring needs none of it
+
     (features, labels), (val_features, val_labels) = train, val
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)

@@ -30,8 +30,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from detector.concepts import ConceptHead
+from detector.orthogonal import LinearProbe, OrthogonalHead
 
 Progress = Callable[[int, int], None]  # (bytes so far, bytes in all)
 
@@ -162,34 +164,39 @@ def _source(name: str) -> PublishedSource:
 # --- the heads -----------------------------------------------------------------------------------------------------
 
 
-class PublishedHead(nn.Module):
-    """A released head, frozen: buffers only, so it moves between devices but never trains.
+@dataclass(frozen=True)
+class PublishedHead:
+    """A released head: the project's own algebra with released numbers.
 
-    `source` says what to feed it; `verified` whether its file was, byte for byte, the published one.
-    Every method takes the raw features `(B, D)` of `source.feature` in any floating-point type and raises `ValueError`
-    on another shape. Gradients flow to the features.
+    `source` says what to feed it; `verified` whether its file was, byte for byte, the published one; `head` is a
+    `LinearProbe`, `OrthogonalHead` or `ConceptHead`. Every method takes the raw features `(B, D)` of `source.feature` in any
+    floating-point type and raises `ValueError` on another shape. Gradients flow to the features.
     """
 
-    bias: Tensor  # ()
+    source: PublishedSource
+    verified: bool
+    head: LinearProbe | OrthogonalHead | ConceptHead
 
-    def __init__(self, source: PublishedSource, verified: bool, tensors: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.source, self.verified = source, verified
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor)
-        self.eval()
-
-    def contributions(self, features: Tensor) -> Tensor:
-        """What each term adds to the logit; positive speaks for "synthetic"."""
-        raise NotImplementedError
+    @property
+    def bias(self) -> Tensor:
+        """() in logits."""
+        return self.head.bias
 
     def logits(self, features: Tensor) -> Tensor:
-        """Evidence for "synthetic", `(B, D) -> (B,)`, unbounded, higher speaks for "synthetic"; 0 is even odds."""
-        return self.contributions(features).sum(1) + self.bias
+        """`(B, D) -> (B,)`, unbounded, higher speaks for "synthetic"; 0 is even odds."""
+        return self.head.logits(self._checked(features))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """The same as `logits`, so that explainers can call the module."""
-        return self.logits(features)
+    def contributions(self, features: Tensor) -> Tensor:
+        """What each term adds to the logit, `(B, terms)`; positive speaks for "synthetic"; with `bias` the sum is the logit."""
+        return self.head.contributions(self._checked(features))
+
+    def activations(self, features: Tensor) -> Tensor:
+        """Orthogonal: `(B, 8)` units; concept: `(B, 168)` cosines. The linear heads have none (AttributeError)."""
+        return self.head.activations(self._checked(features))
+
+    def gates(self, features: Tensor) -> Tensor:
+        """Concept heads only: `(B, 168)` in [0, 1], how far each concept counts for this image."""
+        return self.head.gates(self._checked(features))
 
     def _checked(self, features: Tensor) -> Tensor:
         width, feature = self.source.width, self.source.feature
@@ -199,72 +206,6 @@ class PublishedHead(nn.Module):
         return features.to(self.bias.dtype)
 
 
-class LinearHead(PublishedHead):
-    """logit = w·x + b on raw features.
-
-    The linear probe of arXiv 2602.12381 (pooled features) and the linear classifier of arXiv 2302.10174 (projected
-    features, not normalised).
-    """
-
-    weight: Tensor  # (D,)
-
-    def contributions(self, features: Tensor) -> Tensor:
-        """w_j x_j for each feature dimension, `(B, D) -> (B, D)`; positive speaks for "synthetic"."""
-        return self._checked(features) * self.weight
-
-
-class OrthogonalHead(PublishedHead):
-    """a = W h + c, logit = v·a + d: the interpretable linear head with de-correlated activations of arXiv 2602.12381.
-
-    There is no nonlinearity, so the head equals one linear probe; what training adds is that the k = 8 units fire
-    independently of each other and can be read one by one.
-    """
-
-    directions: Tensor  # W, (k, D)
-    offsets: Tensor  # c, (k,)
-    weight: Tensor  # v, (k,)
-
-    def activations(self, features: Tensor) -> Tensor:
-        """a = W h + c, `(B, 1024) -> (B, 8)`, unbounded; which class a unit speaks for is the sign of its weight."""
-        return F.linear(self._checked(features), self.directions, self.offsets)
-
-    def contributions(self, features: Tensor) -> Tensor:
-        """v_k a_k, `(B, 1024) -> (B, 8)`; positive speaks for "synthetic"."""
-        return self.activations(features) * self.weight
-
-
-class ConceptHead(PublishedHead):
-    """The text-grounded concept model of arXiv 2602.12381: similarities to 168 antonym directions, gated per image.
-
-    With ẑ the features at unit length: s = T ẑ, m = sigmoid(G ẑ + g), logit = w·(s ⊙ m) + w₀. The features are
-    normalised in here, so their scale does not matter. Row i of T belongs to data row i of the released antonym table.
-    While training, m was a sample; at inference it is this deterministic value.
-    """
-
-    concepts: Tensor  # T, (168, D), unit rows in the published files
-    gate_weight: Tensor  # G, (168, D)
-    gate_bias: Tensor  # g, (168,)
-    weight: Tensor  # w, (168,)
-
-    def _normalised(self, features: Tensor) -> Tensor:
-        return F.normalize(self._checked(features), dim=1)
-
-    def activations(self, features: Tensor) -> Tensor:
-        """s = T ẑ, `(B, 768) -> (B, 168)`, cosines in [−1, 1]; positive is nearer the pair's positive phrase.
-
-        Which class a concept speaks for is the sign of its weight, not of its activation.
-        """
-        return F.linear(self._normalised(features), self.concepts)
-
-    def gates(self, features: Tensor) -> Tensor:
-        """m = sigmoid(G ẑ + g), `(B, 768) -> (B, 168)`, in [0, 1]: how far each concept counts for this image."""
-        return torch.sigmoid(F.linear(self._normalised(features), self.gate_weight, self.gate_bias))
-
-    def contributions(self, features: Tensor) -> Tensor:
-        """w_i s_i m_i, `(B, 768) -> (B, 168)`; positive speaks for "synthetic"."""
-        return self.activations(features) * self.gates(features) * self.weight
-
-
 # --- file layouts --------------------------------------------------------------------------------------------------
 
 
@@ -272,14 +213,14 @@ class ConceptHead(PublishedHead):
 class _Layout:
     """What a released file holds: buffer name -> (its key, its shape)."""
 
-    head: type[PublishedHead]
+    head: type
     model_type: str | None  # None: the file is a bare state dict
     tensors: dict[str, tuple[str, tuple[int, ...]]]
 
 
 _LAYOUTS = {  # by method, or by name where one file differs
     "linear": _Layout(
-        LinearHead,
+        LinearProbe,
         "linear",
         {
             "weight": ("model.classification_head.fc.weight", (1, 1024)),
@@ -290,9 +231,9 @@ _LAYOUTS = {  # by method, or by name where one file differs
         OrthogonalHead,
         "clip",
         {
-            "directions": ("model.classification_head.layers.0.weight", (8, 1024)),
-            "offsets": ("model.classification_head.layers.0.bias", (8,)),
-            "weight": ("model.classification_head.to_logits.weight", (1, 8)),
+            "weight": ("model.classification_head.layers.0.weight", (8, 1024)),
+            "offset": ("model.classification_head.layers.0.bias", (8,)),
+            "readout": ("model.classification_head.to_logits.weight", (1, 8)),
             "bias": ("model.classification_head.to_logits.bias", (1,)),
         },
     ),
@@ -300,14 +241,14 @@ _LAYOUTS = {  # by method, or by name where one file differs
         ConceptHead,
         "concept",
         {
-            "concepts": ("model.text_embeddings", (168, 768)),
+            "directions": ("model.text_embeddings", (168, 768)),
             "gate_weight": ("model.W_concepts.weight", (168, 768)),
             "gate_bias": ("model.W_concepts.bias", (168,)),
             "weight": ("model.W_classifier.weight", (1, 168)),
             "bias": ("model.W_classifier.bias", (1,)),
         },
     ),
-    "univfd/fc": _Layout(LinearHead, None, {"weight": ("weight", (1, 768)), "bias": ("bias", (1,))}),
+    "univfd/fc": _Layout(LinearProbe, None, {"weight": ("weight", (1, 768)), "bias": ("bias", (1,))}),
 }
 
 
@@ -334,7 +275,7 @@ def load(name: str, file: str | os.PathLike | None = None, progress: Progress | 
         tensors = _tensors(layout, _unpickled(content))
     except _LayoutMismatch as mismatch:
         raise PublishedError(f"{path} cannot be used as {name}: {mismatch}.") from mismatch.__cause__
-    return layout.head(source, verified, tensors)
+    return PublishedHead(source, verified, layout.head.from_tensors(tensors))
 
 
 class _LayoutMismatch(Exception):
