@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 import os
 import sys
@@ -238,20 +237,34 @@ def run_autoencoder(arguments: argparse.Namespace) -> int:
 
 
 def run_heads(arguments: argparse.Namespace) -> int:
+    print("method\tbackbone\torigin\ttraining data\tmeasures\tstate")
+    for row in (*own_heads(arguments.backbone), *published_heads()):
+        print("\t".join(row))
+    return 0
+
+
+def own_heads(backbone: str) -> Iterator[list[str]]:
+    """Rows for the methods trained by this project: method, backbone, origin, training data, measures, state."""
     from detector.heads import load_head
     from detector.suite import METHODS, find_heads
 
-    found = find_heads(arguments.backbone)
-    out = io.StringIO()
+    found = find_heads(backbone)
     for method in (*METHODS, "verdict"):
         if method in found:
             card = load_head(found[method])[1]
-            measured = " ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())
-            out.write(f"{method}\t{arguments.backbone}\ttrained here\t{card.training_data}\t{measured}\tpresent\n")
+            measured = ", ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())
+            yield [method, backbone, "trained here", card.training_data, measured, "present"]
         else:
-            out.write(f"{method}\t{arguments.backbone}\ttrained here\t\t\tabsent: python -m detector train {method}\n")
-    sys.stdout.write(out.getvalue())
-    return 0
+            yield [method, backbone, "trained here", "", "", f"absent: python -m detector train {method}"]
+
+
+def published_heads() -> Iterator[list[str]]:
+    """Rows for the heads that others have released; they are fetched by `detector.published.load(name)`, never by themselves."""
+    from detector.published import SOURCES, cache_path
+
+    for name, source in SOURCES.items():
+        state = "present" if cache_path(name).is_file() else "not downloaded"
+        yield [name, source.backbone, f"{source.paper}, {source.licence}", source.training_data, "", state]
 
 
 def main(arguments: list[str] | None = None) -> int:

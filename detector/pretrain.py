@@ -44,12 +44,12 @@ EDITS = [
 class PretrainConfig:
     """How the embedded model is trained. Lengths in images or steps, rates per step."""
 
-    epochs: int = 10  # passes over as many images as the training split has
+    epochs: int = 11  # passes over as many images as the training split has
     batch: int = 216  # photographs in a step
     edited: int = 40  # of which so many also appear as an edited copy
     edits_per_batch: int = 10  # distinct operations in a step: fewer prompts to encode
     flickr_share: float = 0.6  # of the draws; its captions are sentences, the others' class names
-    early_epochs: int = 5  # that leave out `early_dropout` of the patches
+    early_epochs: int = 6  # that leave out `early_dropout` of the patches
     early_dropout: float = 0.7
     patch_dropout: float = 0.5  # share of patches left out after that
     full_epochs: int = 1  # last epochs that see every patch

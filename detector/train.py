@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from detector import physical, residual
@@ -22,13 +23,13 @@ from detector.augment import augmented
 from detector.backbone import EMBEDDED, Backbone, ClipFeatures
 from detector.concepts import concept_directions, fit_concepts
 from detector.data import DataError, Example, read_dataset, select, with_splits
-from detector.heads import Evidence, HeadCard, save_head
+from detector.heads import Evidence, HeadCard, load_head, save_head
 from detector.images import load_photo
 from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
 from detector.physical_head import PhysicalHead
 from detector.progress import progress
 from detector.residual import ResidualHead
-from detector.suite import METHODS, PIXEL_METHODS, heads_folders
+from detector.suite import METHODS, PIXEL_METHODS, find_heads, heads_folders
 from detector.verdict import Fusion, fit_logistic
 from detector.vocabulary import vocabulary
 
@@ -184,14 +185,15 @@ def calibrated(head, val: Table):
 # --- the whole -----------------------------------------------------------------------------------------------------
 
 
-def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], copies: int, seed: int, details: dict):
+def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], copies: int, seed: int, details: dict,
+          metrics: dict):
     own = method not in PIXEL_METHODS
     return HeadCard(
         method=method, backbone=backbone.name if own else "none", fingerprint=backbone.fingerprint if own else "none",
         reads=READS.get(method, "logits of the methods"),
         preprocessing=f"shorter side to {backbone.size}, centre crop" if own else "pixels as decoded",
         training_data=f"{data}: {counts[0]} training images, {copies} random copies of each; {counts[1]} for validation",
-        command=f"python -m detector train {method} --data DIR --copies {copies} --seed {seed}", details=details,
+        command=f"python -m detector train {method} --data DIR --copies {copies} --seed {seed}", details=details, metrics=metrics,
     )
 
 
@@ -215,8 +217,9 @@ def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, o
     for method in methods:
         fitted = FITTERS[method](train, val, backbone, seed)
         head = calibrated(fitted.head, val)
+        measured = {"auroc_val": round(float(roc_auc_score(val.labels, head.score(val.evidence).logit)), 4)}
         path = (out or heads_folders(backbone_name)[method in PIXEL_METHODS]) / f"{method}.safetensors"
-        save_head(path, head.tensors(), _card(method, backbone, data.name, counts, copies, seed, fitted.details))
+        save_head(path, head.tensors(), _card(method, backbone, data.name, counts, copies, seed, fitted.details, measured))
         written[method] = path
         print(f"{method}: written")
     written["verdict"] = fit_verdict(backbone_name, backbone, val, out, data.name, counts, copies, seed, written)
@@ -225,13 +228,12 @@ def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, o
 
 def fit_verdict(name: str, backbone: Backbone, val: Table, out: Path | None, data: str, counts, copies, seed, written):
     """Fuse every head that is present for the backbone, on the validation logits."""
-    from detector.heads import load_head
-    from detector.suite import find_heads
-
     paths = {method: path for method, path in (find_heads(name) | written).items() if method in METHODS}
     heads = {method: METHODS[method].from_tensors(load_head(path)[0]) for method, path in sorted(paths.items())}
     fusion = Fusion.fit({m: np.asarray(h.score(val.evidence).logit) for m, h in heads.items()}, val.labels)
     path = (out or heads_folders(name)[0]) / "verdict.safetensors"
-    card = _card("verdict", backbone, data, counts, copies, seed, {"methods": list(fusion.methods)})
+    fused = fusion.fuse({method: fusion.logits[:, i] for i, method in enumerate(fusion.methods)})
+    measured = {"auroc_val": round(float(roc_auc_score(val.labels, fused)), 4)}
+    card = _card("verdict", backbone, data, counts, copies, seed, {"methods": list(fusion.methods)}, measured)
     save_head(path, fusion.tensors(), card)
     return path

@@ -62,10 +62,14 @@ def test_unusable_options_exit_with_two(arguments, capsys):
     assert caught.value.code == 2
 
 
-def test_heads_are_listed(capsys):
+def test_heads_are_listed(capsys, monkeypatch, tmp_path):
+    from detector.published import NAMES
+
+    monkeypatch.setenv("CUESCOPE_CACHE", str(tmp_path))
     assert main(["heads"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(METHODS) + 1 and all("present" in line for line in lines)
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[0] for row in rows] == [*METHODS, "verdict", *NAMES] and {len(row) for row in rows} == {6}
+    assert [row[5] for row in rows] == ["present"] * (len(METHODS) + 1) + ["not downloaded"] * len(NAMES)
 
 
 def test_help_explains_itself_without_loading_anything_heavy():
