@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     _data(train)
     _backbone(train)
     train.add_argument("--out", type=Path, help="folder for the head files (default: the backbone's own)")
-    train.add_argument("--copies", type=_natural, default=6, help="random copies of each training image (default 6)")
+    train.add_argument("--copies", type=_natural, default=4, help="random copies of each training image (default 4)")
     train.add_argument("--seed", type=_natural, default=0)
     train.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
     train.set_defaults(run=run_train)

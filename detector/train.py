@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,56 +60,73 @@ class Table:
 # --- features ------------------------------------------------------------------------------------------------------
 
 
-def _measure(backbone: Backbone, example: Example, copies: int, seed: int) -> tuple[list, list, list]:
-    """Prepared pixels, descriptors and residual features of one image and its copies. The same for the same seed."""
+def views(example: Example, copies: int, seed: int) -> list[np.ndarray]:
+    """The image as it is and `copies` random copies of it; the same for the same seed and file name."""
     pixels = load_photo(example.path).pixels
     key = int.from_bytes(hashlib.sha256(example.path.name.encode()).digest()[:6], "big")
     generator = np.random.default_rng((seed, key))
-    views = [pixels, *(augmented(pixels, generator) for _ in range(copies))]
-    return ([backbone.prepare(view) for view in views], [physical.measure(view) for view in views],
-            [residual.features(view) for view in views])
+    return [pixels, *(augmented(pixels, generator) for _ in range(copies))]
 
 
-def extract(backbone: Backbone, examples: list[Example], copies: int = 0, seed: int = 0, title: str = "features",
-            workers: int | None = None) -> Table:
-    """Evidence of every example and of `copies` random copies of each, without patch tokens, in the order given."""
-    pooled, projected, descriptors, residuals = [], [], [], []
-    with ThreadPoolExecutor(max_workers=workers or min(4, os.cpu_count() or 1)) as pool:
-        measured = pool.map(lambda example: _measure(backbone, example, copies, seed), examples)
-        for images, described, residual_rows in progress(measured, total=len(examples), title=title):
-            clip = backbone.encode(torch.stack(images))
-            pooled.append(clip.pooled)
-            projected.append(clip.projected)
-            descriptors += described
-            residuals += residual_rows
-    each = copies + 1
-    evidence = Evidence(ClipFeatures(torch.cat(pooled), torch.cat(projected), None), np.stack(descriptors),
-                        np.stack(residuals))
-    labels = np.repeat([e.label for e in examples], each)
-    sources = np.repeat([e.source for e in examples], each)
-    return Table(evidence, labels, sources, np.tile(np.arange(each), len(examples)))
+def _mapped(measure: Callable[[Example], object], examples: list[Example]) -> Iterator:
+    """`measure` of every example, in order, in threads: Pillow, OpenCV and numpy let go of the interpreter."""
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        # a few at a time: results hold pixels, and all of them at once would fill the memory
+        for start in range(0, len(examples), 64):
+            yield from pool.map(measure, examples[start : start + 64])
+
+
+def extract_pixels(examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
+    """descriptors (N, 15) and residual (N, F) of every view of every example."""
+
+    def measure(example: Example) -> tuple[list, list]:
+        seen = views(example, copies, seed)
+        return [physical.measure(view) for view in seen], [residual.features(view) for view in seen]
+
+    rows = list(progress(_mapped(measure, examples), len(examples), f"{title}: pixels"))
+    return {"descriptors": np.stack([d for described, _ in rows for d in described]),
+            "residual": np.stack([r for _, residuals in rows for r in residuals])}
+
+
+def extract_clip(backbone: Backbone, examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
+    """pooled (N, D) and projected (N, E) of every view of every example; patch tokens are not kept."""
+
+    def measure(example: Example) -> Tensor:
+        return torch.stack([backbone.prepare(view) for view in views(example, copies, seed)])
+
+    parts = [backbone.encode(images) for images in progress(_mapped(measure, examples), len(examples), f"{title}: CLIP")]
+    return {"pooled": torch.cat([p.pooled for p in parts]).numpy(), "projected": torch.cat([p.projected for p in parts]).numpy()}
+
+
+def _kept(folder: Path | None, name: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """`make()`, kept in `folder` as an .npz under a hash of `key`; not kept without a folder."""
+    if folder is None:
+        return make()
+    path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".partial.npz")
+        np.savez(temporary, **make())
+        os.replace(temporary, path)
+    with np.load(path) as saved:
+        return dict(saved)
+
+
+def _code(*modules: str) -> str:
+    return "".join((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8") for name in modules)
 
 
 def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str) -> Table:
-    """`extract`, kept in `folder` under a key of the files, the backbone's weights, the code and the settings."""
-    if folder is None:
-        return extract(backbone, examples, copies, seed, title)
-    digest = hashlib.sha256(f"{backbone.fingerprint} {copies} {seed}".encode())
-    for example in examples:
-        digest.update(f"{example.path} {example.path.stat().st_mtime_ns} {example.label}".encode())
-    for module in ("physical", "residual", "augment", "images"):
-        digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
-    path = folder / f"{title}-{digest.hexdigest()[:16]}.npz"
-    if not path.is_file():
-        table = extract(backbone, examples, copies, seed, title)
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(path, pooled=table.evidence.clip.pooled, projected=table.evidence.clip.projected,
-                 descriptors=table.evidence.descriptors, residual=table.evidence.residual, labels=table.labels,
-                 sources=table.sources, copy=table.copy)
-    with np.load(path) as saved:
-        clip = ClipFeatures(torch.from_numpy(saved["pooled"]), torch.from_numpy(saved["projected"]), None)
-        evidence = Evidence(clip, saved["descriptors"], saved["residual"])
-        return Table(evidence, saved["labels"], saved["sources"], saved["copy"])
+    """Evidence of every view; kept under a key of the files, the settings, the code and the backbone's weights."""
+    files = "".join(f"{e.path} {e.path.stat().st_mtime_ns} {e.label}\n" for e in examples) + f"{copies} {seed}"
+    pixels = _kept(folder, f"{title}-pixels", files + _code("images", "augment", "physical", "residual"),
+                   lambda: extract_pixels(examples, copies, seed, title))
+    clip = _kept(folder, f"{title}-clip", files + _code("images", "augment") + backbone.fingerprint,
+                 lambda: extract_clip(backbone, examples, copies, seed, title))
+    features = ClipFeatures(torch.from_numpy(clip["pooled"]), torch.from_numpy(clip["projected"]), None)
+    each = copies + 1
+    labels, sources = (np.repeat(values, each) for values in ([e.label for e in examples], [e.source for e in examples]))
+    return Table(Evidence(features, **pixels), labels, sources, np.tile(np.arange(each), len(examples)))
 
 
 # --- methods -------------------------------------------------------------------------------------------------------
@@ -207,7 +224,7 @@ def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: 
     return cached(backbone, train, copies, seed, cache, "train"), cached(backbone, val, 0, seed, cache, "val")
 
 
-def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, out: Path | None = None, copies: int = 6,
+def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, out: Path | None = None, copies: int = 4,
                 seed: int = 0, cache: Path | None = None, device: str | None = None) -> dict[str, Path]:
     """Train the named methods, then fit the verdict over all heads that are present. Returns method → head file."""
     backbone = Backbone.load(backbone_name, device)
