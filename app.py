@@ -104,11 +104,11 @@ def render(image: str | None, analysis: dict | None) -> list:
     return [
         report.verdict_card(analysis), gr.Column(visible=True),
         report.summary(analysis), report.method_rows(analysis), view.pixels, report.view_reading(view),
-        report.descriptor_reading(analysis), figures.descriptor_chart(analysis, suite.heads["physical"]),
+        report.descriptor_reading(analysis), figures.descriptor_chart(analysis, suite.heads.get("physical")),
         figures.descriptor_rows(analysis),
         report.concept_reading(analysis), figures.concept_chart(analysis), figures.concept_rows(analysis),
         report.unit_reading(analysis), figures.unit_chart(analysis), figures.unit_rows(analysis),
-        report.residual_reading(analysis), figures.residual_chart(photo.pixels, suite.heads["residual"]),
+        report.residual_reading(analysis), figures.residual_chart(photo.pixels, suite.heads.get("residual")),
         figures.residual_rows(analysis),
     ]
 

@@ -20,26 +20,34 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m detector", description="Why does a CLIP-based detector call an image "
                                   "AI-generated? Scores, trains and measures; needs no network with the embedded model.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_score, _add_train, _add_evaluate, _add_pretrain, _add_autoencoder, _add_heads):
+        add(commands)
+    return top
 
+
+def _add_score(commands) -> None:
     score = commands.add_parser("score", help="score images: one JSON object or CSV row each, in the order given")
     score.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders (searched through, sorted)")
     _backbone(score)
-    score.add_argument("--caption", help="words for the image, used by the methods that read a caption")
+    score.add_argument("--caption", help="words for the image; accepted, but no method here reads them yet")
     score.add_argument("--out", type=Path, help="write here instead of standard output")
     score.add_argument("--format", choices=["jsonl", "csv"], default="jsonl")
     score.add_argument("--batch-size", type=_positive, default=16, help="images in one forward (default 16)")
     score.set_defaults(run=run_score)
 
+
+def _add_train(commands) -> None:
     train = commands.add_parser("train", help="train heads on a labelled folder, then the verdict over them")
     train.add_argument("method", metavar="METHOD", help="a method's name, or all")
     _data(train)
     _backbone(train)
     train.add_argument("--out", type=Path, help="folder for the head files (default: the backbone's own)")
     train.add_argument("--copies", type=_natural, default=4, help="random copies of each training image (default 4)")
-    train.add_argument("--seed", type=_natural, default=0)
-    train.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
+    train.add_argument("--seed", type=_natural, default=0, help="of the random copies and of training (default 0)")
     train.set_defaults(run=run_train)
 
+
+def _add_evaluate(commands) -> None:
     evaluate = commands.add_parser("evaluate", help="measure every method and the verdict on a labelled folder")
     _data(evaluate)
     _backbone(evaluate)
@@ -47,31 +55,36 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", action="append", help="a split to measure (default: those that begin with test)")
     evaluate.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
                           help="put the tables between the marks <!-- evaluation --> and <!-- end evaluation -->")
-    evaluate.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features")
     evaluate.set_defaults(run=run_evaluate)
 
+
+def _add_pretrain(commands) -> None:
     pretrain = commands.add_parser("pretrain", help="train the embedded model from scratch on image-caption pairs")
     pretrain.add_argument("--pairs", type=Path, required=True, help="folder with train/val/test.tar and captions.csv")
     pretrain.add_argument("--out", type=Path, help="folder for the weights (default: the embedded model's own)")
-    pretrain.add_argument("--checkpoints", type=Path, default=Path("checkpoints/pretrain"))
+    pretrain.add_argument("--checkpoints", type=Path, default=Path("checkpoints/pretrain"),
+                          help="folder for what --resume goes on from (default checkpoints/pretrain)")
     pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     pretrain.add_argument("--epochs", type=_positive, help="passes over the images for the towers")
     pretrain.add_argument("--caption-epochs", type=_positive, help="passes for the caption decoder")
     pretrain.add_argument("--threads", type=_positive, help="processor threads")
-    pretrain.add_argument("--device", default="cpu")
+    pretrain.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU where there is one)")
     pretrain.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
                           help="put the measures between the marks <!-- embedded --> and <!-- end embedded -->")
     pretrain.set_defaults(run=run_pretrain)
 
+
+def _add_autoencoder(commands) -> None:
     autoencoder = commands.add_parser("autoencoder", help="train the small generator behind the synthetic examples")
     autoencoder.add_argument("--pairs", type=Path, required=True, help="folder with train.tar and captions.csv")
-    autoencoder.add_argument("--steps", type=_positive, default=1000)
+    autoencoder.add_argument("--steps", type=_positive, default=1000, help="batches of 24 crops (default 1000)")
     autoencoder.set_defaults(run=run_autoencoder)
 
+
+def _add_heads(commands) -> None:
     heads = commands.add_parser("heads", help="list every head known here: method, backbone, origin, measures, presence")
     _backbone(heads)
     heads.set_defaults(run=run_heads)
-    return top
 
 
 def _backbone(command: argparse.ArgumentParser) -> None:
@@ -83,6 +96,7 @@ def _backbone(command: argparse.ArgumentParser) -> None:
 def _data(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, required=True, metavar="DIR",
                          help="folder with real/ and synthetic/ (or 0_real/1_fake, nature/ai), or a manifest.csv")
+    command.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
 
 
 def _positive(text: str) -> int:
@@ -110,9 +124,12 @@ def expand(paths: Iterable[str]) -> Iterator[Path]:
     """Files as given; a folder's images in sorted order, found by their endings."""
     from detector.data import IMAGE_SUFFIXES
 
-    for path in map(Path, paths):
+    for given in paths:
+        if not given:
+            raise ValueError("An empty path was given; name an image file or a folder.")
+        path = Path(given)
         if path.is_dir():
-            yield from (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
+            yield from (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
         else:
             yield path
 
@@ -129,11 +146,14 @@ def csv_row(record: dict) -> dict:
 
 @contextmanager
 def _output(path: Path | None) -> Iterator[TextIO]:
+    # file names need not be text: what cannot be written is escaped, so that one name never costs the other results
     if path is None:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")
         yield sys.stdout
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         yield file
 
 
@@ -194,15 +214,19 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    from detector.evaluate import evaluate, report, write_between_marks
+    from detector.evaluate import evaluate, report, require_marks, write_between_marks
     from detector.suite import Suite
 
+    for path in arguments.write:
+        require_marks(path, "evaluation")
     suite = Suite.load(arguments.backbone, arguments.device)
     results = evaluate(suite, arguments.data, arguments.cache, arguments.split)
+    if "all" in results:
+        print("No split is named: all images were measured, also those that `train` on this folder learns from.", file=sys.stderr)
     print(report(results))
     if arguments.out:
         with _output(arguments.out) as file:
-            json.dump(results, file, indent=1, ensure_ascii=False)
+            json.dump(results, file, indent=1, ensure_ascii=False, allow_nan=False)
             file.write("\n")
     for path in arguments.write:
         write_between_marks(path, "evaluation", report(results))
@@ -212,7 +236,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 def run_pretrain(arguments: argparse.Namespace) -> int:
     import torch
 
-    from detector.backbone import MODELS
+    from detector.backbone import MODELS, choose_device
     from detector.evaluate import embedded_report, write_between_marks
     from detector.pretrain import PretrainConfig, pretrain
 
@@ -222,7 +246,7 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
     chosen = {"epochs": arguments.epochs, "caption_epochs": arguments.caption_epochs}
     config = PretrainConfig(**{name: value for name, value in chosen.items() if value})
     metrics = pretrain(arguments.pairs, arguments.out or MODELS / EMBEDDED, arguments.checkpoints, configuration, config,
-                       arguments.resume, arguments.device)
+                       arguments.resume, choose_device(arguments.device))
     print(embedded_report(metrics))
     for path in arguments.write:
         write_between_marks(path, "embedded", embedded_report(metrics))
@@ -245,15 +269,17 @@ def run_heads(arguments: argparse.Namespace) -> int:
 
 def own_heads(backbone: str) -> Iterator[list[str]]:
     """Rows for the methods trained by this project: method, backbone, origin, training data, measures, state."""
+    from detector.backbone import require_known
     from detector.heads import load_head
     from detector.suite import METHODS, find_heads
 
+    require_known(backbone)
     found = find_heads(backbone)
     for method in (*METHODS, "verdict"):
         if method in found:
             card = load_head(found[method])[1]
             measured = ", ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())
-            yield [method, backbone, "trained here", card.training_data, measured, "present"]
+            yield [method, card.backbone, "trained here", card.training_data, measured, "present"]
         else:
             yield [method, backbone, "trained here", "", "", f"absent: python -m detector train {method}"]
 
@@ -274,6 +300,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return chosen.run(chosen)
     except BrokenPipeError:
+        return 1
+    except MemoryError:
+        print("There is not enough memory for this.", file=sys.stderr)
         return 1
     except (ValueError, RuntimeError, OSError) as error:
         print(f"{type(error).__name__ if not str(error) else str(error)}", file=sys.stderr)

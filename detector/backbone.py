@@ -78,8 +78,8 @@ def choose_device(device: str | None = None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=chosen).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BackboneError(f"The device '{device}' cannot be used here; leave --device out or use 'cpu'.") from error
     return chosen
 
@@ -92,15 +92,20 @@ def choose_precision(parameters: int, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if faster else torch.float32
 
 
-def _create(name: str):
-    """(model, folder configuration or None) for a backbone's name."""
+def _folder(name: str) -> Path | None:
+    """The folder of a backbone that lies on this machine; None for one that open_clip would download."""
+    folder = MODELS / EMBEDDED if name == EMBEDDED else Path(name)
+    return folder if (folder / "open_clip_config.json").is_file() else None
+
+
+def require_known(name: str) -> None:
+    """Raise BackboneError, one sentence, if `name` is neither here nor in open_clip's list. Loads no weights."""
     import open_clip
 
-    folder = MODELS / EMBEDDED if name == EMBEDDED else Path(name)
-    if (folder / "open_clip_config.json").is_file():
+    if folder := _folder(name):
         if not (folder / "open_clip_model.safetensors").is_file():
             raise BackboneError(f"The backbone '{name}' has no open_clip_model.safetensors; train it with `pretrain`.")
-        return open_clip.create_model(f"local-dir:{folder}")
+        return
     model_name, _, tag = name.partition("/")
     if not tag or model_name not in open_clip.list_models():
         raise BackboneError(
@@ -109,15 +114,23 @@ def _create(name: str):
         )
     if tag not in open_clip.list_pretrained_tags_by_model(model_name):
         raise BackboneError(f"open_clip has no weights '{tag}' for the model '{model_name}'.")
+
+
+def _create(name: str):
+    """open_clip's model for a known name."""
+    import open_clip
+
+    if folder := _folder(name):
+        return open_clip.create_model(f"local-dir:{folder}")
+    model_name, _, tag = name.partition("/")
     return open_clip.create_model(model_name, pretrained=tag)
 
 
 def create_model(name: str):
     """open_clip's model for `name`, with every failure put into one sentence (BackboneError)."""
+    require_known(name)
     try:
         return _create(name)
-    except BackboneError:
-        raise
     except Exception as error:  # the hub client raises many kinds; all mean that the weights did not arrive
         raise BackboneError(
             f"The weights of '{name}' could not be loaded ({type(error).__name__}); check the network connection to the "
@@ -154,7 +167,7 @@ class Backbone:
     def prepare(self, photo: Photo | np.ndarray) -> Tensor:
         """(3, S, S) float32: shorter side to S by the model's own interpolation, centre crop, CLIP normalisation."""
         pixels = photo.pixels if isinstance(photo, Photo) else photo
-        return self.transform(Image.fromarray(pixels))
+        return self.transform(Image.fromarray(middle_part(pixels)))
 
     def view(self, photo: Photo) -> ScoredView:
         """The exact pixels that `prepare` hands to the tower, back as uint8, and their place in the photo."""
@@ -201,6 +214,17 @@ class Backbone:
                 self._texts.clear()
             self._texts.update((text, known[text]) for text in missing)
         return torch.stack([known[text] for text in texts])
+
+
+def middle_part(pixels: np.ndarray, aspect: int = 8) -> np.ndarray:
+    """The image, or of one longer than `aspect` times its shorter side the middle part of that length.
+
+    The transform scales before it crops: a strip of 2,000,000 × 1 pixels would become 288,000,000 × 144.
+    """
+    height, width = pixels.shape[:2]
+    longest = aspect * min(height, width)
+    y, x = (max(0, (length - longest) // 2) for length in (height, width))
+    return pixels[y : height - y, x : width - x]
 
 
 def centre_box(width: int, height: int) -> tuple[int, int, int, int]:

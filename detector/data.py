@@ -47,15 +47,21 @@ def read_dataset(folder: Path | str) -> list[Example]:
 
 
 def _from_manifest(manifest: Path) -> list[Example]:
-    with open(manifest, newline="", encoding="utf-8") as lines:
+    with open(manifest, newline="", encoding="utf-8-sig") as lines:
         rows = csv.DictReader(lines)
         missing = {"file", "split", "label", "source"} - set(rows.fieldnames or ())
         if missing:
             raise DataError(f"manifest.csv lacks the column(s) {', '.join(sorted(missing))}.")
         try:
-            return [Example(_inside(manifest.parent, r["file"]), int(r["label"]), r["source"], r["split"]) for r in rows]
+            return [_from_row(manifest.parent, row) for row in rows]
         except (TypeError, ValueError) as error:
             raise DataError(f"manifest.csv cannot be read: {error}.") from error
+
+
+def _from_row(folder: Path, row: dict) -> Example:
+    if None in row.values() or row["label"] not in ("0", "1"):
+        raise ValueError(f"the row of '{row['file']}' needs file, split, source and a label of 0 (real) or 1 (synthetic)")
+    return Example(_inside(folder, row["file"]), int(row["label"]), row["source"], row["split"])
 
 
 def _inside(folder: Path, file: str) -> Path:
@@ -70,7 +76,7 @@ def _from_folders(folder: Path) -> list[Example]:
     for path in sorted(folder.rglob("*")):
         parts = [part.lower() for part in path.relative_to(folder).parts[:-1]]
         classes = [part for part in parts if part in CLASS_FOLDERS]
-        if path.suffix.lower() not in IMAGE_SUFFIXES or not classes:
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not classes or path.is_dir():
             continue
         others = [part for part in parts if part not in CLASS_FOLDERS and part not in SPLITS]
         split = next((SPLITS[part] for part in parts if part in SPLITS), "")

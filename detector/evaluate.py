@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from detector.data import Example, read_dataset
+from detector.data import DataError, Example, read_dataset
 from detector.progress import progress
 from detector.suite import Suite
 from detector.train import Table, cached
@@ -109,6 +109,9 @@ def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[s
     for example in read_dataset(data):
         groups.setdefault(example.split or "all", []).append(example)
     chosen = splits or [name for name in groups if name.startswith("test")] or list(groups)
+    for split in chosen:
+        if {example.label for example in groups.get(split, [])} != {0, 1}:
+            raise DataError(f"The split '{split}' of '{data}' needs images of both classes; there are {', '.join(groups)}.")
     return {split: evaluate_table(suite, cached(suite.backbone, groups[split], 0, 0, cache, split))
             for split in progress(chosen, title="splits")}
 
@@ -130,7 +133,7 @@ def overall_table(results: dict) -> str:
 
 
 def source_table(results: dict, method: str = "verdict") -> str:
-    """Markdown: one row for each synthetic source, against all real images of its split."""
+    """Markdown: one row for each synthetic source, compared as `by_source` does."""
     lines = ["| split | synthetic source | images | AUROC (95 %) | AP | TPR at 5 % FPR |", "|---|---|---|---|---|---|"]
     for split, methods in results.items():
         for source, m in methods[method]["sources"].items():
@@ -155,23 +158,32 @@ def report(results: dict) -> str:
 
 def embedded_report(metrics: dict) -> str:
     """What `pretrain` measured on its `test` split, with the aims, and the attribute operations that fell short."""
-    rises = metrics["attribute_rise"]
+    rises = metrics.get("attribute_rise", {})
     short = {name: share for name, share in rises.items() if share < 0.8}
-    rows = [("image → text R@10 on Flickr8k", metrics["flickr8k_r10"], 0.35),
-            ("zero-shot accuracy, ten Imagenette classes", metrics["imagenette_zero_shot"], 0.65),
-            ("zero-shot accuracy, six Intel scenes", metrics["intel_scenes_zero_shot"], 0.75),
-            ("operations whose concept rises in ≥ 80 % of 200 photographs", 1 - len(short) / len(rises), 0.80)]
+    names = {"flickr8k_r10": ("image → text R@10 on Flickr8k", 0.35),
+             "imagenette_zero_shot": ("zero-shot accuracy, ten Imagenette classes", 0.65),
+             "intel_scenes_zero_shot": ("zero-shot accuracy, six Intel scenes", 0.75)}
+    rows = [(text, metrics[name], aim) for name, (text, aim) in names.items() if name in metrics]
+    if rises:
+        rows.append(("operations whose concept rises in ≥ 80 % of 200 photographs", 1 - len(short) / len(rises), 0.80))
     lines = ["| measure | value | aim |", "|---|---|---|", *(f"| {name} | {value:.3f} | {aim:.2f} |" for name, value, aim in rows)]
     if short:
         lines += ["", "Operations that fall short: " + ", ".join(f"{n} ({v:.2f})" for n, v in sorted(short.items())) + "."]
     return "\n".join(lines)
 
 
-def write_between_marks(path: Path, name: str, text: str) -> None:
-    """Replace what stands between `<!-- name -->` and `<!-- end name -->` in a Markdown file."""
+def require_marks(path: Path, name: str) -> tuple[str, str]:
+    """What stands before and after the marks `<!-- name -->` and `<!-- end name -->`; ValueError if there are none."""
     start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
     before, _, rest = path.read_text(encoding="utf-8").partition(start)
     _, found, after = rest.partition(end)
     if not found:
         raise ValueError(f"{path.name} has no marks '{start}' … '{end}'.")
+    return before, after
+
+
+def write_between_marks(path: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- end name -->` in a Markdown file."""
+    before, after = require_marks(path, name)
+    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
     path.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")

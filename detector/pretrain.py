@@ -14,12 +14,11 @@ import csv
 import json
 import math
 import os
-import queue
 import tarfile
-import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -145,16 +144,17 @@ def batches(pairs: Pairs, size: int, config: PretrainConfig, epoch: int) -> Iter
     weights += np.where(~flickr, (1 - config.flickr_share) / max((~flickr).sum(), 1), 0.0)
     weights /= weights.sum()
     steps = max(1, len(pairs.images) // config.batch)
-    ready: queue.Queue = queue.Queue(maxsize=3)
 
-    def produce():
-        for _ in range(steps):
-            chosen = generator.choice(len(weights), min(config.batch, len(weights)), replace=False, p=weights)
-            ready.put(make_batch(pairs, chosen, size, config, generator))
+    def draw() -> Batch:
+        chosen = generator.choice(len(weights), min(config.batch, np.count_nonzero(weights)), replace=False, p=weights)
+        return make_batch(pairs, chosen, size, config, generator)
 
-    threading.Thread(target=produce, daemon=True).start()
-    for _ in range(steps):
-        yield ready.get()
+    with ThreadPoolExecutor(max_workers=1) as pool:  # one worker: the generator is used in order
+        ahead = deque(pool.submit(draw) for _ in range(min(3, steps)))
+        for step in range(steps):
+            yield ahead.popleft().result()
+            if step + 3 < steps:
+                ahead.append(pool.submit(draw))
 
 
 # --- model and optimiser -------------------------------------------------------------------------------------------
@@ -438,7 +438,8 @@ def caption_loss(model, tokenizer, image_tokens: Tensor, texts: list[str]) -> Te
 
 @torch.no_grad()
 def caption_validation(model, tokenizer, pairs: Pairs, size, preprocess, device) -> float:
-    chosen = [i for i, source in enumerate(pairs.sources) if source == "flickr8k"][:256]
+    flickr = [i for i, source in enumerate(pairs.sources) if source == "flickr8k"]
+    chosen = (flickr or list(range(len(pairs.sources))))[:256]
     images = np.stack([centre_square(pairs.images[i], size) for i in chosen])
     tokens = patch_features(model, images, preprocess, device)
     return caption_loss(model, tokenizer, tokens, [pairs.captions[i][0] for i in chosen]).item()
@@ -488,7 +489,7 @@ def export(model: nn.Module, configuration: dict, metrics: dict, out: Path) -> N
 
 
 def pretrain(pairs: Path, out: Path, checkpoints: Path, configuration: dict, config: PretrainConfig, resume: bool,
-             device: str = "cpu") -> dict:
+             device: torch.device | str = "cpu") -> dict:
     """Both stages, then the measures on the `test` split, then the export. Returns the metrics."""
     torch.manual_seed(config.seed)
     preprocess, size = configuration["preprocess_cfg"], configuration["model_cfg"]["vision_cfg"]["image_size"]

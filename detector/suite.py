@@ -16,7 +16,7 @@ import torch
 from detector import physical, residual
 from detector.backbone import EMBEDDED, MODELS, Backbone, ScoredView
 from detector.concepts import ConceptHead
-from detector.heads import Evidence, HeadCard, check_backbone, load_head
+from detector.heads import Evidence, HeadCard, HeadError, check_backbone, load_head
 from detector.images import FileFacts, ImageError, Photo, load_photo
 from detector.orthogonal import LinearProbe, OrthogonalHead
 from detector.physical_head import PhysicalHead, percentiles
@@ -31,6 +31,7 @@ METHODS = {
     "orthogonal": OrthogonalHead,
     "concepts": ConceptHead,
 }
+BATCH_PIXELS = 60_000_000  # decoded pixels held at once while scoring files, about 180 MB
 PIXEL_METHODS = ("physical", "residual")  # their heads serve every backbone
 
 
@@ -38,7 +39,8 @@ PIXEL_METHODS = ("physical", "residual")  # their heads serve every backbone
 class Analysis:
     """All numbers for one image. `error` is one sentence and everything else empty where the image could not be read.
 
-    detectors: method → logit (higher speaks for synthetic) and probability σ(logit). physical, percentiles: descriptor →
+    detectors: method → logit (higher speaks for synthetic), probability σ(logit) and bias: what the method's parts lack to
+    the logit. physical, percentiles: descriptor →
     value at the fixed scale, and its percentile among real and among synthetic reference images (None: not defined).
     orthogonal: activations, contributions (with `bias` they sum to the logit) and names of the units.
     """
@@ -61,12 +63,12 @@ class Analysis:
     def to_dict(self) -> dict:
         """The JSON object of the command line; methods without a head are absent."""
         start = {"file": self.file, "width": self.width, "height": self.height,
-                 "format": self.facts.format if self.facts else None, "error": self.error}
+                 "format": self.facts.format if self.facts else None, "error": self.error, "backbone": self.backbone}
         if self.error:
             return start
         verdict = {"label": self.verdict.label, "probability": self.verdict.probability, "logit": self.verdict.logit,
                    "contributions": self.verdict.contributions, "bias": self.verdict.bias} if self.verdict else None
-        rest = {"backbone": self.backbone, "verdict": verdict, "detectors": self.detectors, "physical": self.physical,
+        rest = {"verdict": verdict, "detectors": self.detectors, "physical": self.physical,
                 "physical_contributions": self.physical_contributions, "physical_percentiles": self.percentiles,
                 "orthogonal": self.orthogonal, "concepts": self.concepts, "residual": self.residual,
                 "file_facts": vars(self.facts)}
@@ -80,7 +82,7 @@ def _number(value: float) -> float | None:
 
 def heads_folders(backbone: str) -> list[Path]:
     """Where a backbone's heads lie: its own folder, then the pixel methods' one."""
-    own = Path(backbone) if Path(backbone).is_dir() else MODELS / backbone.replace("/", "--")
+    own = Path(backbone) if backbone != EMBEDDED and Path(backbone).is_dir() else MODELS / backbone.replace("/", "--")
     return [own / "heads", MODELS / "pixels"]
 
 
@@ -92,6 +94,12 @@ def find_heads(backbone: str) -> dict[str, Path]:
             if (folder / f"{method}.safetensors").is_file():
                 found.setdefault(method, folder / f"{method}.safetensors")
     return found
+
+
+def check_vocabulary(card: HeadCard | None) -> None:
+    """Raise HeadError if the concept head was trained on another vocabulary: its numbers would get wrong names."""
+    if card and card.details.get("concepts") != [concept.name for concept in vocabulary()]:
+        raise HeadError("The concepts head was trained on another vocabulary; train it again with `python -m detector train`.")
 
 
 class Suite:
@@ -113,6 +121,7 @@ class Suite:
                 fusion = Fusion.from_tensors(card.details["methods"], tensors)
             else:
                 heads[method] = METHODS[method].from_tensors(tensors)
+        check_vocabulary(cards.get("concepts"))
         return cls(backbone, heads, cards, cls.fit_fusion(fusion, heads))
 
     @staticmethod
@@ -144,9 +153,13 @@ class Suite:
     # --- analysis ---
 
     def analyze(self, source, caption: str | None = None) -> Analysis:
-        """Analyse one image: a path, bytes, a Pillow image, an array or a Photo. Raises ImageError if it is none."""
+        """Analyse one image: a path, bytes, a Pillow image, an array or a Photo. Raises ImageError if it is none.
+
+        `caption` is for the methods that read one; none of those here does yet.
+        """
         photo = source if isinstance(source, Photo) else load_photo(source)
-        return self.analyze_photos([photo])[0]
+        analysis = self.analyze_photos([photo])[0]
+        return replace(analysis, file=str(source)) if isinstance(source, (str, Path)) else analysis
 
     def analyze_photos(self, photos: Sequence[Photo]) -> list[Analysis]:
         """One Analysis for each photo, in order, from one batch."""
@@ -161,7 +174,8 @@ class Suite:
         batch: list[tuple[str, Photo | str]] = []
         for path in paths:
             batch.append((str(path), self._read(path)))
-            if len(batch) == batch_size:
+            pixels = sum(item.width * item.height for _, item in batch if isinstance(item, Photo))
+            if len(batch) == batch_size or pixels > BATCH_PIXELS:
                 yield from self._flush(batch)
                 batch = []
         yield from self._flush(batch)
@@ -177,7 +191,10 @@ class Suite:
         photos = [item for _, item in batch if isinstance(item, Photo)]
         results = iter(self.analyze_photos(photos) if photos else [])
         for path, item in batch:
-            yield replace(next(results), file=path) if isinstance(item, Photo) else Analysis(path, error=item)
+            if isinstance(item, Photo):
+                yield replace(next(results), file=path)
+            else:
+                yield Analysis(path, error=item, backbone=self.backbone.name)
 
     def _parts(self, evidence: Evidence) -> dict[str, np.ndarray]:
         """Method → what its logit is made of, for the whole batch."""
@@ -196,7 +213,8 @@ class Suite:
 
     def _analysis(self, index: int, photo: Photo, evidence: Evidence, logits: dict, parts: dict) -> Analysis:
         own = {method: float(values[index]) for method, values in logits.items()}
-        scores = {m: {"probability": float(1 / (1 + np.exp(-v))), "logit": v} for m, v in own.items()}
+        scores = {m: {"probability": float(1 / (1 + np.exp(-v))), "logit": v, "bias": float(self.heads[m].bias)}
+                  for m, v in own.items()}
         values = evidence.descriptors[index]
         return Analysis(
             file=photo.name, facts=photo.facts, width=photo.width, height=photo.height, backbone=self.backbone.name,

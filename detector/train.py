@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from detector.augment import augmented
 from detector.backbone import EMBEDDED, Backbone, ClipFeatures
 from detector.concepts import concept_directions, fit_concepts
 from detector.data import DataError, Example, read_dataset, select, with_splits
-from detector.heads import Evidence, HeadCard, load_head, save_head
-from detector.images import load_photo
+from detector.heads import Evidence, HeadCard, check_backbone, load_head, save_head
+from detector.images import ImageError, load_photo
 from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
 from detector.physical_head import PhysicalHead
 from detector.progress import progress
@@ -62,7 +63,10 @@ class Table:
 
 def views(example: Example, copies: int, seed: int) -> list[np.ndarray]:
     """The image as it is and `copies` random copies of it; the same for the same seed and file name."""
-    pixels = load_photo(example.path).pixels
+    try:
+        pixels = load_photo(example.path).pixels
+    except ImageError as error:
+        raise DataError(f"The data holds an unusable image, '{example.path}': {error}") from error
     key = int.from_bytes(hashlib.sha256(example.path.name.encode()).digest()[:6], "big")
     generator = np.random.default_rng((seed, key))
     return [pixels, *(augmented(pixels, generator) for _ in range(copies))]
@@ -72,8 +76,8 @@ def _mapped(measure: Callable[[Example], object], examples: list[Example]) -> It
     """`measure` of every example, in order, in threads: Pillow, OpenCV and numpy let go of the interpreter."""
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         # a few at a time: results hold pixels, and all of them at once would fill the memory
-        for start in range(0, len(examples), 64):
-            yield from pool.map(measure, examples[start : start + 64])
+        for start in range(0, len(examples), 16):
+            yield from pool.map(measure, examples[start : start + 16])
 
 
 def extract_pixels(examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
@@ -102,7 +106,7 @@ def _kept(folder: Path | None, name: str, key: str, make: Callable[[], dict[str,
     """`make()`, kept in `folder` as an .npz under a hash of `key`; not kept without a folder."""
     if folder is None:
         return make()
-    path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".partial.npz")
@@ -121,7 +125,7 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
     files = "".join(f"{e.path} {e.path.stat().st_mtime_ns} {e.label}\n" for e in examples) + f"{copies} {seed}"
     pixels = _kept(folder, f"{title}-pixels", files + _code("images", "augment", "physical", "residual"),
                    lambda: extract_pixels(examples, copies, seed, title))
-    clip = _kept(folder, f"{title}-clip", files + _code("images", "augment") + backbone.fingerprint,
+    clip = _kept(folder, f"{title}-clip", files + _code("images", "augment", "backbone") + backbone.fingerprint + str(backbone.preprocess),
                  lambda: extract_clip(backbone, examples, copies, seed, title))
     features = ClipFeatures(torch.from_numpy(clip["pooled"]), torch.from_numpy(clip["projected"]), None)
     each = copies + 1
@@ -164,7 +168,8 @@ def _fit_orthogonal(train: Table, val: Table, backbone: Backbone, seed: int) -> 
 
 
 def _fit_concepts(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    return Fitted(fit_concepts(train.projected(), val.projected(), concept_directions(backbone), seed=seed), {})
+    head = fit_concepts(train.projected(), val.projected(), concept_directions(backbone), seed=seed)
+    return Fitted(head, {"concepts": [concept.name for concept in vocabulary()]})
 
 
 FITTERS: dict[str, Callable[[Table, Table, Backbone, int], Fitted]] = {
@@ -235,18 +240,27 @@ def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, o
         fitted = FITTERS[method](train, val, backbone, seed)
         head = calibrated(fitted.head, val)
         measured = {"auroc_val": round(float(roc_auc_score(val.labels, head.score(val.evidence).logit)), 4)}
-        path = (out or heads_folders(backbone_name)[method in PIXEL_METHODS]) / f"{method}.safetensors"
+        path = (out or target_folder(method, backbone_name)) / f"{method}.safetensors"
         save_head(path, head.tensors(), _card(method, backbone, data.name, counts, copies, seed, fitted.details, measured))
         written[method] = path
-        print(f"{method}: written")
     written["verdict"] = fit_verdict(backbone_name, backbone, val, out, data.name, counts, copies, seed, written)
     return written
 
 
+def target_folder(method: str, backbone: str) -> Path:
+    """The pixel methods' shared folder belongs to the embedded model's verdict; other backbones get copies of their own."""
+    own, shared = heads_folders(backbone)
+    return shared if method in PIXEL_METHODS and backbone == EMBEDDED else own
+
+
 def fit_verdict(name: str, backbone: Backbone, val: Table, out: Path | None, data: str, counts, copies, seed, written):
-    """Fuse every head that is present for the backbone, on the validation logits."""
-    paths = {method: path for method, path in (find_heads(name) | written).items() if method in METHODS}
-    heads = {method: METHODS[method].from_tensors(load_head(path)[0]) for method, path in sorted(paths.items())}
+    """Fuse the heads just written and, without `out`, those that the backbone already has, on the validation logits."""
+    paths = written if out else find_heads(name) | written
+    heads = {}
+    for method in sorted(set(paths) & set(METHODS)):
+        tensors, card = load_head(paths[method])
+        check_backbone(card, name, backbone.fingerprint)
+        heads[method] = METHODS[method].from_tensors(tensors)
     fusion = Fusion.fit({m: np.asarray(h.score(val.evidence).logit) for m, h in heads.items()}, val.labels)
     path = (out or heads_folders(name)[0]) / "verdict.safetensors"
     fused = fusion.fuse({method: fusion.logits[:, i] for i, method in enumerate(fusion.methods)})

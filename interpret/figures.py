@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from detector import residual
 from detector.attributes import OPERATIONS
-from detector.physical import NAMES, PAPER_CORE
+from detector.physical import MEANING, NAMES, PAPER_CORE
 from detector.physical_head import PhysicalHead, percentiles
 from detector.residual import ResidualHead
 
@@ -44,11 +44,14 @@ def words_of(name: str) -> str:
 # --- descriptors ---------------------------------------------------------------------------------------------------
 
 
-def descriptor_chart(analysis: dict, head: PhysicalHead) -> go.Figure:
+def descriptor_chart(analysis: dict, head: PhysicalHead | None) -> go.Figure | None:
     """Where each descriptor lies: the dot is this image, on the scale of percentiles among real reference images.
 
-    The blue band holds the middle half of the real, the orange bar the middle half of the synthetic images.
+    The blue band holds the middle half of the real, the orange bar the middle half of the synthetic images. None without
+    the head that knows the reference images.
     """
+    if head is None:
+        return None
     names = [words_of(name) + (" ★" if name in PAPER_CORE else "") for name in NAMES]
     low, middle, high = (percentiles(head.synthetic[q], head.real) for q in (25, 50, 75))
     figure = go.Figure()
@@ -60,8 +63,9 @@ def descriptor_chart(analysis: dict, head: PhysicalHead) -> go.Figure:
     own = [analysis["physical_percentiles"][name]["real"] for name in NAMES]
     values = [analysis["physical"][name] for name in NAMES]
     text = ["not defined" if value is None else f"{value:.4g}" for value in values]
-    figure.add_scatter(x=own, y=names, mode="markers", customdata=text,
-                       hovertemplate="this image: %{customdata}, percentile %{x:.0f}<extra>%{y}</extra>",
+    hover = [f"this image: {value}<br>high: {MEANING[name]}" for name, value in zip(NAMES, text, strict=True)]
+    figure.add_scatter(x=own, y=names, mode="markers", customdata=hover,
+                       hovertemplate="%{customdata}<br>percentile %{x:.0f}<extra></extra>",
                        marker={"size": 12, "color": INK, "line": {"color": "white", "width": 2}})
     return _layout(figure, len(NAMES), "percentile among real images", [-3, 103])
 
@@ -74,7 +78,13 @@ def descriptor_rows(analysis: dict) -> list[list]:
         share = analysis.get("physical_contributions", {}).get(name)
         rows.append([words_of(name), _text(analysis["physical"][name], "{:.4g}"), _text(place["real"], "{:.0f}"),
                      _text(place["synthetic"], "{:.0f}"), _text(share, "{:+.2f}")])
-    return rows
+    return rows + bias_row(analysis, "physical", ["bias", "", "", ""], "{:+.2f}")
+
+
+def bias_row(analysis: dict, method: str, start: list[str], form: str) -> list[list]:
+    """The last row of a table of contributions: what they lack to the method's logit. Nothing without the method."""
+    score = analysis.get("detectors", {}).get(method)
+    return [[*start, form.format(score["bias"])]] if score else []
 
 
 def _text(value: float | None, form: str) -> str:
@@ -102,9 +112,11 @@ def _taught(concept: dict) -> str:
     return " ✓" if concept["name"] in OPERATIONS else ""
 
 
-def concept_chart(analysis: dict) -> go.Figure:
+def concept_chart(analysis: dict) -> go.Figure | None:
     """The concepts that push the concept model's logit most, named by the pole that the image is nearer to."""
-    top = analysis["concepts"][:BARS]
+    top = analysis.get("concepts", [])[:BARS]
+    if not top:
+        return None
     hover = [f"{c['positive']} ↔ {c['negative']}<br>activation {c['activation']:+.3f}, contribution "
              f"{c['contribution']:+.3f}" for c in top]
     return contribution_chart([pole(c) + _taught(c) for c in top], [c["contribution"] for c in top], hover)
@@ -113,7 +125,7 @@ def concept_chart(analysis: dict) -> go.Figure:
 def concept_rows(analysis: dict) -> list[list]:
     """Positive pole, negative pole, activation, contribution in logits; the largest contribution first."""
     return [[c["positive"] + _taught(c), c["negative"], f"{c['activation']:+.3f}", f"{c['contribution']:+.3f}"]
-            for c in analysis.get("concepts", [])]
+            for c in analysis.get("concepts", [])] + bias_row(analysis, "concepts", ["bias", "", ""], "{:+.3f}")
 
 
 def unit_label(index: int, names: list[dict]) -> str:
@@ -121,9 +133,11 @@ def unit_label(index: int, names: list[dict]) -> str:
     return f"{index + 1}: " + (names[0]["pole"] if names else "unnamed")
 
 
-def unit_chart(analysis: dict) -> go.Figure:
+def unit_chart(analysis: dict) -> go.Figure | None:
     """Contributions of the orthogonal head's units."""
-    orthogonal = analysis["orthogonal"]
+    orthogonal = analysis.get("orthogonal")
+    if not orthogonal:
+        return None
     labels = [unit_label(i, names) for i, names in enumerate(orthogonal["names"])]
     hover = [f"activation {a:+.3f}, contribution {c:+.3f}"
              for a, c in zip(orthogonal["activations"], orthogonal["contributions"], strict=True)]
@@ -147,11 +161,14 @@ def unit_rows(analysis: dict) -> list[list]:
 
 def residual_rows(analysis: dict) -> list[list]:
     """Group of residual features and its contribution in logits."""
-    return [[name, f"{value:+.2f}"] for name, value in analysis.get("residual", {}).items()]
+    rows = [[name, f"{value:+.2f}"] for name, value in analysis.get("residual", {}).items()]
+    return rows + bias_row(analysis, "residual", ["bias"], "{:+.2f}")
 
 
-def residual_chart(pixels: np.ndarray, head: ResidualHead) -> go.Figure:
+def residual_chart(pixels: np.ndarray, head: ResidualHead | None) -> go.Figure | None:
     """Luminance residual spectrum minus the mean real one, in log power: 0 is typically real, orange typically synthetic."""
+    if head is None:
+        return None
     frequency, own = residual.spectrum(pixels)
     lines = (("mean real", 0 * own, REAL, 2), ("mean synthetic", head.spectrum_synthetic - head.spectrum_real, SYNTHETIC, 3),
              ("this image", own - head.spectrum_real, INK, 3))

@@ -64,8 +64,11 @@ def _listed(phrases: list[str]) -> str:
 
 def descriptor_reading(analysis: dict) -> str:
     """One sentence: which descriptors are unusual for a real image."""
+    places = analysis.get("physical_percentiles", {})
+    if not places:
+        return "No reference images are known for this backbone."
     unusual = []
-    for name, place in analysis.get("physical_percentiles", {}).items():
+    for name, place in places.items():
         if place["real"] is not None and not 5 <= place["real"] <= 95:
             unusual.append(f"{words_of(name)} is {'higher' if place['real'] > 95 else 'lower'} than in nearly all real images")
     if not unusual:
@@ -86,7 +89,9 @@ def concept_reading(analysis: dict) -> str:
 
 def unit_reading(analysis: dict) -> str:
     """One sentence: the unit that contributes most."""
-    orthogonal = analysis["orthogonal"]
+    orthogonal = analysis.get("orthogonal")
+    if not orthogonal:
+        return "No orthogonal head for this backbone."
     values, names = orthogonal["contributions"], orthogonal["names"]
     i = max(range(len(values)), key=lambda index: abs(values[index]))
     named = f"it rises with {_listed([n['pole'] for n in names[i]])}" if names[i] else "no concept names it"

@@ -6,8 +6,8 @@ you give it with several methods, fuses them into a calibrated verdict, and lays
 
 **What the embedded model is.** A small CLIP that we trained from scratch on some 17,000 captioned images and on
 photographic attributes. It is thousands of times smaller in data than the CLIP of the papers: it knows everyday things and
-photographic style, not the world. The heads on it were trained on about 2,500 small images (256 pixels, eight generator
-families of 2022 to 2025).
+photographic style, not the world. The heads on it were trained on about 2,500 small images (256 pixels, seven generator
+sources of 2017 to 2025).
 
 **What it is not.** Not a proof, and not a judge of people. Newer generators, strong edits, screenshots and paintings can
 all mislead it; a picture that was partly edited is not its subject. "Inconclusive" is an honest answer. The README lists

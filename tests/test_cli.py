@@ -34,6 +34,16 @@ def test_score_a_folder(folder, tmp_path):
     assert records[0]["verdict"]["logit"] == pytest.approx(records[1]["verdict"]["logit"], abs=1e-5)
 
 
+def test_a_file_name_that_is_no_text_costs_nothing(picture, tmp_path):
+    import os
+
+    odd = os.fsencode(tmp_path) + b"/odd\xff.jpg"
+    shutil.copy(picture, odd)
+    out = tmp_path / "out.jsonl"
+    assert main(["score", os.fsdecode(odd), picture, "--out", str(out)]) == 0
+    assert len([json.loads(line) for line in out.read_text().splitlines()]) == 2
+
+
 def test_score_as_csv(folder, capsys):
     assert main(["score", str(folder / "b.jpg"), str(folder / "a.jpg"), "--format", "csv", "--batch-size", "1"]) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
@@ -47,6 +57,8 @@ def test_score_as_csv(folder, capsys):
     (["score", ".", "--backbone", "nonsense"], "is no backbone"),
     (["train", "nothing", "--data", "."], "no method 'nothing'"),
     (["evaluate", "--data", "nowhere"], "no data folder"),
+    (["score", ""], "empty path"),
+    (["heads", "--backbone", "nope/x"], "is no backbone"),
 ])
 def test_what_cannot_be_done_gets_a_sentence_and_one(arguments, words, capsys, monkeypatch, folder):
     monkeypatch.chdir(folder)

@@ -41,6 +41,8 @@ def test_manifest(tmp_path):
     ([("a", "train", "zero", "s")], ("file", "split", "label", "source"), "cannot be read"),
     ([("../../a.jpg", "train", 0, "s")], ("file", "split", "label", "source"), "outside"),
     ([("a", "train", 0, "s")], ("file", "split", "label", "source"), "both classes"),
+    ([("a", "train", 2, "s")], ("file", "split", "label", "source"), "label of 0"),
+    ([("a", "train", 0)], ("file", "split", "label", "source"), "needs file, split, source"),
 ])
 def test_bad_manifests(tmp_path, rows, columns, words):
     manifest(tmp_path, rows, columns)

@@ -57,13 +57,24 @@ def test_evaluation_of_those_heads(trained, tmp_path, capsys):
     assert "| test | verdict | 1.000" in page.read_text() and "1.000" in capsys.readouterr().out
 
 
+def test_what_cannot_be_measured_says_so(trained, data, tmp_path, capsys):
+    _, arguments = trained
+    assert main(["evaluate", *arguments, "--split", "nope"]) == 1
+    assert "needs images of both classes" in capsys.readouterr().err
+    assert main(["evaluate", *arguments, "--write", str(tmp_path / "missing.md")]) == 1
+    for label in ("real", "synthetic"):
+        (tmp_path / "broken" / label).mkdir(parents=True)
+        (tmp_path / "broken" / label / "z.jpg").write_bytes(b"no picture")
+    assert main(["evaluate", *arguments, "--data", str(tmp_path / "broken")]) == 1
+    assert "z.jpg" in capsys.readouterr().err
+
+
 def test_heads_of_another_training_are_refused(trained, tmp_path, capsys):
     import shutil
 
     other = write_tiny(tmp_path / "other", seed=5)
     shutil.copytree(trained[0] / "heads", other / "heads")
     assert main(["heads", "--backbone", str(other)]) == 0
-    assert main(["score", str(tmp_path), "--backbone", str(other)]) == 1
     (tmp_path / "x.png").write_bytes(b"")
     assert main(["score", str(tmp_path / "x.png"), "--backbone", str(other)]) == 1
     assert "other weights" in capsys.readouterr().err

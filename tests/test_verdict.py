@@ -57,7 +57,9 @@ def test_band_by_hand():
     # nine real logits 0…8: ceil(10·0.9) = 9th smallest = 8; nine synthetic 4…12: floor(10·0.1) = 1st = 4
     logits = np.concatenate([np.arange(9.0), np.arange(4.0, 13.0)])
     assert conformal_band(logits, np.repeat([0, 1], 9), 0.1) == (4.0, 8.0)
-    assert conformal_band(np.array([0.0, 1, 10, 11]), np.array([0, 0, 1, 1]), 0.1) == (5.5, 5.5)  # well apart: no band
+    apart = np.concatenate([np.arange(9.0), np.arange(20.0, 29.0)])
+    assert conformal_band(apart, np.repeat([0, 1], 9), 0.1) == (14.0, 14.0)  # well apart: no band
+    assert conformal_band(np.arange(4.0), np.array([0, 0, 1, 1]), 0.1) == (-np.inf, np.inf)  # too few to promise anything
 
 
 def test_any_subset_of_methods_gives_a_verdict():
