@@ -47,7 +47,7 @@ class PhysicalHead:
 
     @classmethod
     def fit(cls, values: np.ndarray, labels: np.ndarray, reference: tuple[np.ndarray, np.ndarray],
-            penalty: float = 30.0) -> PhysicalHead:
+            penalty: float = 3.0) -> PhysicalHead:
         """Fit on (N, 15) values, augmented copies included; `reference` (values, labels) gives the percentile tables."""
         plain, plain_labels = reference
         table = quantile_table(plain)
