@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import threading  # noqa: E402
+from dataclasses import replace  # noqa: E402
 
 import gradio as gr  # noqa: E402
 
@@ -29,12 +30,14 @@ CSS = """
   background: var(--body-text-color); box-shadow: 0 0 0 2px var(--block-background-fill)}
 .card .ends {display: flex; justify-content: space-between; font-size: .8rem; opacity: .8}
 .reading p {margin: 2px 0 8px}
-#story table, #story table * {font-family: inherit; font-size: .86rem}
+#story th, #story th *, #story .body-cell, #story .body-cell * {font-family: var(--font) !important; font-size: .86rem;
+  word-break: normal !important;  overflow-wrap: normal !important; font-variant-numeric: tabular-nums}
 .gradio-container .plot-container, .gradio-container .js-plotly-plot {max-width: 100%}
 @media (max-width: 760px) {
-  #story table, #story table * {font-size: .74rem} #story td, #story th {padding: 2px !important; overflow-wrap: normal}
-  .gradio-container .row {flex-direction: column; flex-wrap: nowrap}
-  .gradio-container .row > * {width: 100% !important; min-width: 0 !important; flex-grow: 0}
+  #story th, #story th *, #story .body-cell, #story .body-cell * {font-size: .72rem !important}
+  #story th, #story .body-cell, #story .cell-wrap {padding: 2px !important}
+  .stack {flex-direction: column; flex-wrap: nowrap}
+  .stack > * {width: 100% !important; min-width: 0 !important; flex-grow: 0}
 }
 """
 
@@ -84,9 +87,10 @@ def analyze(image: str | None) -> tuple[dict | None, str | None]:
     from detector.suite import Analysis
 
     try:
-        return get_suite().analyze(image).to_dict(), image
+        analysis = get_suite().analyze(image)
     except ImageError as error:
-        return Analysis(os.path.basename(image), error=str(error)).to_dict(), image
+        analysis = Analysis(None, error=str(error), backbone=get_suite().backbone.name)
+    return replace(analysis, file=os.path.basename(image)).to_dict(), image  # the folder is the server's own business
 
 
 def render(image: str | None, analysis: dict | None) -> list:
@@ -147,7 +151,7 @@ def _plot(label: str, elem_id: str) -> gr.Plot:
 
 
 def _methods_panel() -> list:
-    with gr.Row():
+    with gr.Row(elem_classes="stack"):
         with gr.Column(scale=3):
             _panel("Methods", "methods")
             table = _table(["method", "probability of synthetic", "share of verdict"], "Methods: shares in logits",
@@ -165,7 +169,7 @@ def _chart_panel(title: str, name: str, label: str, headers: list[str], caption:
     """Heading, how it works, one sentence, the chart and beside it the same numbers as a table."""
     _panel(title, name)
     reading = gr.Markdown(elem_classes="reading")
-    with gr.Row():
+    with gr.Row(elem_classes="stack"):
         return [reading, _plot(label, name), _table(headers, caption, widths, rows)]
 
 
@@ -195,7 +199,7 @@ def build_demo() -> gr.Blocks:
     with gr.Blocks(title="Cuescope", analytics_enabled=False, delete_cache=(HALF_AN_HOUR, SIX_HOURS)) as demo:
         gr.Markdown("# Cuescope\nWhy does a CLIP-based detector call an image AI-generated?", elem_id="title")
         with gr.Tab("Analyze"):
-            with gr.Row(equal_height=False):
+            with gr.Row(equal_height=False, elem_classes="stack"):
                 with gr.Column(scale=2, min_width=300):
                     image, button = _input_column()
                 with gr.Column(scale=3, min_width=300):

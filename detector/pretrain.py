@@ -56,7 +56,7 @@ class PretrainConfig:
     other_rate: float = 1.5e-3  # AdamW's step for everything else
     weight_decay: float = 0.1
     attribute_weight: float = 1.0
-    caption_epochs: int = 2
+    caption_epochs: int = 4
     caption_batch: int = 128
     seed: int = 0
 

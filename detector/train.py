@@ -215,7 +215,8 @@ def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], c
         reads=READS.get(method, "logits of the methods"),
         preprocessing=f"shorter side to {backbone.size}, centre crop" if own else "pixels as decoded",
         training_data=f"{data}: {counts[0]} training images, {copies} random copies of each; {counts[1]} for validation",
-        command=f"python -m detector train {method} --data DIR --copies {copies} --seed {seed}", details=details, metrics=metrics,
+        command=f"python -m detector train {'all' if method == 'verdict' else method} --data DIR --copies {copies} --seed {seed}",
+        details=details, metrics=metrics,
     )
 
 

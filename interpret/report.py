@@ -54,7 +54,7 @@ def method_rows(analysis: dict) -> list[list]:
     """Method, its own probability, its contribution to the verdict's logit."""
     shares = (analysis.get("verdict") or {}).get("contributions", {})
     return [[METHOD_NAMES.get(name, name), f"{100 * score['probability']:.0f} %",
-             f"{shares[name]:+.2f}" if name in shares else "not used"]
+             f"{shares[name]:+.2f}" if shares.get(name) else "none"]
             for name, score in analysis.get("detectors", {}).items()]
 
 

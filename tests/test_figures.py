@@ -32,7 +32,9 @@ def test_contributions_point_and_colour_by_their_sign(record):
 
 
 def test_tables_hold_what_the_charts_show(record):
-    assert [row[0] for row in figures.descriptor_rows(record)] == [name.replace("_", " ") for name in NAMES]
+    described = figures.descriptor_rows(record)
+    assert [row[0] for row in described] == [*(name.replace("_", " ") for name in NAMES), "bias"]
+    assert sum(float(row[4]) for row in described) == pytest.approx(record["detectors"]["physical"]["logit"], abs=0.08)
     assert float(figures.concept_rows(record)[0][3]) == pytest.approx(record["concepts"][0]["contribution"], abs=5e-4)
     units = figures.unit_rows(record)
     assert sum(float(row[3]) for row in units) == pytest.approx(record["detectors"]["orthogonal"]["logit"], abs=6e-3)

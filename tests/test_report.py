@@ -46,7 +46,7 @@ def test_readings_follow_the_numbers():
 def test_summary_and_method_rows():
     text = report.summary(analysis())
     assert "probability of synthetic 0.83" in text and "Physical descriptors: 60 %" in text
-    assert report.method_rows(analysis())[1] == ["Pixel residual", "70 %", "not used"]
+    assert report.method_rows(analysis())[1] == ["Pixel residual", "70 %", "none"]
     assert report.summary({"file": "a.png", "error": "It is empty."}) == "a.png: It is empty."
 
 

@@ -41,7 +41,9 @@ def test_contributions_add_up_and_probability_is_calibrated():
     assert one.probability == pytest.approx(1 / (1 + np.exp(-one.logit)))
     confident = 1 / (1 + np.exp(-fused)) > 0.9
     assert truth[confident].mean() > 0.92
-    assert abs(fusion.weights[2]) < 0.1  # the useless method has no say
+    assert 0 <= fusion.weights[2] < 0.1  # the useless method has no say
+    flipped = Fusion.fit({**logits, "noise": -logits["good"] + 0.1 * logits["noise"]}, labels)
+    assert min(flipped.weights[:-1]) >= 0
 
 
 def test_the_band_keeps_its_promise_on_new_images():

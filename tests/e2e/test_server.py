@@ -23,6 +23,7 @@ def test_the_endpoint_gives_the_same_object_as_the_library(client, suite, pictur
     assert record["error"] is None and record["verdict"]["label"] == own["verdict"]["label"]
     assert record["verdict"]["logit"] == pytest.approx(own["verdict"]["logit"], abs=1e-4)
     assert record["physical"] == pytest.approx(own["physical"])
+    assert record["file"] == "temple.jpg"  # not the server's temporary folder
 
 
 def test_analyze_is_the_first_named_endpoint(client):
