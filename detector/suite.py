@@ -32,6 +32,8 @@ METHODS = {
     "concepts": ConceptHead,
 }
 BATCH_PIXELS = 60_000_000  # decoded pixels held at once while scoring files, about 180 MB
+SMALLEST_SIDE = 64  # pixels; training images have 150 to 256, their smallest random copies about 65
+FLAT = 1e-5  # luminance variance on [0, 1]: less than one grey level of spread
 PIXEL_METHODS = ("physical", "residual")  # their heads serve every backbone
 
 
@@ -66,8 +68,7 @@ class Analysis:
                  "format": self.facts.format if self.facts else None, "error": self.error, "backbone": self.backbone}
         if self.error:
             return start
-        verdict = {"label": self.verdict.label, "probability": self.verdict.probability, "logit": self.verdict.logit,
-                   "contributions": self.verdict.contributions, "bias": self.verdict.bias} if self.verdict else None
+        verdict = {name: value for name, value in vars(self.verdict).items() if value != ""} if self.verdict else None
         rest = {"verdict": verdict, "detectors": self.detectors, "physical": self.physical,
                 "physical_contributions": self.physical_contributions, "physical_percentiles": self.percentiles,
                 "orthogonal": self.orthogonal, "concepts": self.concepts, "residual": self.residual,
@@ -94,6 +95,17 @@ def find_heads(backbone: str) -> dict[str, Path]:
             if (folder / f"{method}.safetensors").is_file():
                 found.setdefault(method, folder / f"{method}.safetensors")
     return found
+
+
+def within_limits(verdict: Verdict, photo: Photo, luminance_variance: float) -> Verdict:
+    """The verdict, or "inconclusive" with a reason for an image that has too little to judge. Both limits: choice, ours."""
+    if min(photo.width, photo.height) < SMALLEST_SIDE:
+        reason = f"The image is smaller than {SMALLEST_SIDE} pixels on a side; the methods have never seen one that small."
+    elif luminance_variance < FLAT:
+        reason = "The image is one flat area; there is nothing in it to judge."
+    else:
+        return verdict
+    return replace(verdict, label="inconclusive", reason=reason)
 
 
 def check_vocabulary(card: HeadCard | None) -> None:
@@ -216,9 +228,10 @@ class Suite:
         scores = {m: {"probability": float(1 / (1 + np.exp(-v))), "logit": v, "bias": float(self.heads[m].bias)}
                   for m, v in own.items()}
         values = evidence.descriptors[index]
+        variance = values[physical.NAMES.index("luminance_variance")]
         return Analysis(
             file=photo.name, facts=photo.facts, width=photo.width, height=photo.height, backbone=self.backbone.name,
-            verdict=self.fusion.decide(own) if self.fusion else None, detectors=scores,
+            verdict=within_limits(self.fusion.decide(own), photo, variance) if self.fusion else None, detectors=scores,
             physical=dict(zip(physical.NAMES, map(_number, values), strict=True)),
             physical_contributions=self._named(physical.NAMES, parts.get("physical"), index),
             percentiles=self._percentiles(values), orthogonal=self._units(index, parts),

@@ -22,7 +22,8 @@ ERROR = 0.10  # of each class may be given the other's label
 class Verdict:
     """label: synthetic, real or inconclusive. probability: calibrated, of synthetic. logit: its log-odds.
 
-    contributions: method → its exact share of the logit (with `bias` they sum to it).
+    contributions: method → its exact share of the logit (with `bias` they sum to it). reason: one sentence where the image
+    itself rules out a label, whatever the probability; else empty.
     """
 
     label: str
@@ -30,6 +31,7 @@ class Verdict:
     logit: float
     contributions: dict[str, float]
     bias: float
+    reason: str = ""
 
 
 def _sigmoid(logit: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def verdict_card(analysis: dict) -> str:
         f'<p class="big">{percent:.0f} %<span> calibrated probability of being synthetic</span></p>'
         f'<div class="scale" role="img" aria-label="{percent:.0f} percent synthetic"><i style="left:{percent:.1f}%"></i></div>'
         '<div class="ends"><span>real</span><span>synthetic</span></div>'
-        f'<p>{ADVICE[verdict["label"]]}</p><p class="facts">{escape(file_reading(analysis))}</p></div>'
+        f'<p>{verdict.get("reason") or ADVICE[verdict["label"]]}</p><p class="facts">{escape(file_reading(analysis))}</p></div>'
     )
 
 

@@ -20,6 +20,7 @@ def record(suite, picture):
 def test_contract(record):
     assert record["error"] is None and record["format"] == "JPEG" and record["backbone"] == "embedded"
     assert (record["height"], record["width"]) == (256, 384) or record["height"] == 256
+    assert "reason" not in record["verdict"]
     assert record["verdict"]["label"] in ("synthetic", "real", "inconclusive") and 0 <= record["verdict"]["probability"] <= 1
     assert set(record["detectors"]) == set(METHODS)
     for score in record["detectors"].values():
@@ -68,6 +69,15 @@ def test_odd_sizes_are_analysed(suite, size):
     record = suite.analyze(Image.new("RGB", size, (120, 90, 60))).to_dict()
     json.dumps(record, allow_nan=False)
     assert (record["width"], record["height"]) == size
+
+
+@pytest.mark.parametrize("image, words", [
+    (Image.new("RGB", (1, 1)), "smaller than 64"), (Image.effect_noise((63, 300), 60), "smaller than 64"),
+    (Image.new("RGB", (300, 200), (90, 120, 60)), "flat"),
+])
+def test_images_with_too_little_to_judge_get_no_label(suite, image, words):
+    verdict = suite.analyze(image).to_dict()["verdict"]
+    assert verdict["label"] == "inconclusive" and words in verdict["reason"]
 
 
 def test_no_image_is_an_image_error(suite):
