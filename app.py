@@ -104,7 +104,7 @@ def render(image: str | None, analysis: dict | None) -> list:
 
     suite = get_suite()
     photo = load_photo(image)
-    view = suite.view(photo)
+    view = suite.backbone.view(photo)
     return [
         report.verdict_card(analysis), gr.Column(visible=True),
         report.summary(analysis), report.method_rows(analysis), view.pixels, report.view_reading(view),

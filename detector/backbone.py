@@ -7,7 +7,6 @@ user's choice only) or a local folder with `open_clip_config.json` and `open_cli
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 import time
 from dataclasses import dataclass
@@ -255,8 +254,3 @@ def fingerprint(model) -> str:
         if parameter is not None:
             digest.update(parameter.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def embedded_metrics() -> dict:
-    """What `pretrain` measured on the embedded model."""
-    return json.loads((MODELS / EMBEDDED / "metrics.json").read_text(encoding="utf-8"))

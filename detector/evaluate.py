@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from detector.data import DataError, Example, read_dataset
@@ -49,7 +50,7 @@ def true_positive_rate(labels: np.ndarray, scores: np.ndarray, false_positive_ra
 
 def measures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float | list[float] | int]:
     """AP, AUROC with interval, balanced accuracy at logit 0, TPR at 1 % and 5 % FPR, ECE and Brier of σ(logit)."""
-    probability = 1 / (1 + np.exp(-logits))
+    probability = expit(logits)
     recall = [(logits[labels == 1] > 0).mean(), (logits[labels == 0] <= 0).mean()]
     return {
         "images": [int((labels == 0).sum()), int((labels == 1).sum())],

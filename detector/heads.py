@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from detector.backbone import ClipFeatures
@@ -46,7 +47,7 @@ class Score:
 
     @property
     def probability(self) -> np.ndarray:
-        return 1 / (1 + np.exp(-self.logit))
+        return expit(self.logit)
 
 
 @dataclass(frozen=True)

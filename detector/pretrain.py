@@ -93,7 +93,7 @@ def load_pairs(folder: Path, split: str) -> Pairs:
     return pairs
 
 
-def random_crop(image: np.ndarray, size: int, smallest: float, generator: np.random.Generator) -> tuple[int, ...]:
+def random_crop(image: np.ndarray, smallest: float, generator: np.random.Generator) -> tuple[int, ...]:
     """A box (y, x, height, width) of `smallest` to all of the image's area and an aspect of 3:4 to 4:3."""
     height, width = image.shape[:2]
     area = height * width * generator.uniform(smallest, 1)
@@ -122,7 +122,7 @@ def make_batch(pairs: Pairs, chosen: np.ndarray, size: int, config: PretrainConf
     for position, index in enumerate(chosen):
         image, flip = pairs.images[index], bool(generator.integers(2))
         edited = position < config.edited
-        box = random_crop(image, size, 0.75 if edited else 0.4, generator)
+        box = random_crop(image, 0.75 if edited else 0.4, generator)
         images.append(cut(image, box, size, flip))
         texts.append(str(generator.choice(pairs.captions[index])))
         if edited:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import expit
 
 from detector import physical, residual
-from detector.backbone import EMBEDDED, MODELS, Backbone, ScoredView
+from detector.backbone import EMBEDDED, MODELS, Backbone
 from detector.concepts import ConceptHead
 from detector.heads import Evidence, HeadCard, HeadError, check_backbone, load_head
 from detector.images import FileFacts, ImageError, Photo, load_photo
@@ -32,7 +33,7 @@ METHODS = {
     "concepts": ConceptHead,
 }
 BATCH_PIXELS = 60_000_000  # decoded pixels held at once while scoring files, about 180 MB
-SMALLEST_SIDE = 64  # pixels; training images have 150 to 256, their smallest random copies about 65
+SMALLEST_SIDE = 64  # pixels; training images have 227 to 256 on the shorter side, their smallest random copies about 96
 FLAT = 1e-5  # luminance variance on [0, 1]: less than one grey level of spread
 PIXEL_METHODS = ("physical", "residual")  # their heads serve every backbone
 
@@ -159,9 +160,6 @@ class Suite:
         """Method → (B,) logits, for the methods that have a head."""
         return {method: np.asarray(head.score(evidence).logit, np.float64) for method, head in self.heads.items()}
 
-    def view(self, photo: Photo) -> ScoredView:
-        return self.backbone.view(photo)
-
     # --- analysis ---
 
     def analyze(self, source, caption: str | None = None) -> Analysis:
@@ -225,7 +223,7 @@ class Suite:
 
     def _analysis(self, index: int, photo: Photo, evidence: Evidence, logits: dict, parts: dict) -> Analysis:
         own = {method: float(values[index]) for method, values in logits.items()}
-        scores = {m: {"probability": float(1 / (1 + np.exp(-v))), "logit": v, "bias": float(self.heads[m].bias)}
+        scores = {m: {"probability": float(expit(v)), "logit": v, "bias": float(self.heads[m].bias)}
                   for m, v in own.items()}
         values = evidence.descriptors[index]
         variance = values[physical.NAMES.index("luminance_variance")]

@@ -1,10 +1,10 @@
 """The verdict: calibrated logits of the methods, fused, and allowed to say "inconclusive".
 
-Each method's logit is calibrated by Platt scaling; a logistic regression without negative weights
-fuses the calibrated logits. The band in which
-no label is given takes conformal quantiles for each class, of fused logits from five-fold cross-fitting: a share `error` of
-real images should lie above it and the same share of synthetic ones below it. All is fitted on the validation split, which
-the heads' early stopping has seen too: so the share is an aim, and what it is on other images is measured. Choices, ours.
+Each method's logit is calibrated by Platt scaling; a logistic regression without negative weights fuses the calibrated
+logits. The band in which no label is given takes conformal quantiles for each class, of fused logits from five-fold
+cross-fitting: a share `error` of real images should lie above it and the same share of synthetic ones below it. All is
+fitted on the validation split, which the heads' early stopping has seen too: so the share is an aim, and what it is on other
+images is measured. Choices, ours.
 
 The validation logits travel with the verdict, so that a fusion for any subset of methods is fitted from them at load.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 ERROR = 0.10  # of each class may be given the other's label
 
@@ -34,10 +35,6 @@ class Verdict:
     reason: str = ""
 
 
-def _sigmoid(logit: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logit))
-
-
 def fit_logistic(features: np.ndarray, labels: np.ndarray, penalty: float, nonnegative: bool = False) -> np.ndarray:
     """Ridge logistic regression by L-BFGS-B; (N, M) → (M + 1,) weights, the intercept last and unpenalised.
 
@@ -52,7 +49,7 @@ def fit_logistic(features: np.ndarray, labels: np.ndarray, penalty: float, nonne
     def loss(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
         logits = design @ coefficients
         value = (weight * (np.logaddexp(0, logits) - labels * logits)).sum() + (ridge * coefficients**2).sum() / 2
-        return value, design.T @ (weight * (_sigmoid(np.clip(logits, -500, 500)) - labels)) + ridge * coefficients
+        return value, design.T @ (weight * (expit(logits) - labels)) + ridge * coefficients
 
     bounds = [(0.0 if nonnegative else None, None)] * features.shape[1] + [(None, None)]
     options = {"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-8}
@@ -108,7 +105,7 @@ class Fusion:
         calibrated = self.calibrate(logits)
         parts = {name: float(w * calibrated[name]) for name, w in zip(self.methods, self.weights, strict=False)}
         logit = sum(parts.values()) + float(self.weights[-1])
-        return Verdict(self.label(logit), float(_sigmoid(np.float64(logit))), logit, parts, float(self.weights[-1]))
+        return Verdict(self.label(logit), float(expit(logit)), logit, parts, float(self.weights[-1]))
 
     def label(self, logit: float) -> str:
         low, high = self.band
