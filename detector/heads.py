@@ -7,8 +7,10 @@ travel with the weights: a head that was trained on other weights is refused, no
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +18,9 @@ from scipy.special import expit
 from torch import Tensor
 
 from detector.backbone import ClipFeatures
+
+if TYPE_CHECKING:
+    from detector.item import Alignment
 
 LICENCE = "research and education; see the card for the sources"
 
@@ -28,12 +33,17 @@ class HeadError(RuntimeError):
 class Evidence:
     """All that the methods read, for B images.
 
-    clip: pooled, projected and patch tokens. descriptors: (B, 15) at the fixed scale. residual: (B, F).
+    clip: pooled, projected and patch tokens. descriptors: (B, 15) at the fixed scale. residual: (B, F). pixels: the B
+    images, (H, W, 3) uint8, for methods that read them at their own resolution. alignment: image against caption, for
+    ITEM. physical_text: (B, E) unit embeddings of the descriptors written as text after the caption.
     """
 
     clip: ClipFeatures
     descriptors: np.ndarray
     residual: np.ndarray
+    pixels: Sequence[np.ndarray] = ()
+    alignment: Alignment | None = None
+    physical_text: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.descriptors)
