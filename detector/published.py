@@ -15,17 +15,10 @@ tensors and refuses everything else. Only inference is here; the stochastic gate
 
 from __future__ import annotations
 
-import hashlib
-import http.client
+import csv
 import io
 import os
-import re
-import sys
-import urllib.error
-import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,35 +26,22 @@ import torch
 from torch import Tensor
 
 from detector.concepts import ConceptHead
+from detector.download import PinnedFile, Progress, PublishedError, cache_folder, fetch_pinned, is_pinned, is_pinned_file, reason
 from detector.orthogonal import LinearProbe, OrthogonalHead
+from detector.vocabulary import Concept
 
-Progress = Callable[[int, int], None]  # (bytes so far, bytes in all)
-
-TIMEOUT_SECONDS = 30  # without a single byte, after which a connection counts as dead
 LARGEST_FILE = 16 * 2**20  # bytes; the largest published file has 1 MB, so more is not a head of these layouts
 _WIDTHS = {"pooled": 1024, "projected": 768}  # of ViT-L/14, at 224 and at 336 pixels
-
-
-class PublishedError(RuntimeError):
-    """A published head cannot be had; the message is one sentence for the user."""
-
-
-class _WrongFile(PublishedError):
-    """What arrived is not the published file, so what is there of it must not be resumed."""
 
 
 # --- what has been published ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PublishedSource:
+@dataclass(frozen=True, kw_only=True)
+class PublishedSource(PinnedFile):
     """Where a head comes from and what it expects to be fed."""
 
-    name: str
     method: str  # "linear", "orthogonal" or "concept"
-    url: str
-    sha256: str
-    size: int  # bytes
     backbone: str  # MODEL/TAG of open_clip
     feature: str  # "pooled": before the projection, (B, 1024); "projected": after it, not normalised, (B, 768)
     interpolation: str  # "bilinear" or "bicubic", antialiased, of the resize to `image_size`
@@ -75,11 +55,6 @@ class PublishedSource:
     def width(self) -> int:
         """D, the length of the feature vector."""
         return _WIDTHS[self.feature]
-
-    @property
-    def file(self) -> str:
-        """The file's place in a cache folder or on a mirror, with forward slashes."""
-        return f"{self.name.partition('/')[0]}/{self.url.rpartition('/')[2]}"
 
 
 _CLIP_CUES_URL = (
@@ -153,6 +128,13 @@ SOURCES = {
     for source in (*(_clip_cues_source(stem, *pin) for stem, pin in _CLIP_CUES_FILES.items()), _UNIVFD)
 }
 NAMES = tuple(SOURCES)
+VOCABULARY = PinnedFile(
+    name="clip-cues/antonyms",
+    url="https://raw.githubusercontent.com/marco-willi/clip-cues/ba3ff65db7a2e6edbb3e5e07a933689b3d5ba1d1"
+    "/reproduction/experiments/data/vocabularies/antonyms.csv",
+    sha256="62c10a56b9d4f46623cd84564bb380138d9e1a59e6ba3448b928ddedb20be9de",
+    size=29629,
+)
 
 
 def _source(name: str) -> PublishedSource:
@@ -267,7 +249,7 @@ def load(name: str, file: str | os.PathLike | None = None, progress: Progress | 
     path = fetch(name, progress=progress) if file is None else Path(file)
     content = _content(path)
     # The bytes checked are the bytes unpickled: the file is not opened a second time.
-    verified = _is_pinned(source, content)
+    verified = is_pinned(source, content)
     if file is None and not verified:
         raise PublishedError(f"{path} changed while it was being read; try again.")
     layout = _layout(source)
@@ -290,7 +272,7 @@ def _content(path: Path) -> bytes:
             raise PublishedError(f"{path} is larger than {LARGEST_FILE >> 20} MiB, which no published head is.")
         return path.read_bytes()
     except OSError as error:
-        raise PublishedError(f"{path} cannot be read ({_reason(error)}).") from error
+        raise PublishedError(f"{path} cannot be read ({reason(error)}).") from error
 
 
 def _unpickled(content: bytes) -> object:
@@ -345,22 +327,7 @@ def _tensor(value: object, key: str, shape: tuple[int, ...]) -> Tensor:
     return values.squeeze(0).contiguous()
 
 
-# --- download ------------------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """Where fetched files are kept: `CUESCOPE_CACHE`, else `cuescope` in the user's cache folder."""
-    override = os.environ.get("CUESCOPE_CACHE")
-    if sys.platform == "win32":
-        user = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        user = "~/Library/Caches"
-    else:
-        user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    try:
-        return Path(override or f"{user}/cuescope").expanduser()
-    except RuntimeError as error:  # an account without a home folder
-        raise PublishedError("This account has no home folder; set CUESCOPE_CACHE to a folder.") from error
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def cache_path(name: str, cache: str | os.PathLike | None = None) -> Path:
@@ -369,137 +336,29 @@ def cache_path(name: str, cache: str | os.PathLike | None = None) -> Path:
 
 
 def fetch(name: str, cache: str | os.PathLike | None = None, progress: Progress | None = None) -> Path:
-    """The published file of head `name`, downloaded into `cache` (default `cache_folder()`) unless it is there.
+    """The published file of head `name`, downloaded unless it is there; see `download.fetch_pinned`."""
+    return fetch_pinned(_source(name), cache, progress)
 
-    A cut download is kept as `….partial` and resumed by the next call. A file enters the cache under its own name only
-    after its size and SHA-256 agree with the pinned ones; one that disagrees is deleted. `CUESCOPE_PUBLISHED_URL` names
-    a mirror (`<mirror>/clip-cues/<file>`), held to the same pins. `progress` is called with (bytes so far, bytes in
-    all). Raises `PublishedError`, one sentence, on every failure of network, disk or checksum.
+
+def released(backbone: str) -> list[str]:
+    """Names of all released heads for `backbone` (MODEL/TAG)."""
+    return [name for name, source in SOURCES.items() if source.backbone == backbone]
+
+
+def present(backbone: str) -> list[str]:
+    """Names of the released heads for `backbone` (MODEL/TAG) whose files are in the cache, whole and unchanged."""
+    return [name for name in released(backbone) if is_pinned_file(SOURCES[name], cache_path(name))]
+
+
+def concept_vocabulary(file: str | os.PathLike | None = None, progress: Progress | None = None) -> tuple[Concept, ...]:
+    """The 168 antonym pairs behind the released concept heads, in the order of their rows; from the cache, else downloaded.
+
+    Row i of the heads' directions belongs to pair i; positive activation means nearer to the positive pole (METHODS 1.5:
+    very likely, not proven). Raises PublishedError.
     """
-    source = _source(name)
-    path = cache_path(name, cache)
+    path = fetch_pinned(VOCABULARY, progress=progress) if file is None else Path(file)
+    rows = csv.DictReader(io.StringIO(_content(path).decode("utf-8")))
     try:
-        if _is_pinned_file(source, path):
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_name(f"{path.name}.lock")):
-            if not _is_pinned_file(source, path):  # another process may have fetched it while this one waited
-                _fetch_into(source, path, progress)
-        return path
-    except OSError as error:
-        raise PublishedError(f"{name} cannot be kept in {path.parent} ({_reason(error)}).") from error
-
-
-def _is_pinned(source: PublishedSource, content: bytes) -> bool:
-    return len(content) == source.size and hashlib.sha256(content).hexdigest() == source.sha256
-
-
-def _is_pinned_file(source: PublishedSource, path: Path) -> bool:
-    return path.is_file() and path.stat().st_size == source.size and _is_pinned(source, path.read_bytes())
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Let one thread or process at a time download a file: two that append to one partial file would spoil it."""
-    with open(lock, "wb") as handle:
-        try:
-            import fcntl
-        except ImportError:  # Windows: unprotected, but a spoilt file still fails its checksum
-            pass
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _fetch_into(source: PublishedSource, path: Path, progress: Progress | None) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    resumed = partial.exists()
-    try:
-        _download(source, partial, progress)
-        if not _is_pinned_file(source, partial):
-            raise _WrongFile(f"{_address(source)} does not have the published checksum, so it was deleted unopened.")
-    except _WrongFile:
-        partial.unlink(missing_ok=True)
-        if not resumed:
-            raise
-        return _fetch_into(source, path, progress)  # the fault may lie in the part kept from before
-    os.replace(partial, path)
-
-
-def _download(source: PublishedSource, partial: Path, progress: Progress | None) -> None:
-    """Append to `partial` what it lacks."""
-    done = partial.stat().st_size if partial.exists() else 0
-    if done >= source.size:  # complete, or too long: the checksum decides
-        return
-    with _opened(source, done) as response, open(partial, "ab") as file:
-        done = _first_byte(source, response, done)
-        file.truncate(done)  # a server that ignores the range sends the file from its start
-        while done < source.size:
-            chunk = _received(source, response, source.size - done)
-            if not chunk:
-                raise _network_error(source, f"the connection ended after {done} of {source.size} bytes")
-            file.write(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress(done, source.size)
-
-
-def _address(source: PublishedSource) -> str:
-    mirror = os.environ.get("CUESCOPE_PUBLISHED_URL")
-    if not mirror:
-        return source.url
-    if not mirror.startswith(("http://", "https://")):
-        raise PublishedError("CUESCOPE_PUBLISHED_URL must begin with http:// or https://.")
-    return f"{mirror.rstrip('/')}/{source.file}"
-
-
-def _opened(source: PublishedSource, start: int) -> http.client.HTTPResponse:
-    headers = {"User-Agent": "cuescope"} | ({"Range": f"bytes={start}-"} if start else {})
-    try:
-        request = urllib.request.Request(_address(source), headers=headers)
-        return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416 and start:  # the file over there is no longer than the part here
-            return _opened(source, 0)
-        raise _network_error(source, _reason(error)) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address that is none
-        raise _network_error(source, _reason(error)) from error
-
-
-def _received(source: PublishedSource, response: http.client.HTTPResponse, wanted: int) -> bytes:
-    """Whatever has arrived, at most `wanted` bytes: a cut then costs nothing that had come before it."""
-    try:
-        return response.read1(min(wanted, 1 << 16))
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a malformed chunk length
-        raise _network_error(source, _reason(error)) from error
-
-
-def _first_byte(source: PublishedSource, response: http.client.HTTPResponse, asked: int) -> int:
-    """The offset at which the answer begins. Raises where its length is not that of the published file."""
-    if response.status == 206:
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        first, length = (int(span[1]), int(span[2])) if span else (-1, -1)
-    else:
-        length = response.headers.get("Content-Length", "")
-        first, length = 0, int(length) if length.isdecimal() else source.size  # chunked: the checksum decides
-    if length != source.size or first not in (0, asked):
-        raise _WrongFile(f"{_address(source)} does not have the {source.size} bytes of the published file.")
-    return first
-
-
-def _network_error(source: PublishedSource, reason: str) -> PublishedError:
-    advice = "check the connection and try again, or give a local copy of the file"
-    return PublishedError(f"{source.name} could not be downloaded from {_address(source)} ({reason}); {advice}.")
-
-
-def _reason(error: BaseException) -> str:
-    """A few words on one line, for the brackets of a message."""
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP status {error.code}"
-    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
-        return _reason(error.reason)
-    if isinstance(error, TimeoutError):
-        return f"no answer for {TIMEOUT_SECONDS} seconds"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split()).rstrip(".").replace(". ", "; ")
+        return tuple(Concept(name=row.pop("attribute_name").replace("_", " "), operation="", **row) for row in rows)
+    except (KeyError, TypeError) as error:
+        raise PublishedError(f"{path} is not the released vocabulary: its columns are others.") from error

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector import published
+from detector import download, published
 from detector.published import NAMES, SOURCES, PublishedError, fetch, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -511,11 +511,11 @@ def test_fetch_and_load(name: str, publish: Callable, mirror: Mirror, tmp_path: 
 def test_cache_argument_and_default_folder(publish: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(UNIVFD)
     assert fetch(UNIVFD, tmp_path / "elsewhere") == tmp_path / "elsewhere" / "univfd" / "fc_weights.pth"
-    assert published.cache_folder() == tmp_path / "cache"
+    assert download.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("CUESCOPE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setattr(published.sys, "platform", "linux")
-    assert published.cache_folder() == tmp_path / "xdg" / "cuescope"
+    monkeypatch.setattr(download.sys, "platform", "linux")
+    assert download.cache_folder() == tmp_path / "xdg" / "cuescope"
 
 
 def test_cut_half_way_and_resumed(publish: Callable, mirror: Mirror) -> None:
@@ -590,7 +590,7 @@ def test_tampered_rest_of_a_resumed_file(publish: Callable, mirror: Mirror) -> N
     refusal(lambda: fetch(LINEAR))
     mirror.files[SOURCES[LINEAR].file] = content[:-1] + bytes([content[-1] ^ 1])
     assert "checksum" in refusal(lambda: fetch(LINEAR))
-    assert not [path for path in published.cache_folder().rglob("*.partial")]
+    assert not [path for path in download.cache_folder().rglob("*.partial")]
 
 
 @pytest.mark.parametrize("change", [lambda content: content[:-1], lambda content: content + b"\0", lambda _: b"v"])
@@ -665,7 +665,7 @@ def test_connection_that_breaks_while_reading(
 
 def test_silent_server(publish: Callable, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(UNIVFD)
-    monkeypatch.setattr(published, "TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.1)
     mirror.silent.clear()
     assert "no answer" in refusal(lambda: fetch(UNIVFD))
 
@@ -716,3 +716,30 @@ def test_import_is_light_and_offline() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+# --- vocabulary of the concept heads ---------------------------------------------------------------------------------
+
+
+@needs_reference
+def test_vocabulary_is_the_pinned_file_and_has_a_row_for_each_direction() -> None:
+    file = REFERENCE / "clip-cues" / "antonyms.csv"
+    assert download.is_pinned(published.VOCABULARY, file.read_bytes())
+    words = published.concept_vocabulary(file)
+    assert len(words) == len(load(CONCEPT, REFERENCE / "clip-cues" / "cm_antonyms_combined.ckpt").head.directions) == 168
+    assert words[0].name == "saturation" and words[0].positive_prompt.startswith("A photograph")
+
+
+def test_vocabulary_with_other_columns_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "words.csv"
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(PublishedError, match="columns"):
+        published.concept_vocabulary(file)
+
+
+def test_present_names_only_what_is_in_the_cache(publish: Callable) -> None:
+    assert published.present(SOURCES[UNIVFD].backbone) == []
+    publish(UNIVFD)
+    fetch(UNIVFD)
+    assert published.present(SOURCES[UNIVFD].backbone) == [UNIVFD]
+    assert published.present("embedded") == []
