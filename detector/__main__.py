@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from detector.catalogue import SOURCES, TRAININGS
+
 EMBEDDED = "embedded"
 
 
@@ -30,6 +32,9 @@ def _add_score(commands) -> None:
     score.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders (searched through, sorted)")
     _backbone(score)
     score.add_argument("--caption", help="words for the image; accepted, but no method here reads them yet")
+    score.add_argument("--released", choices=TRAININGS, default=TRAININGS[0],
+                       help="training set of the released heads whose units and concepts are written, for a backbone that has "
+                       "no heads of its own (default combined)")
     score.add_argument("--out", type=Path, help="write here instead of standard output")
     score.add_argument("--format", choices=["jsonl", "csv"], default="jsonl")
     score.add_argument("--batch-size", type=_positive, default=16, help="images in one forward (default 16)")
@@ -84,6 +89,7 @@ def _add_autoencoder(commands) -> None:
 def _add_heads(commands) -> None:
     heads = commands.add_parser("heads", help="list every head known here: method, backbone, origin, measures, presence")
     _backbone(heads)
+    heads.add_argument("--fetch", metavar="HEAD", help="download a released head, or all of those for --backbone, first")
     heads.set_defaults(run=run_heads)
 
 
@@ -181,17 +187,18 @@ def csv_columns(methods: Iterable[str]) -> list[str]:
 
 
 def run_score(arguments: argparse.Namespace) -> int:
-    from detector.progress import progress
+    from detector.progress import byte_progress, progress
     from detector.suite import Suite
 
     paths = list(expand(arguments.paths))
     if not paths:
         raise ValueError("There is no image in the folder(s) given.")
-    suite = Suite.load(arguments.backbone, arguments.device)
+    with byte_progress("weights") as shown:
+        suite = Suite.load(arguments.backbone, arguments.device, shown, arguments.released)
     analyses = suite.analyze_files(paths, arguments.batch_size, caption=arguments.caption)
     records = (analysis.to_dict() for analysis in progress(analyses, len(paths), "score"))
     with _output(arguments.out) as file:
-        failed = _write(records, arguments.format, file, csv_columns(suite.heads))
+        failed = _write(records, arguments.format, file, csv_columns([*suite.heads, *suite.released.heads]))
     if failed:
         print(f"{failed} of {len(paths)} files could not be read; see their 'error'.", file=sys.stderr)
     return 1 if failed else 0
@@ -261,6 +268,17 @@ def run_autoencoder(arguments: argparse.Namespace) -> int:
 
 
 def run_heads(arguments: argparse.Namespace) -> int:
+    from detector.progress import byte_progress
+
+    if arguments.fetch:
+        from detector.published import fetch
+        from detector.released import fetch_released
+
+        with byte_progress("heads") as shown:
+            if arguments.fetch == "all":
+                fetch_released(arguments.backbone, shown)
+            else:
+                fetch(arguments.fetch, progress=shown)
     print("method\tbackbone\torigin\ttraining data\tmeasures\tstate")
     for row in (*own_heads(arguments.backbone), *published_heads()):
         print("\t".join(row))
@@ -271,7 +289,7 @@ def own_heads(backbone: str) -> Iterator[list[str]]:
     """Rows for the methods trained by this project: method, backbone, origin, training data, measures, state."""
     from detector.backbone import require_known
     from detector.heads import load_head
-    from detector.suite import METHODS, find_heads
+    from detector.registry import METHODS, find_heads
 
     require_known(backbone)
     found = find_heads(backbone)
@@ -286,7 +304,7 @@ def own_heads(backbone: str) -> Iterator[list[str]]:
 
 def published_heads() -> Iterator[list[str]]:
     """Rows for the heads that others have released; they are fetched by `detector.published.load(name)`, never by themselves."""
-    from detector.published import SOURCES, cache_path
+    from detector.published import cache_path
 
     for name, source in SOURCES.items():
         state = "present" if cache_path(name).is_file() else "not downloaded"

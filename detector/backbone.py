@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from detector.download import Progress, PublishedError
+from detector.hub import fetch_weights
 from detector.images import Photo
 from detector.tokens import FULL_VOCABULARY, simple_tokenizer
 
@@ -115,25 +117,32 @@ def require_known(name: str) -> None:
         raise BackboneError(f"open_clip has no weights '{tag}' for the model '{model_name}'.")
 
 
-def _create(name: str):
+def _create(name: str, progress: Progress | None):
     """open_clip's model for a known name."""
     import open_clip
+    from open_clip.transform import merge_preprocess_dict
 
     if folder := _folder(name):
         return open_clip.create_model(f"local-dir:{folder}")
     model_name, _, tag = name.partition("/")
-    return open_clip.create_model(model_name, pretrained=tag)
+    model = open_clip.create_model(model_name, pretrained=str(fetch_weights(model_name, tag, progress)))
+    # given a file, open_clip does not know the tag's own mean, standard deviation and interpolation
+    preprocess = merge_preprocess_dict(model.visual.preprocess_cfg, open_clip.get_pretrained_cfg(model_name, tag))
+    model.visual.preprocess_cfg = preprocess | {"size": model.visual.image_size}
+    return model
 
 
-def create_model(name: str):
+def create_model(name: str, progress: Progress | None = None):
     """open_clip's model for `name`, with every failure put into one sentence (BackboneError)."""
     require_known(name)
     try:
-        return _create(name)
-    except Exception as error:  # the hub client raises many kinds; all mean that the weights did not arrive
+        return _create(name, progress)
+    except PublishedError as error:
+        raise BackboneError(str(error)) from error
+    except Exception as error:  # a file of other keys or shapes, a damaged one, too little memory
         raise BackboneError(
-            f"The weights of '{name}' could not be loaded ({type(error).__name__}); check the network connection to the "
-            f"hub, or use the backbone '{EMBEDDED}', which needs none."
+            f"The weights of '{name}' could not be loaded ({type(error).__name__}): the file is damaged or belongs to another "
+            f"model; delete it and try again, or use the backbone '{EMBEDDED}'."
         ) from error
 
 
@@ -153,20 +162,28 @@ class Backbone:
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, name: str = EMBEDDED, device: str | None = None) -> Backbone:
-        """Load by name. Raises BackboneError, one sentence, if the name is unknown or its weights cannot be had."""
+    def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None) -> Backbone:
+        """Load by name. Raises BackboneError, one sentence, if the name is unknown or its weights cannot be had.
+
+        progress: called with (bytes so far, bytes in all) while weights come from the hub.
+        """
         chosen = choose_device(device)
-        return cls(name, create_model(name), chosen)
+        return cls(name, create_model(name, progress), chosen)
 
     @staticmethod
     def transform_size(model) -> int:
         size = model.visual.image_size
         return int(size[0] if isinstance(size, (tuple, list)) else size)
 
-    def prepare(self, photo: Photo | np.ndarray) -> Tensor:
-        """(3, S, S) float32: shorter side to S by the model's own interpolation, centre crop, CLIP normalisation."""
+    def prepare(self, photo: Photo | np.ndarray, interpolation: str | None = None, resize: bool = True) -> Tensor:
+        """(3, S, S) float32: shorter side to S, centre crop, CLIP normalisation.
+
+        By the model's own interpolation, or by another one ("bilinear", "bicubic": antialiased), as heads that others have
+        trained may want. Without `resize` the crop is cut at the image's own scale; a smaller image gets a black border.
+        """
         pixels = photo.pixels if isinstance(photo, Photo) else photo
-        return self.transform(Image.fromarray(middle_part(pixels)))
+        transform = self.transform if interpolation is None else make_transform(self.model, interpolation, resize)
+        return transform(Image.fromarray(middle_part(pixels) if resize else pixels))
 
     def view(self, photo: Photo) -> ScoredView:
         """The exact pixels that `prepare` hands to the tower, back as uint8, and their place in the photo."""
@@ -233,11 +250,16 @@ def centre_box(width: int, height: int) -> tuple[int, int, int, int]:
     return x, y, x + short, y + short
 
 
-def make_transform(model):
-    """open_clip's evaluation transform for the model's own preprocessing record."""
+def make_transform(model, interpolation: str | None = None, resize: bool = True):
+    """open_clip's evaluation transform for the model's own preprocessing record, or with another interpolation or no resize."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
+    from torchvision.transforms import Resize
 
-    return image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+    record = dict(model.visual.preprocess_cfg) | ({"interpolation": interpolation} if interpolation else {})
+    transform = image_transform_v2(PreprocessCfg(**record), is_train=False)
+    if not resize:
+        transform.transforms = [step for step in transform.transforms if not isinstance(step, Resize)]
+    return transform
 
 
 def make_tokenizer(model):

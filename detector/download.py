@@ -1,4 +1,4 @@
-"""Small pinned files from public repositories: fetched on the user's choice, resumed after a cut, checked before use.
+"""Pinned files from public repositories: fetched on the user's choice, resumed after a cut, checked before use.
 
 A file enters the cache under its own name only after its size and SHA-256 agree with the pinned ones. `CUESCOPE_CACHE` names
 another cache folder, `CUESCOPE_PUBLISHED_URL` a mirror, which is held to the same pins.
@@ -33,12 +33,14 @@ class _WrongFile(PublishedError):
 
 @dataclass(frozen=True)
 class PinnedFile:
-    """A public file and what must arrive."""
+    """A public file and what must arrive. mirrored: whether a mirror may stand in; advice: what to do where it fails."""
 
     name: str
     url: str
     sha256: str
     size: int  # bytes
+    mirrored: bool = True
+    advice: str = "check the connection and try again, or give a local copy of the file"
 
     @property
     def file(self) -> str:
@@ -69,9 +71,12 @@ def fetch_pinned(source: PinnedFile, cache: str | os.PathLike | None = None, pro
     network, disk or checksum.
     """
     path = (cache_folder() if cache is None else Path(cache)) / source.file
+    return path if is_pinned_file(source, path) else download(source, path, progress)
+
+
+def download(source: PinnedFile, path: Path, progress: Progress | None = None) -> Path:
+    """Download the file to `path`, resuming what is there of it as `….partial`; see `fetch_pinned`."""
     try:
-        if is_pinned_file(source, path):
-            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path.with_name(f"{path.name}.lock")):
             if not is_pinned_file(source, path):  # another process may have fetched it while this one waited
@@ -86,7 +91,10 @@ def is_pinned(source: PinnedFile, content: bytes) -> bool:
 
 
 def is_pinned_file(source: PinnedFile, path: Path) -> bool:
-    return path.is_file() and path.stat().st_size == source.size and is_pinned(source, path.read_bytes())
+    if not path.is_file() or path.stat().st_size != source.size:
+        return False
+    with open(path, "rb") as file:  # weights have gigabytes: not all of them at once
+        return hashlib.file_digest(file, "sha256").hexdigest() == source.sha256
 
 
 @contextmanager
@@ -137,7 +145,7 @@ def _download(source: PinnedFile, partial: Path, progress: Progress | None) -> N
 
 def _address(source: PinnedFile) -> str:
     mirror = os.environ.get("CUESCOPE_PUBLISHED_URL")
-    if not mirror:
+    if not mirror or not source.mirrored:
         return source.url
     if not mirror.startswith(("http://", "https://")):
         raise PublishedError("CUESCOPE_PUBLISHED_URL must begin with http:// or https://.")
@@ -161,7 +169,7 @@ def _opened(source: PinnedFile, start: int) -> http.client.HTTPResponse:
 def _received(source: PinnedFile, response: http.client.HTTPResponse, wanted: int) -> bytes:
     """Whatever has arrived, at most `wanted` bytes: a cut then costs nothing that had come before it."""
     try:
-        return response.read1(min(wanted, 1 << 16))
+        return response.read1(min(wanted, 1 << 20))
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a malformed chunk length
         raise _network_error(source, reason(error)) from error
 
@@ -180,8 +188,7 @@ def _first_byte(source: PinnedFile, response: http.client.HTTPResponse, asked: i
 
 
 def _network_error(source: PinnedFile, reason: str) -> PublishedError:
-    advice = "check the connection and try again, or give a local copy of the file"
-    return PublishedError(f"{source.name} could not be downloaded from {_address(source)} ({reason}); {advice}.")
+    return PublishedError(f"{source.name} could not be downloaded from {_address(source)} ({reason}); {source.advice}.")
 
 
 def reason(error: BaseException) -> str:

@@ -7,7 +7,7 @@ travel with the weights: a head that was trained on other weights is refused, no
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +35,8 @@ class Evidence:
 
     clip: pooled, projected and patch tokens. descriptors: (B, 15) at the fixed scale. residual: (B, F). pixels: the B
     images, (H, W, 3) uint8, for methods that read them at their own resolution. alignment: image against caption, for
-    ITEM. physical_text: (B, E) unit embeddings of the descriptors written as text after the caption.
+    ITEM. physical_text: (B, E) unit embeddings of the descriptors written as text after the caption. released: name of a
+    released head → (B, D) features preprocessed as its authors did.
     """
 
     clip: ClipFeatures
@@ -44,6 +45,7 @@ class Evidence:
     pixels: Sequence[np.ndarray] = ()
     alignment: Alignment | None = None
     physical_text: Tensor | None = None
+    released: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.descriptors)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,87 +15,28 @@ import torch
 from scipy.special import expit
 
 from detector import physical, residual
-from detector.backbone import EMBEDDED, MODELS, Backbone
+from detector.analysis import Analysis
+from detector.backbone import EMBEDDED, Backbone
+from detector.catalogue import TRAININGS
 from detector.concepts import ConceptHead
-from detector.heads import Evidence, HeadCard, HeadError, check_backbone, load_head
-from detector.images import FileFacts, ImageError, Photo, load_photo
-from detector.orthogonal import LinearProbe, OrthogonalHead
-from detector.physical_head import PhysicalHead, percentiles
-from detector.residual import ResidualHead
+from detector.download import Progress
+from detector.heads import Evidence, HeadCard
+from detector.images import ImageError, Photo, load_photo
+from detector.orthogonal import OrthogonalHead
+from detector.physical_head import percentiles
+from detector.registry import read_fusion, read_heads
+from detector.released import Released, load_released, released_features
 from detector.verdict import Fusion, Verdict
-from detector.vocabulary import vocabulary
+from detector.vocabulary import Concept, vocabulary
 
-METHODS = {
-    "physical": PhysicalHead,
-    "residual": ResidualHead,
-    "linear_probe": LinearProbe,
-    "orthogonal": OrthogonalHead,
-    "concepts": ConceptHead,
-}
 BATCH_PIXELS = 60_000_000  # decoded pixels held at once while scoring files, about 180 MB
 SMALLEST_SIDE = 64  # pixels; training images have 227 to 256 on the shorter side, their smallest random copies about 96
 FLAT = 1e-5  # luminance variance on [0, 1]: less than one grey level of spread
-PIXEL_METHODS = ("physical", "residual")  # their heads serve every backbone
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """All numbers for one image. `error` is one sentence and everything else empty where the image could not be read.
-
-    detectors: method → logit (higher speaks for synthetic), probability σ(logit) and bias: what the method's parts lack to
-    the logit. physical, percentiles: descriptor →
-    value at the fixed scale, and its percentile among real and among synthetic reference images (None: not defined).
-    orthogonal: activations, contributions (with `bias` they sum to the logit) and names of the units.
-    """
-
-    file: str | None
-    error: str | None = None
-    facts: FileFacts | None = None
-    width: int | None = None
-    height: int | None = None
-    backbone: str | None = None
-    verdict: Verdict | None = None
-    detectors: dict[str, dict[str, float]] = field(default_factory=dict)
-    physical: dict[str, float | None] = field(default_factory=dict)
-    physical_contributions: dict[str, float] = field(default_factory=dict)
-    percentiles: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    orthogonal: dict = field(default_factory=dict)
-    concepts: list[dict] = field(default_factory=list)
-    residual: dict[str, float] = field(default_factory=dict)
-
-    def to_dict(self) -> dict:
-        """The JSON object of the command line; methods without a head are absent."""
-        start = {"file": self.file, "width": self.width, "height": self.height,
-                 "format": self.facts.format if self.facts else None, "error": self.error, "backbone": self.backbone}
-        if self.error:
-            return start
-        verdict = {name: value for name, value in vars(self.verdict).items() if value != ""} if self.verdict else None
-        rest = {"verdict": verdict, "detectors": self.detectors, "physical": self.physical,
-                "physical_contributions": self.physical_contributions, "physical_percentiles": self.percentiles,
-                "orthogonal": self.orthogonal, "concepts": self.concepts, "residual": self.residual,
-                "file_facts": vars(self.facts)}
-        return start | {name: value for name, value in rest.items() if value not in (None, {}, [])}
 
 
 def _number(value: float) -> float | None:
     """A plain float; None for NaN, which JSON does not have."""
     return float(value) if np.isfinite(value) else None
-
-
-def heads_folders(backbone: str) -> list[Path]:
-    """Where a backbone's heads lie: its own folder, then the pixel methods' one."""
-    own = Path(backbone) if backbone != EMBEDDED and Path(backbone).is_dir() else MODELS / backbone.replace("/", "--")
-    return [own / "heads", MODELS / "pixels"]
-
-
-def find_heads(backbone: str) -> dict[str, Path]:
-    """Method → head file, for the methods known here that are present; the backbone's own folder wins."""
-    found = {}
-    for folder in heads_folders(backbone):
-        for method in (*METHODS, "verdict"):
-            if (folder / f"{method}.safetensors").is_file():
-                found.setdefault(method, folder / f"{method}.safetensors")
-    return found
 
 
 def within_limits(verdict: Verdict, photo: Photo, luminance_variance: float) -> Verdict:
@@ -109,41 +50,28 @@ def within_limits(verdict: Verdict, photo: Photo, luminance_variance: float) -> 
     return replace(verdict, label="inconclusive", reason=reason)
 
 
-def check_vocabulary(card: HeadCard | None) -> None:
-    """Raise HeadError if the concept head was trained on another vocabulary: its numbers would get wrong names."""
-    if card and card.details.get("concepts") != [concept.name for concept in vocabulary()]:
-        raise HeadError("The concepts head was trained on another vocabulary; train it again with `python -m detector train`.")
-
-
 class Suite:
-    """A backbone, the heads that fit it, and the verdict over them. Safe to share between threads."""
+    """A backbone, the heads that fit it, the released heads at hand, and the verdict. Safe to share between threads."""
 
-    def __init__(self, backbone: Backbone, heads: dict, cards: dict[str, HeadCard], fusion: Fusion | None):
-        self.backbone, self.heads, self.cards, self.fusion = backbone, heads, cards, fusion
+    def __init__(self, backbone: Backbone, heads: dict, cards: dict[str, HeadCard], fusion: Fusion | None,
+                 released: Released = Released({})):
+        self.backbone, self.heads, self.cards, self.fusion, self.released = backbone, heads, cards, fusion, released
 
     @classmethod
-    def load(cls, name: str = EMBEDDED, device: str | None = None) -> Suite:
-        """Load a backbone and its heads by name. BackboneError or HeadError, one sentence, if that fails."""
-        backbone = Backbone.load(name, device)
-        heads, cards, fusion = {}, {}, None
-        for method, path in find_heads(name).items():
-            tensors, card = load_head(path)
-            check_backbone(card, name, backbone.fingerprint)
-            cards[method] = card
-            if method == "verdict":
-                fusion = Fusion.from_tensors(card.details["methods"], tensors)
-            else:
-                heads[method] = METHODS[method].from_tensors(tensors)
-        check_vocabulary(cards.get("concepts"))
-        return cls(backbone, heads, cards, cls.fit_fusion(fusion, heads))
+    def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None,
+             training: str = TRAININGS[0]) -> Suite:
+        """Load a backbone and its heads by name. BackboneError or HeadError, one sentence, if that fails.
 
-    @staticmethod
-    def fit_fusion(fusion: Fusion | None, heads: dict) -> Fusion | None:
-        """The fusion for just the methods that have a head; None where there is none."""
-        if fusion is None:
-            return None
-        present = tuple(method for method in fusion.methods if method in heads)
-        return fusion.restrict(present) if present else None
+        progress: called with (bytes so far, bytes in all) while weights are downloaded. training: which of the released
+        heads' training sets gives the units and concepts, for a backbone without heads of its own.
+        """
+        backbone = Backbone.load(name, device, progress)
+        heads, cards = read_heads(backbone)
+        return cls(backbone, heads, cards, read_fusion(backbone, tuple(heads)), load_released(name, training))
+
+    def with_released(self, released: Released) -> Suite:
+        """The same suite with other released heads, or showing the parts of another one."""
+        return Suite(self.backbone, self.heads, self.cards, self.fusion, released)
 
     # --- evidence ---
 
@@ -154,11 +82,38 @@ class Suite:
             descriptors = pool.map(physical.measure, pixels)
             residuals = pool.map(residual.features, pixels)
             clip = self.backbone.encode(torch.stack([self.backbone.prepare(p) for p in pixels]))
-            return Evidence(clip, np.stack(list(descriptors)), np.stack(list(residuals)))
+            released = released_features(self.released.heads, self.backbone, pixels, clip)
+            return Evidence(clip, np.stack(list(descriptors)), np.stack(list(residuals)), pixels, released=released)
 
     def logits(self, evidence: Evidence) -> dict[str, np.ndarray]:
         """Method → (B,) logits, for the methods that have a head."""
         return {method: np.asarray(head.score(evidence).logit, np.float64) for method, head in self.heads.items()}
+
+    def released_logits(self, evidence: Evidence) -> dict[str, np.ndarray]:
+        """Name of a released head → (B,) logits, as its authors' code gives them: not calibrated here."""
+        return {name: head.logits(evidence.released[name]).numpy().astype(np.float64)
+                for name, head in self.released.heads.items()}
+
+    def units(self) -> tuple[str, OrthogonalHead] | None:
+        """(name, head) of the orthogonal head that is shown: the backbone's own, else a released one."""
+        if head := self.heads.get("orthogonal"):
+            return "orthogonal", head
+        name = self.released.shown("clip_orthogonal")
+        return (name, self.released.heads[name].head) if name else None
+
+    def concept_model(self) -> tuple[str, ConceptHead] | None:
+        """(name, head) of the concept model that is shown: the backbone's own, else a released one."""
+        if head := self.heads.get("concepts"):
+            return "concepts", head
+        name = self.released.shown("cm_antonyms")
+        return (name, self.released.heads[name].head) if name else None
+
+    def concept_words(self) -> tuple[Concept, ...]:
+        """The antonym pair behind each row of the concept model that is shown."""
+        if "concepts" in self.heads:
+            return vocabulary()
+        shown = self.concept_model()
+        return tuple(map(self.released.concept, range(len(shown[1].weight)))) if shown else ()
 
     # --- analysis ---
 
@@ -173,10 +128,13 @@ class Suite:
 
     def analyze_photos(self, photos: Sequence[Photo]) -> list[Analysis]:
         """One Analysis for each photo, in order, from one batch."""
-        evidence = self.evidence(photos)
-        logits = self.logits(evidence)
+        return self.analyses(photos, self.evidence(photos))
+
+    def analyses(self, photos: Sequence[Photo], evidence: Evidence) -> list[Analysis]:
+        """One Analysis for each photo, in order, from the evidence of just these photos."""
+        logits, released = self.logits(evidence), self.released_logits(evidence)
         parts = self._parts(evidence)
-        return [self._analysis(index, photo, evidence, logits, parts) for index, photo in enumerate(photos)]
+        return [self._analysis(index, photo, evidence, logits, released, parts) for index, photo in enumerate(photos)]
 
     def analyze_files(self, paths: Iterable[str | Path], batch_size: int = 16,
                       caption: str | None = None) -> Iterator[Analysis]:
@@ -213,27 +171,28 @@ class Suite:
             parts["physical"] = head.contributions(evidence.descriptors)
         if head := self.heads.get("residual"):
             parts["residual"] = head.contributions(evidence.residual)
-        if head := self.heads.get("orthogonal"):
-            parts["activations"] = head.activations(clip.pooled).numpy()
-            parts["orthogonal"] = head.contributions(clip.pooled).numpy()
-        if head := self.heads.get("concepts"):
-            parts["concept_activations"] = head.activations(clip.projected).numpy()
-            parts["concepts"] = head.contributions(clip.projected).numpy()
+        for kind, shown, own in (("units", self.units(), clip.pooled), ("concepts", self.concept_model(), clip.projected)):
+            if shown:
+                features = evidence.released.get(shown[0], own)
+                parts[f"{kind}_activations"] = shown[1].activations(features).numpy()
+                parts[kind] = shown[1].contributions(features).numpy()
         return parts
 
-    def _analysis(self, index: int, photo: Photo, evidence: Evidence, logits: dict, parts: dict) -> Analysis:
+    def _analysis(self, index: int, photo: Photo, evidence: Evidence, logits: dict, released: dict, parts: dict) -> Analysis:
         own = {method: float(values[index]) for method, values in logits.items()}
-        scores = {m: {"probability": float(expit(v)), "logit": v, "bias": float(self.heads[m].bias)}
-                  for m, v in own.items()}
+        heads = self.heads | self.released.heads
+        scores = {name: {"probability": float(expit(values[index])), "logit": float(values[index]), "bias": float(heads[name].bias)}
+                  for name, values in (logits | released).items()}
         values = evidence.descriptors[index]
         variance = values[physical.NAMES.index("luminance_variance")]
+        shown = {"orthogonal": self.units(), "concepts": self.concept_model()}
         return Analysis(
             file=photo.name, facts=photo.facts, width=photo.width, height=photo.height, backbone=self.backbone.name,
             verdict=within_limits(self.fusion.decide(own), photo, variance) if self.fusion else None, detectors=scores,
             physical=dict(zip(physical.NAMES, map(_number, values), strict=True)),
             physical_contributions=self._named(physical.NAMES, parts.get("physical"), index),
             percentiles=self._percentiles(values), orthogonal=self._units(index, parts),
-            concepts=self._concepts(index, parts),
+            concepts=self._concepts(index, parts), head={what: found[0] for what, found in shown.items() if found},
             residual={name: float(part[index]) for name, part in parts.get("residual", {}).items()},
         )
 
@@ -250,18 +209,18 @@ class Suite:
                 for name, r, s in zip(physical.NAMES, real, synthetic, strict=True)}
 
     def _units(self, index: int, parts: dict) -> dict:
-        if "orthogonal" not in parts:
+        if "units" not in parts:
             return {}
-        return {"activations": parts["activations"][index].tolist(),
-                "contributions": parts["orthogonal"][index].tolist(), "bias": float(self.heads["orthogonal"].bias),
-                "names": self.cards["orthogonal"].details.get("names", [])}
+        name, head = self.units()
+        details = self.cards[name].details if name in self.cards else {}
+        return {"activations": parts["units_activations"][index].tolist(), "contributions": parts["units"][index].tolist(),
+                "bias": float(head.bias), "names": details.get("names", [[] for _ in head.readout])}
 
     def _concepts(self, index: int, parts: dict) -> list[dict]:
         """All concepts, the largest contribution first."""
         if "concepts" not in parts:
             return []
-        activations, contributions = parts["concept_activations"][index], parts["concepts"][index]
+        activations, contributions, words = parts["concepts_activations"][index], parts["concepts"][index], self.concept_words()
         order = np.argsort(-np.abs(contributions), kind="stable")
-        words = vocabulary()
         return [{"name": words[i].name, "positive": words[i].positive, "negative": words[i].negative,
                  "activation": float(activations[i]), "contribution": float(contributions[i])} for i in order]

@@ -24,13 +24,13 @@ from detector.augment import augmented
 from detector.backbone import EMBEDDED, Backbone, ClipFeatures
 from detector.concepts import concept_directions, fit_concepts
 from detector.data import DataError, Example, read_dataset, select, with_splits
-from detector.heads import Evidence, HeadCard, check_backbone, load_head, save_head
+from detector.heads import Evidence, HeadCard, save_head
 from detector.images import ImageError, load_photo
 from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
 from detector.physical_head import PhysicalHead
 from detector.progress import progress
+from detector.registry import METHODS, PIXEL_METHODS, find_heads, heads_folders, read_head
 from detector.residual import ResidualHead
-from detector.suite import METHODS, PIXEL_METHODS, find_heads, heads_folders
 from detector.verdict import Fusion, fit_logistic
 from detector.vocabulary import vocabulary
 
@@ -259,9 +259,7 @@ def fit_verdict(name: str, backbone: Backbone, val: Table, out: Path | None, dat
     paths = written if out else find_heads(name) | written
     heads = {}
     for method in sorted(set(paths) & set(METHODS)):
-        tensors, card = load_head(paths[method])
-        check_backbone(card, name, backbone.fingerprint)
-        heads[method] = METHODS[method].from_tensors(tensors)
+        heads[method], _ = read_head(paths[method], backbone)
     fusion = Fusion.fit({m: np.asarray(h.score(val.evidence).logit) for m, h in heads.items()}, val.labels)
     path = (out or heads_folders(name)[0]) / "verdict.safetensors"
     fused = fusion.fuse({method: fusion.logits[:, i] for i, method in enumerate(fusion.methods)})

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from tiny import CONFIG, write_tiny
+from torchvision import transforms
 from torchvision.transforms import v2
 
 from detector.backbone import Backbone, BackboneError, bfloat16_is_faster, centre_box, choose_precision
@@ -79,13 +80,22 @@ def test_unknown_names_get_one_sentence(name):
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
-def test_hub_out_of_reach_gets_one_sentence(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("open_clip.create_model", lambda *a, **k: (_ for _ in ()).throw(OSError("unreachable")))
-    with pytest.raises(BackboneError, match="could not be loaded.*embedded"):
-        Backbone.load("ViT-B-32/openai")
+@pytest.mark.parametrize("size", [(500, 337), (336, 336), (90, 41), (1200, 400)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_heads_of_others_get_their_own_interpolation_bit_for_bit(tiny, size, interpolation):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    expected = transforms.Compose([
+        transforms.Resize(32, transforms.InterpolationMode(interpolation), antialias=True), transforms.CenterCrop(32),
+        transforms.ToTensor(), transforms.Normalize(tiny.preprocess["mean"], tiny.preprocess["std"])])
+    assert torch.equal(tiny.prepare(pixels, interpolation=interpolation), expected(Image.fromarray(pixels)))
+
+
+@pytest.mark.parametrize("size", [(100, 60), (32, 32), (20, 50), (7, 3)])
+def test_a_crop_without_resize_is_cut_or_padded(tiny, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    expected = transforms.Compose([transforms.CenterCrop(32), transforms.ToTensor(),
+                                   transforms.Normalize(tiny.preprocess["mean"], tiny.preprocess["std"])])
+    assert torch.equal(tiny.prepare(pixels, interpolation="bilinear", resize=False), expected(Image.fromarray(pixels)))
 
 
 def test_weights_missing_from_a_folder(tmp_path):

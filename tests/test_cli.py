@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from detector.__main__ import main
-from detector.suite import METHODS
+from detector.registry import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 

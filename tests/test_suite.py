@@ -8,7 +8,8 @@ from PIL import Image
 
 from detector.images import ImageError, load_photo
 from detector.physical import NAMES, measure
-from detector.suite import METHODS, Suite, find_heads
+from detector.registry import METHODS, find_heads
+from detector.suite import Suite
 from detector.vocabulary import vocabulary
 
 
@@ -85,19 +86,24 @@ def test_no_image_is_an_image_error(suite):
         suite.analyze(b"not an image")
 
 
+def fusion_of(suite, heads):
+    return suite.fusion.restrict(tuple(method for method in suite.fusion.methods if method in heads))
+
+
 @pytest.mark.parametrize("missing", sorted(METHODS))
 def test_the_page_copes_with_any_missing_method(suite, picture, missing, monkeypatch):
-    import app
+    from interpret.tabs import service, story
 
     fewer = {name: head for name, head in suite.heads.items() if name != missing}
-    monkeypatch.setattr(app, "_suite", Suite(suite.backbone, fewer, suite.cards, Suite.fit_fusion(suite.fusion, fewer)))
-    record, file = app.analyze(picture)
-    assert len(app.render(file, record)) == 2 + app.RENDERED and missing not in record["detectors"]
+    monkeypatch.setitem(service._suites, "embedded", Suite(suite.backbone, fewer, suite.cards, fusion_of(suite, fewer)))
+    record, seen = service.analyze(picture)
+    sizes = [len(panel.show(story.Shown(seen, service.suite_of(seen), load_photo(picture)))) for panel in story.PANELS]
+    assert len(story.render(seen, sizes)) == 2 + sum(sizes) and missing not in record["detectors"]
 
 
 def test_methods_without_a_head_are_absent(suite, picture):
     fewer = {name: head for name, head in suite.heads.items() if name in ("physical", "orthogonal")}
-    small = Suite(suite.backbone, fewer, suite.cards, Suite.fit_fusion(suite.fusion, fewer))
+    small = Suite(suite.backbone, fewer, suite.cards, fusion_of(suite, fewer))
     record = small.analyze(picture).to_dict()
     assert set(record["detectors"]) == set(record["verdict"]["contributions"]) == {"physical", "orthogonal"}
     assert "concepts" not in record and "residual" not in record

@@ -8,7 +8,8 @@ import pytest
 from tiny import write_tiny
 
 from detector.__main__ import main
-from detector.suite import METHODS, Suite
+from detector.registry import METHODS
+from detector.suite import Suite
 from detector.train import name_units
 
 

@@ -68,7 +68,8 @@ def test_building_the_page_loads_no_weights():
     import sys
     from pathlib import Path
 
-    code = "import app, sys; app.build_demo(); assert app._suite is None and 'open_clip' not in sys.modules"
+    code = ("import app, sys; from interpret.tabs import service; app.build_demo(); "
+            "assert not service._suites and 'open_clip' not in sys.modules and 'torch' not in sys.modules")
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True,
                           timeout=120)
     assert done.returncode == 0, done.stderr

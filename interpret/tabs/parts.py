@@ -1,0 +1,30 @@
+"""Building blocks of the page: a heading with its explanation, a chart, a table, one sentence."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from interpret.words import HOW
+
+
+def heading(title: str, how: str) -> None:
+    """A panel's title and its fold-out "How it works"."""
+    gr.Markdown(f"## {title}")
+    with gr.Accordion("How it works", open=False):
+        gr.Markdown(HOW[how])
+
+
+def reading() -> gr.Markdown:
+    """The panel in one sentence."""
+    return gr.Markdown(elem_classes="reading")
+
+
+def table(headers: list[str], label: str, widths: list[str], rows: int = 8) -> gr.Dataframe:
+    """A read-only table that scrolls after `rows` rows. widths: CSS, one for each column."""
+    return gr.Dataframe(headers=headers, label=label, column_widths=widths, interactive=False, wrap=True,
+                        max_height=60 + 36 * rows)
+
+
+def plot(label: str, elem_id: str | None = None) -> gr.Plot:
+    """A chart; its label is read to those who cannot see it."""
+    return gr.Plot(label=label, show_label=False, elem_id=elem_id)
