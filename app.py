@@ -13,7 +13,7 @@ import gradio as gr  # noqa: E402
 from interpret.examples import existing_examples, make_examples  # noqa: E402
 from interpret.tabs.model import build_model, wire_model  # noqa: E402
 from interpret.tabs.service import analyze, get_suite  # noqa: E402
-from interpret.tabs.story import WELCOME, build_story, render  # noqa: E402
+from interpret.tabs.story import WELCOME, build_story, render, wire_story  # noqa: E402
 from interpret.words import ABOUT  # noqa: E402
 
 MAX_UPLOAD = "64mb"
@@ -86,7 +86,8 @@ def _analyze_tab() -> None:
           concurrency_id="model", trigger_mode="always_last").then(
         lambda state: render(state, sizes), seen, [card, story, *[c for panel in outputs for c in panel]],
         api_visibility="private", concurrency_id="model")
-    wire_model(model)  # after the analysis, whose endpoint is the first
+    wire_story(outputs, seen)  # after the analysis, whose endpoint is the first
+    wire_model(model)
 
 
 def build_demo() -> gr.Blocks:

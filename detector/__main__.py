@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m detector", description="Why does a CLIP-based detector call an image "
                                   "AI-generated? Scores, trains and measures; needs no network with the embedded model.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_score, _add_train, _add_evaluate, _add_pretrain, _add_autoencoder, _add_heads):
+    for add in (_add_score, _add_train, _add_evaluate, _add_study, _add_prepare, _add_pretrain, _add_autoencoder, _add_heads):
         add(commands)
     return top
 
@@ -61,6 +61,31 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
                           help="put the tables between the marks <!-- evaluation --> and <!-- end evaluation -->")
     evaluate.set_defaults(run=run_evaluate)
+
+
+def _add_study(commands) -> None:
+    study = commands.add_parser("study", help="measure one question that a card should answer, with several seeds")
+    study.add_argument("name", metavar="NAME", help="units, concepts or cross")
+    study.add_argument("--data", type=Path, required=True, metavar="DIR", action="append",
+                       help="as for train; cross takes several")
+    study.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
+    _backbone(study)
+    study.add_argument("--seeds", type=_positive, default=3, help="trainings of each head (default 3)")
+    study.add_argument("--out", type=Path, help="JSON file that gets the result beside those of other studies")
+    study.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
+                       help="put the table between the marks <!-- study NAME --> and <!-- end study NAME -->")
+    study.set_defaults(run=run_study)
+
+
+def _add_prepare(commands) -> None:
+    prepare = commands.add_parser("prepare", help="write a public data set as a data folder with a manifest.csv")
+    prepare.add_argument("name", metavar="NAME", help="synthclic, synthbuster-plus, cnnspot (these also from the hub), univfd, "
+                         "genimage, folder or table")
+    prepare.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    prepare.add_argument("--from", type=Path, dest="source", metavar="PATH",
+                         help="local folder, or CSV file for table (default: streamed from the hub with the datasets library)")
+    prepare.add_argument("--limit", type=_positive, help="stop after so many images of each class and split")
+    prepare.set_defaults(run=run_prepare)
 
 
 def _add_pretrain(commands) -> None:
@@ -237,6 +262,37 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             file.write("\n")
     for path in arguments.write:
         write_between_marks(path, "evaluation", report(results))
+    return 0
+
+
+def run_study(arguments: argparse.Namespace) -> int:
+    from detector.backbone import Backbone
+    from detector.evaluate import require_marks, write_between_marks
+    from detector.studies import STUDIES, load_corpus
+
+    if arguments.name not in STUDIES:
+        raise ValueError(f"There is no study '{arguments.name}'; there are {', '.join(STUDIES)}.")
+    mark = f"study {arguments.name}"
+    for path in arguments.write:
+        require_marks(path, mark)
+    study, backbone = STUDIES[arguments.name], Backbone.load(arguments.backbone, arguments.device)
+    corpora = [load_corpus(backbone, data, arguments.cache) for data in arguments.data]
+    result = study.run(corpora, backbone, arguments.seeds)
+    print(study.report(result))
+    if arguments.out:
+        known = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {}
+        text = json.dumps(known | {arguments.name: result}, indent=1, ensure_ascii=False, allow_nan=False)
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+    for path in arguments.write:
+        write_between_marks(path, mark, study.report(result))
+    return 0
+
+
+def run_prepare(arguments: argparse.Namespace) -> int:
+    from detector.adapters import prepare
+
+    written = prepare(arguments.name, arguments.out, arguments.source, arguments.limit)
+    print(f"{written['images']} images in {arguments.out}; {written['skipped']} unreadable and {written['repeated']} repeated left out")
     return 0
 
 

@@ -196,6 +196,12 @@ class Backbone:
         """open_clip's preprocessing record: size, mode, mean, std, interpolation, resize_mode, fill_color."""
         return dict(self.model.visual.preprocess_cfg)
 
+    @property
+    def projection(self) -> Tensor:
+        """W_proj: (D, E), from the pooled to the projected feature; the identity where the tower has none."""
+        matrix = getattr(self.model.visual, "proj", None)
+        return matrix.detach().float().cpu() if matrix is not None else torch.eye(self.model.visual.output_dim)
+
     @torch.inference_mode()
     def encode(self, images: Tensor) -> ClipFeatures:
         """images: (B, 3, S, S) from `prepare`. One forward of the vision tower."""

@@ -85,12 +85,16 @@ def _from_folders(folder: Path) -> list[Example]:
     return examples
 
 
-def with_splits(examples: list[Example], val_share: float = 0.15) -> list[Example]:
-    """Give examples that name no split one by a hash of their file name: `train`, or `val` for `val_share` of them."""
+def with_splits(examples: list[Example], val_share: float = 0.15, test: bool = False) -> list[Example]:
+    """Give examples that name no split one by a hash of their file name: `val` for `val_share` of them, else `train`.
+
+    With `test`, as many again become `test`.
+    """
 
     def draw(example: Example) -> str:
         digest = hashlib.sha256(example.path.name.encode()).digest()
-        return "val" if int.from_bytes(digest[:4], "big") / 2**32 < val_share else "train"
+        place = int.from_bytes(digest[:4], "big") / 2**32
+        return "val" if place < val_share else "test" if test and place < 2 * val_share else "train"
 
     return [e if e.split else Example(e.path, e.label, e.source, draw(e)) for e in examples]
 

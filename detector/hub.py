@@ -7,6 +7,7 @@ metadata request still says where they are, how many, and what their SHA-256 mus
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from detector.download import PinnedFile, Progress, PublishedError, cache_folder, download, reason
@@ -84,4 +85,4 @@ def _source(repository: str, name: str) -> PinnedFile | None:
 
 def _first_words(error: Exception) -> str:
     """What the hub's client says before it begins to explain."""
-    return reason(error).split(";")[0].split(" (Request ID")[0][:160]
+    return re.sub(r"^\[Errno [^]]*\] ", "", reason(error)).split(";")[0].split(" (Request ID")[0][:160]

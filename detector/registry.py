@@ -9,6 +9,7 @@ from detector.concepts import ConceptHead
 from detector.heads import HeadCard, HeadError, check_backbone, load_head
 from detector.orthogonal import LinearProbe, OrthogonalHead
 from detector.physical_head import PhysicalHead
+from detector.reference import Reference
 from detector.residual import ResidualHead
 from detector.verdict import Fusion
 from detector.vocabulary import vocabulary
@@ -33,7 +34,7 @@ def find_heads(backbone: str) -> dict[str, Path]:
     """Method → head file, for the methods known here that are present; the backbone's own folder wins."""
     found = {}
     for folder in heads_folders(backbone):
-        for method in (*METHODS, "verdict"):
+        for method in (*METHODS, "verdict", "reference"):
             if (folder / f"{method}.safetensors").is_file():
                 found.setdefault(method, folder / f"{method}.safetensors")
     return found
@@ -56,7 +57,7 @@ def _check_vocabulary(card: HeadCard) -> None:
 
 def read_heads(backbone: Backbone) -> tuple[dict, dict[str, HeadCard]]:
     """Method → head and method → card, for the heads that are present."""
-    read = {method: read_head(path, backbone) for method, path in find_heads(backbone.name).items() if method != "verdict"}
+    read = {method: read_head(path, backbone) for method, path in find_heads(backbone.name).items() if method in METHODS}
     return {method: head for method, (head, _) in read.items()}, {method: card for method, (_, card) in read.items()}
 
 
@@ -73,3 +74,13 @@ def read_fusion(backbone: Backbone, methods: tuple[str, ...]) -> Fusion | None:
     fusion = Fusion.from_tensors(card.details["methods"], tensors)
     usable = tuple(m for m in fusion.methods if m in methods and (own or m in PIXEL_METHODS))
     return fusion.restrict(usable) if usable else None
+
+
+def read_reference(backbone: Backbone) -> Reference | None:
+    """The reference images' features; None for a backbone on which no head was trained."""
+    path = find_heads(backbone.name).get("reference")
+    if path is None:
+        return None
+    tensors, card = load_head(path)
+    check_backbone(card, backbone.name, backbone.fingerprint)
+    return Reference.from_tensors(tensors)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,15 @@ from detector import physical, residual
 from detector.analysis import Analysis
 from detector.backbone import EMBEDDED, Backbone
 from detector.catalogue import TRAININGS
-from detector.concepts import ConceptHead
+from detector.concepts import ConceptHead, concept_directions
 from detector.download import Progress
 from detector.heads import Evidence, HeadCard
 from detector.images import ImageError, Photo, load_photo
+from detector.naming import name_units
 from detector.orthogonal import OrthogonalHead
 from detector.physical_head import percentiles
-from detector.registry import read_fusion, read_heads
+from detector.reference import Reference
+from detector.registry import read_fusion, read_heads, read_reference
 from detector.released import Released, load_released, released_features
 from detector.verdict import Fusion, Verdict
 from detector.vocabulary import Concept, vocabulary
@@ -54,8 +57,9 @@ class Suite:
     """A backbone, the heads that fit it, the released heads at hand, and the verdict. Safe to share between threads."""
 
     def __init__(self, backbone: Backbone, heads: dict, cards: dict[str, HeadCard], fusion: Fusion | None,
-                 released: Released = Released({})):
-        self.backbone, self.heads, self.cards, self.fusion, self.released = backbone, heads, cards, fusion, released
+                 released: Released = Released({}), reference: Reference | None = None):
+        self.backbone, self.heads, self.cards, self.fusion = backbone, heads, cards, fusion
+        self.released, self.reference = released, reference
 
     @classmethod
     def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None,
@@ -67,11 +71,16 @@ class Suite:
         """
         backbone = Backbone.load(name, device, progress)
         heads, cards = read_heads(backbone)
-        return cls(backbone, heads, cards, read_fusion(backbone, tuple(heads)), load_released(name, training))
+        fusion, reference = read_fusion(backbone, tuple(heads)), read_reference(backbone)
+        return cls(backbone, heads, cards, fusion, load_released(name, training), reference)
 
     def with_released(self, released: Released) -> Suite:
-        """The same suite with other released heads, or showing the parts of another one."""
-        return Suite(self.backbone, self.heads, self.cards, self.fusion, released)
+        """The same suite with other released heads."""
+        return Suite(self.backbone, self.heads, self.cards, self.fusion, released, self.reference)
+
+    def showing(self, training: str) -> Suite:
+        """The same suite that shows the units and concepts of the released heads trained on `training`."""
+        return self if training == self.released.training else self.with_released(replace(self.released, training=training))
 
     # --- evidence ---
 
@@ -107,6 +116,18 @@ class Suite:
             return "concepts", head
         name = self.released.shown("cm_antonyms")
         return (name, self.released.heads[name].head) if name else None
+
+    @cached_property
+    def _released_names(self) -> dict:
+        """Names of a released head's units, by plain geometry: there are no reference images for its backbone."""
+        words = self.concept_words() if self.released.words else vocabulary()
+        directions = concept_directions(self.backbone, words)
+        return name_units(self.units()[1].weight, directions, self.backbone.projection, words)
+
+    def unit_names(self) -> dict:
+        """"names", "text_span" and "chance" of the units shown: see `naming.name_units`."""
+        name, _ = self.units()
+        return self.cards[name].details if name in self.cards else self._released_names
 
     def concept_words(self) -> tuple[Concept, ...]:
         """The antonym pair behind each row of the concept model that is shown."""
@@ -211,10 +232,10 @@ class Suite:
     def _units(self, index: int, parts: dict) -> dict:
         if "units" not in parts:
             return {}
-        name, head = self.units()
-        details = self.cards[name].details if name in self.cards else {}
+        _, head = self.units()
+        named = self.unit_names()
         return {"activations": parts["units_activations"][index].tolist(), "contributions": parts["units"][index].tolist(),
-                "bias": float(head.bias), "names": details.get("names", [[] for _ in head.readout])}
+                "bias": float(head.bias), "names": named["names"], "text_span": named["text_span"], "chance": named["chance"]}
 
     def _concepts(self, index: int, parts: dict) -> list[dict]:
         """All concepts, the largest contribution first."""

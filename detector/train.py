@@ -26,9 +26,11 @@ from detector.concepts import concept_directions, fit_concepts
 from detector.data import DataError, Example, read_dataset, select, with_splits
 from detector.heads import Evidence, HeadCard, save_head
 from detector.images import ImageError, load_photo
-from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
+from detector.naming import name_units
+from detector.orthogonal import fit_linear_probe, fit_orthogonal
 from detector.physical_head import PhysicalHead
 from detector.progress import progress
+from detector.reference import Reference
 from detector.registry import METHODS, PIXEL_METHODS, find_heads, heads_folders, read_head
 from detector.residual import ResidualHead
 from detector.verdict import Fusion, fit_logistic
@@ -161,10 +163,8 @@ def _fit_linear_probe(train: Table, val: Table, backbone: Backbone, seed: int) -
 
 def _fit_orthogonal(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
     head = fit_orthogonal(train.pooled(), val.pooled(), seed=seed)
-    activations = head.activations(val.evidence.clip.pooled).numpy()
-    image = torch.nn.functional.normalize(val.evidence.clip.projected, dim=1)
-    concepts = (image @ concept_directions(backbone).T).numpy()
-    return Fitted(head, {"names": name_units(activations, concepts)})
+    pooled, projected = val.evidence.clip.pooled, val.evidence.clip.projected
+    return Fitted(head, name_units(head.weight, concept_directions(backbone), backbone.projection, vocabulary(), pooled, projected))
 
 
 def _fit_concepts(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
@@ -180,22 +180,8 @@ FITTERS: dict[str, Callable[[Table, Table, Backbone, int], Fitted]] = {
     "concepts": _fit_concepts,
 }
 READS = {"physical": "fifteen descriptors at the fixed 256-pixel scale", "residual": "high-pass residual of the pixels",
-         "linear_probe": "pooled", "orthogonal": "pooled", "concepts": "projected"}
-
-
-def name_units(activations: np.ndarray, concepts: np.ndarray, names: int = 3, weakest: float = 0.3) -> list[list[dict]]:
-    """For each unit up to `names` concepts whose activation correlates most with it over validation images.
-
-    Each is {"concept", "pole", "correlation"}; pole is the phrase towards which a rising unit points. Correlations
-    below `weakest` give no name: the unit is unnamed. Choice: the authors' own naming code is not released.
-    """
-    words, table = vocabulary(), correlations(activations, concepts)
-    named = []
-    for row in table:
-        best = [int(i) for i in np.argsort(-np.abs(row))[:names] if abs(row[i]) >= weakest]
-        named.append([{"concept": words[i].name, "pole": words[i].positive if row[i] > 0 else words[i].negative,
-                       "correlation": round(float(abs(row[i])), 3)} for i in best])
-    return named
+         "linear_probe": "pooled", "orthogonal": "pooled", "concepts": "projected", "reference": "pooled and projected",
+         "verdict": "logits of the methods"}
 
 
 def calibrated(head, val: Table):
@@ -212,10 +198,10 @@ def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], c
     own = method not in PIXEL_METHODS
     return HeadCard(
         method=method, backbone=backbone.name if own else "none", fingerprint=backbone.fingerprint if own else "none",
-        reads=READS.get(method, "logits of the methods"),
+        reads=READS[method],
         preprocessing=f"shorter side to {backbone.size}, centre crop" if own else "pixels as decoded",
         training_data=f"{data}: {counts[0]} training images, {copies} random copies of each; {counts[1]} for validation",
-        command=f"python -m detector train {'all' if method == 'verdict' else method} --data DIR --copies {copies} --seed {seed}",
+        command=f"python -m detector train {method if method in FITTERS else 'all'} --data DIR --copies {copies} --seed {seed}",
         details=details, metrics=metrics,
     )
 
@@ -244,6 +230,10 @@ def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, o
         path = (out or target_folder(method, backbone_name)) / f"{method}.safetensors"
         save_head(path, head.tensors(), _card(method, backbone, data.name, counts, copies, seed, fitted.details, measured))
         written[method] = path
+    clip = val.evidence.clip
+    reference = Reference(clip.pooled, clip.projected, torch.as_tensor(val.labels))
+    written["reference"] = (out or heads_folders(backbone_name)[0]) / "reference.safetensors"
+    save_head(written["reference"], reference.tensors(), _card("reference", backbone, data.name, counts, copies, seed, {}, {}))
     written["verdict"] = fit_verdict(backbone_name, backbone, val, out, data.name, counts, copies, seed, written)
     return written
 

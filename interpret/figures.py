@@ -5,14 +5,18 @@ Every chart has a table with the same numbers (`*_rows`), because a chart cannot
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import plotly.graph_objects as go
 
-from detector import residual
 from detector.attributes import OPERATIONS
 from detector.physical import MEANING, NAMES, PAPER_CORE
-from detector.physical_head import PhysicalHead, percentiles
-from detector.residual import ResidualHead
+
+if TYPE_CHECKING:  # torch comes with the first image, not with the page
+    from detector.physical_head import PhysicalHead
+    from detector.residual import ResidualHead
+    from interpret.concepts import DropCurve
 
 REAL, SYNTHETIC, NEUTRAL = "rgb(0,114,178)", "rgb(213,94,0)", "rgb(110,118,129)"
 INK = "rgb(120,60,160)"  # this image: readable on the light and on the dark page
@@ -53,6 +57,8 @@ def descriptor_chart(analysis: dict, head: PhysicalHead | None) -> go.Figure | N
     """
     if head is None:
         return None
+    from detector.physical_head import percentiles
+
     names = [words_of(name) + (" ★" if name in PAPER_CORE else "") for name in NAMES]
     low, middle, high = (percentiles(head.synthetic[q], head.real) for q in (25, 50, 75))
     figure = go.Figure()
@@ -145,16 +151,57 @@ def unit_chart(analysis: dict) -> go.Figure | None:
     return contribution_chart(labels, orthogonal["contributions"], hover)
 
 
+def _span_text(steps: list[dict]) -> str:
+    """TextSpan's steps as words: each pole with the share of the unit's variance that the steps so far explain."""
+    return "; ".join(f"{step['pole']} ({100 * step['cumulative']:.0f} %)" for step in steps) or "unnamed"
+
+
 def unit_rows(analysis: dict) -> list[list]:
-    """Unit, names with their correlation, activation, contribution in logits; the bias last."""
+    """Unit, names by correlation, names by TextSpan, activation, contribution in logits; the bias last."""
     orthogonal = analysis.get("orthogonal")
     if not orthogonal:
         return []
     rows = []
-    for i, names in enumerate(orthogonal["names"]):
+    for i, (names, steps) in enumerate(zip(orthogonal["names"], orthogonal["text_span"], strict=True)):
         named = "; ".join(f"{n['pole']} (r = {n['correlation']:.2f})" for n in names) or "unnamed"
-        rows.append([str(i + 1), named, f"{orthogonal['activations'][i]:+.3f}", f"{orthogonal['contributions'][i]:+.3f}"])
-    return [*rows, ["bias", "", "", f"{orthogonal['bias']:+.3f}"]]
+        rows.append([str(i + 1), named, _span_text(steps), f"{orthogonal['activations'][i]:+.3f}",
+                     f"{orthogonal['contributions'][i]:+.3f}"])
+    return [*rows, ["bias", "", "", "", f"{orthogonal['bias']:+.3f}"]]
+
+
+# --- probing -------------------------------------------------------------------------------------------------------
+
+
+def cosine_chart(cosines: list[float]) -> go.Figure | None:
+    """How far each unit's direction points along a typed concept's, −1 to 1; no side for real or synthetic."""
+    if not cosines:
+        return None
+    labels = [f"unit {i + 1}" for i in range(len(cosines))]
+    figure = go.Figure(go.Bar(x=cosines, y=labels, orientation="h", marker_color=INK,
+                              hovertemplate="%{y}: cosine %{x:+.3f}<extra></extra>"))
+    reach = max([abs(v) for v in cosines] + [0.1]) * 1.15
+    return _layout(figure, len(cosines), "cosine of the unit's direction with the concept's", [-reach, reach])
+
+
+def drop_chart(curve: DropCurve | None, what: str) -> go.Figure | None:
+    """The head's AUROC on the reference images, or its logit for this image, against the number of directions dropped.
+
+    what: "auroc" or "logit". Bands hold nine in ten of the random draws.
+    """
+    if curve is None:
+        return None
+    values, k = getattr(curve, what), [str(count) for count in curve.k]
+    figure = go.Figure()
+    for kind, name, colour in (("isotropic", "random", NEUTRAL), ("natural", "random, as images vary", REAL)):
+        band = "rgba(110,118,129,0.20)" if kind == "isotropic" else REAL_SOFT
+        figure.add_scatter(x=k + k[::-1], y=values[f"{kind} high"] + values[f"{kind} low"][::-1], fill="toself", fillcolor=band,
+                           line={"width": 0}, hoverinfo="skip", showlegend=False)
+        figure.add_scatter(x=k, y=values[f"{kind} mean"], name=name, mode="lines+markers", line={"color": colour, "width": 2})
+    figure.add_scatter(x=k, y=values["named"], name="the strongest", mode="lines+markers", line={"color": SYNTHETIC, "width": 3})
+    _layout(figure, 8, "directions dropped").update_layout(showlegend=True)
+    figure.update_xaxes(type="category")
+    title = "AUROC on reference images" if what == "auroc" else "logit of this image"
+    return figure.update_yaxes(autorange=True, title=title)
 
 
 # --- residual ------------------------------------------------------------------------------------------------------
@@ -170,6 +217,8 @@ def residual_chart(pixels: np.ndarray, head: ResidualHead | None) -> go.Figure |
     """Luminance residual spectrum minus the mean real one, in log power: 0 is typically real, orange typically synthetic."""
     if head is None:
         return None
+    from detector import residual
+
     frequency, own = residual.spectrum(pixels)
     lines = (("mean real", 0 * own, REAL, 2), ("mean synthetic", head.spectrum_synthetic - head.spectrum_real, SYNTHETIC, 3),
              ("this image", own - head.spectrum_real, INK, 3))

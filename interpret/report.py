@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
-from detector.backbone import ScoredView
 from interpret.figures import pole, words_of
+
+if TYPE_CHECKING:
+    from detector.backbone import ScoredView
 
 METHOD_NAMES = {
     "physical": "Physical descriptors",

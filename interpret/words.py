@@ -31,8 +31,16 @@ it by a learned weight and a gate. The contributions of all concepts and a const
 the pole that the image is nearer to. ✓ marks concepts that the embedded model was taught and tested on with edited
 photographs; the other names rest on what its small text tower makes of the words.""",
     "units": """SynthCLIC's head ([arXiv 2602.12381](https://arxiv.org/abs/2602.12381)) looks at the image through eight
-decorrelated directions; each contributes its activation times a weight, and the contributions add up exactly. A unit is
-named by the concepts whose activation follows it most closely on validation images; "unnamed" where none does.""",
+decorrelated directions; each contributes its activation times a weight, and the contributions add up exactly. Two names, each
+with its strength: *follows* lists the concepts whose activation rises and falls with the unit's over the reference images
+(correlation r); *spanned by* picks, one after another, the concepts whose directions explain most of what is left of the
+unit's variance, in the manner of TextSpan ([arXiv 2310.05916](https://arxiv.org/abs/2310.05916)). "unnamed": no stronger than
+what the best of as many random directions reaches.""",
+    "probe": """A typed phrase becomes a direction in CLIP's space: the difference of its embedding and its opposite's (or that
+of "A photograph"). The activation is the image's cosine with it; the percentile says how usual that is among the images that
+the heads were validated on. Switching a unit or a concept off takes its contribution out of its head: the new logit is exact.
+The last charts project the strongest directions out of the features, and as many random ones: grey, any direction; blue,
+directions along which images do vary. Only where the orange line leaves the bands do the names matter more than chance.""",
     "residual": """What is left when a picture's content is filtered away: sensor noise, demosaicing, upsampling and compression
 leave different spectra. Read at the image's own resolution. A method of our own, not from a paper.""",
 }

@@ -44,7 +44,7 @@ def test_interval_holds_the_auroc_and_narrows_with_more_images():
 def test_perfect_and_blind_scores():
     labels = np.arange(100) % 2
     perfect = measures(labels, np.where(labels == 1, 5.0, -5.0))
-    assert perfect["auroc"] == perfect["ap"] == perfect["balanced_accuracy"] == perfect["tpr_at_1_fpr"] == 1
+    assert all(perfect[m] == 1 for m in ("auroc", "ap", "balanced_accuracy", "accuracy", "f1", "tpr_at_1_fpr"))
     blind = measures(labels, np.zeros(100))
     assert blind["auroc"] == 0.5 and blind["brier"] == 0.25 and blind["tpr_at_1_fpr"] == 0
 
@@ -66,3 +66,9 @@ def test_tables_go_between_their_marks(tmp_path):
     assert path.read_text() == "before\n<!-- evaluation -->\nnew\n<!-- end evaluation -->\nafter\n"
     with pytest.raises(ValueError, match="no marks"):
         write_between_marks(path, "other", "x")
+
+
+def test_accuracy_and_f1_at_the_frozen_threshold_by_hand():
+    # called synthetic: two of three synthetic, one of two real
+    found = measures(np.array([1, 1, 1, 0, 0]), np.array([2.0, 0.1, -1.0, 0.5, -3.0]))
+    assert found["accuracy"] == pytest.approx(3 / 5) and found["f1"] == pytest.approx(2 * 2 / (3 + 3))

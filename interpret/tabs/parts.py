@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import gradio as gr
 
 from interpret.words import HOW
@@ -28,3 +30,8 @@ def table(headers: list[str], label: str, widths: list[str], rows: int = 8) -> g
 def plot(label: str, elem_id: str | None = None) -> gr.Plot:
     """A chart; its label is read to those who cannot see it."""
     return gr.Plot(label=label, show_label=False, elem_id=elem_id)
+
+
+def plain(text: str) -> str:
+    """Text with a visitor's words in it, so that Markdown and HTML show it as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~$!&])", r"\\\1", text)

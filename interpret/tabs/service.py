@@ -32,7 +32,7 @@ class Seen:
     record: dict
     file: str = ""
     backbone: str = EMBEDDED
-    training: str = ""
+    training: str = TRAININGS[0]
     evidence: Evidence | None = field(default=None, repr=False)
 
 
@@ -81,10 +81,10 @@ def showing(suite: Suite, training: str) -> Suite:
 
 def suite_of(seen: Seen) -> Suite:
     """The suite that an image was analysed with."""
-    return showing(get_suite(seen.backbone), seen.training)
+    return get_suite(seen.backbone).showing(seen.training)
 
 
-def analyze(image: str | None, backbone: str = EMBEDDED, training: str = "combined") -> tuple[dict | None, Seen | None]:
+def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININGS[0]) -> tuple[dict | None, Seen | None]:
     """Analyse one image file.
 
     Args:
@@ -104,7 +104,7 @@ def analyze(image: str | None, backbone: str = EMBEDDED, training: str = "combin
     name = os.path.basename(image)  # the folder is the server's own business
     try:
         photo = load_photo(image)
-        suite = showing(get_suite(backbone), training)
+        suite = get_suite(backbone).showing(training if training in TRAININGS else TRAININGS[0])
         evidence = suite.evidence([photo])
         analysis = suite.analyses([photo], evidence)[0]
     except (ImageError, BackboneError) as error:

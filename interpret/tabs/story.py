@@ -9,6 +9,7 @@ import gradio as gr
 
 from interpret import figures, report
 from interpret.tabs import parts
+from interpret.tabs.probe import build_probe, show_probe, wire_probe
 from interpret.tabs.service import Seen, suite_of
 
 WELCOME = '<div class="card"><h2>Drop an image</h2><p>Or paste one, or choose an example. The verdict appears here.</p></div>'
@@ -29,10 +30,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class Panel:
-    """build lays out a panel's components; show gives their values, one for each, for an analysed image."""
+    """build lays out a panel's components; show gives their values, one for each, for an analysed image; wire its events."""
 
     build: Callable[[], list]
     show: Callable[[Shown], list]
+    wire: Callable[[list, gr.State], None] = lambda components, seen: None
 
 
 # --- methods -------------------------------------------------------------------------------------------------------
@@ -101,8 +103,10 @@ PANELS = (
     chart_panel("Photographic concepts", "concepts", "Concepts that push the concept model most",
                 ["positive pole", "negative pole", "activation", "logits"], "All concepts: activation and contribution",
                 ["33%", "33%", "18%", "16%"], 10, show_concepts),
-    chart_panel("Orthogonal units", "units", "What each unit contributes", ["unit", "rises with", "activation", "logits"],
-                "Units: activation and contribution", ["11%", "53%", "19%", "17%"], 9, show_units),
+    chart_panel("Orthogonal units", "units", "What each unit contributes",
+                ["unit", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"],
+                "Units: names by two methods, activation and contribution", ["9%", "33%", "32%", "14%", "12%"], 9, show_units),
+    Panel(build_probe, show_probe, wire_probe),
     chart_panel("Pixel residual", "residual", "Residual spectrum: this image, mean real, mean synthetic", ["part", "logits"],
                 "Contribution of each part", ["70%", "30%"], 7, show_residual),
 )
@@ -115,14 +119,20 @@ def build_story() -> tuple[gr.Column, list[list]]:
     return story, outputs
 
 
+def wire_story(components: list[list], seen: gr.State) -> None:
+    """The events inside the panels."""
+    for panel, own in zip(PANELS, components, strict=True):
+        panel.wire(own, seen)
+
+
 def render(seen: Seen | None, sizes: list[int]) -> list:
-    """Verdict card, the story's visibility, and the values of all panels; nothing of an earlier image stays.
+    """Verdict card, the story's visibility, and the values of all panels; without a result the story is hidden.
 
     sizes: the number of components of each panel.
     """
     if seen is None or seen.record.get("error"):
         card = report.verdict_card(seen.record) if seen else WELCOME
-        return [card, gr.Column(visible=False), *[None] * sum(sizes)]
+        return [card, gr.Column(visible=False), *[gr.skip()] * sum(sizes)]
     from detector.images import load_photo
 
     shown = Shown(seen, suite_of(seen), load_photo(seen.file))
