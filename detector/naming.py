@@ -65,15 +65,18 @@ def random_mixtures(directions: np.ndarray, count: int, generator: np.random.Gen
     return mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
 
 
-def chance_level(weight: np.ndarray, directions: np.ndarray, projection: np.ndarray, pooled: np.ndarray | None,
-                 draws: int = 50, seed: int = 0) -> float:
-    """The share of variance that the best of C random mixtures explains: 95th percentile over units and draws, in [0, 1]."""
+def chance_levels(weight: np.ndarray, directions: np.ndarray, projection: np.ndarray, pooled: np.ndarray | None,
+                  draws: int = 50, seed: int = 0) -> np.ndarray:
+    """(k,) in [0, 1]: for each unit the share of its variance that the best of C random mixtures explains, 95th percentile.
+
+    Each unit has its own level: one along which images vary much is easily explained by anything.
+    """
     generator = np.random.default_rng(seed)
     best = []
     for _ in range(draws):
         mixtures = random_mixtures(directions, len(directions), generator) @ projection.T
-        best += [steps[0][2] if steps else 0.0 for steps in text_span(weight, mixtures, pooled, steps=1, least=0.0)]
-    return float(np.percentile(best, 95))
+        best.append([steps[0][2] if steps else 0.0 for steps in text_span(weight, mixtures, pooled, steps=1, least=0.0)])
+    return np.percentile(best, 95, axis=0)
 
 
 def _record(concept: Concept, sign: float, **strength: float) -> dict:
@@ -82,40 +85,42 @@ def _record(concept: Concept, sign: float, **strength: float) -> dict:
     return {"concept": concept.name, "pole": pole} | {name: round(value, 3) for name, value in strength.items()}
 
 
-def correlation_names(activations: np.ndarray, concepts: np.ndarray, words: Sequence[Concept], names: int = 3,
-                      weakest: float = 0.3) -> list[list[dict]]:
-    """For each unit up to `names` concepts whose activation correlates most with it, not below `weakest` in size.
+def correlation_names(activations: np.ndarray, concepts: np.ndarray, words: Sequence[Concept], names: int = 3) -> list[list[dict]]:
+    """For each unit the `names` concepts whose activation correlates most with it, the strongest first.
 
     activations: (N, k), concepts: (N, C) over the same images. Each name is {"concept", "pole", "correlation"}.
     """
     named = []
     for row in correlations(activations, concepts):
-        best = [int(i) for i in np.argsort(-np.abs(row))[:names] if abs(row[i]) >= weakest]
+        best = np.argsort(-np.abs(row), kind="stable")[:names].tolist()
         named.append([_record(words[i], row[i], correlation=float(abs(row[i]))) for i in best])
     return named
 
 
 def name_units(weight: Tensor, directions: Tensor, projection: Tensor, words: Sequence[Concept],
                pooled: Tensor | None = None, projected: Tensor | None = None) -> dict:
-    """Names of the k units by both ways, with the level that chance reaches.
+    """What comes nearest to each of the k units, by both ways, and the level that chance reaches.
 
     weight: (k, D); directions: (C, E) unit rows; projection: W_proj (D, E); pooled (N, D) and projected (N, E): reference
     features; without them TextSpan is plain geometry and there are no correlations.
 
-    Returns "names" (correlation, only those above chance), "text_span" (steps with "explained" and "cumulative", only units
-    whose first step is above chance) and "chance": the share of variance that random directions explain; a correlation's
-    level is its root.
+    Returns "names" (by correlation), "text_span" (steps with "explained" and "cumulative"), "chance" (for each unit the share
+    of its variance that random directions explain) and "named": whether either way is above chance, a correlation counting
+    by its square. A unit that is not is unnamed, however well the words may sound.
     """
     unit, text, matrix = (t.double().numpy() for t in (weight, directions, projection))
     features = None if pooled is None else pooled.double().numpy()
-    chance = chance_level(unit, text, matrix, features)
-    spans = []
-    for steps in text_span(unit, text @ matrix.T, features):
-        shares = np.cumsum([share for _, _, share in steps])
-        spans.append([_record(words[i], sign, explained=share, cumulative=float(total))
-                      for (i, sign, share), total in zip(steps, shares, strict=True)] if steps and steps[0][2] > chance else [])
-    named = [[] for _ in unit]
+    chance, names = chance_levels(unit, text, matrix, features), [[] for _ in unit]
+    spans = [_span_records(steps, words) for steps in text_span(unit, text @ matrix.T, features)]
     if projected is not None:
         image = torch.nn.functional.normalize(projected, dim=1) @ directions.T
-        named = correlation_names(pooled.numpy() @ weight.numpy().T, image.numpy(), words, weakest=chance**0.5)
-    return {"names": named, "text_span": spans, "chance": round(chance, 3)}
+        names = correlation_names(pooled.numpy() @ weight.numpy().T, image.numpy(), words)
+    named = [bool(steps and steps[0]["explained"] > level or found and found[0]["correlation"] ** 2 > level)
+             for steps, found, level in zip(spans, names, chance, strict=True)]
+    return {"names": names, "text_span": spans, "chance": [round(float(level), 3) for level in chance], "named": named}
+
+
+def _span_records(steps: list[tuple[int, float, float]], words: Sequence[Concept]) -> list[dict]:
+    shares = np.cumsum([share for _, _, share in steps])
+    return [_record(words[i], sign, explained=share, cumulative=float(total))
+            for (i, sign, share), total in zip(steps, shares, strict=True)]

@@ -125,7 +125,7 @@ class Suite:
         return name_units(self.units()[1].weight, directions, self.backbone.projection, words)
 
     def unit_names(self) -> dict:
-        """"names", "text_span" and "chance" of the units shown: see `naming.name_units`."""
+        """"names", "text_span", "chance" and "named" of the units shown: see `naming.name_units`."""
         name, _ = self.units()
         return self.cards[name].details if name in self.cards else self._released_names
 
@@ -233,9 +233,8 @@ class Suite:
         if "units" not in parts:
             return {}
         _, head = self.units()
-        named = self.unit_names()
         return {"activations": parts["units_activations"][index].tolist(), "contributions": parts["units"][index].tolist(),
-                "bias": float(head.bias), "names": named["names"], "text_span": named["text_span"], "chance": named["chance"]}
+                "bias": float(head.bias)} | self.unit_names()
 
     def _concepts(self, index: int, parts: dict) -> list[dict]:
         """All concepts, the largest contribution first."""

@@ -269,7 +269,8 @@ def maps_report(results: Mapping) -> str:
              "| map | measure | random | centre | edges | another image's |", "|---|---|---|---|---|---|"]
     for layer, measures in results["curves"].items():
         for measure, found in measures.items():
-            cells = [_cell(found["gain"][rival]) for rival in (XX.append(f"| {layer} | {measure} | {' | '.join(cells)} |")
+            cells = [_cell(found["gain"][rival]) for rival in RIVALS]
+            gains.append(f"| {layer} | {measure} | {' | '.join(cells)} |")
     return "\n".join([*gains, "", *_splice_table(results), "", *_verdicts(results)])
 
 

@@ -135,9 +135,12 @@ def concept_rows(analysis: dict) -> list[list]:
             for c in analysis.get("concepts", [])] + bias_row(analysis, "concepts", ["bias", "", ""], "{:+.3f}")
 
 
-def unit_label(index: int, names: list[dict]) -> str:
-    """A unit's number and what its rising correlates with most on validation images, or "unnamed"."""
-    return f"{index + 1}: " + (names[0]["pole"] if names else "unnamed")
+def unit_label(orthogonal: dict, index: int) -> str:
+    """A unit's number and the phrase that names it most strongly, or "unnamed"."""
+    if not orthogonal["named"][index]:
+        return f"{index + 1}: unnamed"
+    by_correlation = orthogonal["names"][index] or orthogonal["text_span"][index]
+    return f"{index + 1}: {by_correlation[0]['pole']}"
 
 
 def unit_chart(analysis: dict) -> go.Figure | None:
@@ -145,15 +148,18 @@ def unit_chart(analysis: dict) -> go.Figure | None:
     orthogonal = analysis.get("orthogonal")
     if not orthogonal:
         return None
-    labels = [unit_label(i, names) for i, names in enumerate(orthogonal["names"])]
+    labels = [unit_label(orthogonal, i) for i in range(len(orthogonal["named"]))]
     hover = [f"activation {a:+.3f}, contribution {c:+.3f}"
              for a, c in zip(orthogonal["activations"], orthogonal["contributions"], strict=True)]
     return contribution_chart(labels, orthogonal["contributions"], hover)
 
 
-def _span_text(steps: list[dict]) -> str:
-    """TextSpan's steps as words: each pole with the share of the unit's variance that the steps so far explain."""
-    return "; ".join(f"{step['pole']} ({100 * step['cumulative']:.0f} %)" for step in steps) or "unnamed"
+def _unit_names(orthogonal: dict, index: int) -> tuple[str, str]:
+    """What is nearest by correlation and by TextSpan, in words with their strength; weak ones are said to be."""
+    weak = "" if orthogonal["named"][index] else "unnamed; nearest: "
+    named = "; ".join(f"{n['pole']} (r = {n['correlation']:.2f})" for n in orthogonal["names"][index])
+    spanned = "; ".join(f"{step['pole']} ({100 * step['cumulative']:.0f} %)" for step in orthogonal["text_span"][index][:3])
+    return weak + (named or "no reference images"), f"{spanned or 'nothing'}. Chance: {100 * orthogonal['chance'][index]:.0f} %"
 
 
 def unit_rows(analysis: dict) -> list[list]:
@@ -161,11 +167,9 @@ def unit_rows(analysis: dict) -> list[list]:
     orthogonal = analysis.get("orthogonal")
     if not orthogonal:
         return []
-    rows = []
-    for i, (names, steps) in enumerate(zip(orthogonal["names"], orthogonal["text_span"], strict=True)):
-        named = "; ".join(f"{n['pole']} (r = {n['correlation']:.2f})" for n in names) or "unnamed"
-        rows.append([str(i + 1), named, _span_text(steps), f"{orthogonal['activations'][i]:+.3f}",
-                     f"{orthogonal['contributions'][i]:+.3f}"])
+    rows = [[str(i + 1), *_unit_names(orthogonal, i), f"{activation:+.3f}", f"{contribution:+.3f}"]
+            for i, (activation, contribution) in enumerate(
+                zip(orthogonal["activations"], orthogonal["contributions"], strict=True))]
     return [*rows, ["bias", "", "", "", f"{orthogonal['bias']:+.3f}"]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from interpret.figures import pole, words_of
+from interpret.figures import pole, unit_label, words_of
 
 if TYPE_CHECKING:
     from detector.backbone import ScoredView
@@ -95,11 +95,14 @@ def unit_reading(analysis: dict) -> str:
     orthogonal = analysis.get("orthogonal")
     if not orthogonal:
         return "No orthogonal head for this backbone."
-    values, names = orthogonal["contributions"], orthogonal["names"]
+    values = orthogonal["contributions"]
     i = max(range(len(values)), key=lambda index: abs(values[index]))
-    named = f"it rises with {_listed([n['pole'] for n in names[i]])}" if names[i] else "no concept names it"
+    name = unit_label(orthogonal, i).partition(": ")[2]
+    named = "no concept names it better than chance would" if name == "unnamed" else f"it rises with {name}"
+    count = sum(orthogonal["named"])
     return (f"Unit {i + 1} contributes most ({values[i]:+.2f} logits) and speaks for "
-            f"{'synthetic' if values[i] > 0 else 'real'}; {named}.")
+            f"{'synthetic' if values[i] > 0 else 'real'}; {named}. {count or 'None'} of the {len(values)} units "
+            f"{'has' if count == 1 else 'have'} a name that beats chance.")
 
 
 def view_reading(view: ScoredView) -> str:

@@ -24,12 +24,13 @@ KINDS = {"synthetic in real": 1, "real in synthetic": -1, "real in real": 1}  # 
 CONTROL = "real in real"
 GRID = 16  # pixels: a JPEG block with chroma at half resolution
 FEATHER = 2.0  # pixels, standard deviation of the border
-AREA = (0.1, 0.3)  # share of the host that is pasted over
+AREA = (0.15, 0.35)  # of the host, share of the ellipse before its part outside is cut off
 ASPECT = (0.6, 1.6)
 QUALITY = (88, 96)  # of the last saving
 BOOTSTRAPS = 1000
 BLOCK = 4  # pixels: maps are compared with the truth by the mean of such squares
 
+Box = tuple[int, int, int, int]
 MapFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
@@ -44,7 +45,7 @@ class Splice:
 
     pixels: np.ndarray
     mask: np.ndarray
-    box: tuple[int, int, int, int]
+    box: Box
     kind: str
 
     @property
@@ -88,44 +89,46 @@ def make_splice(host: np.ndarray, donor: np.ndarray, seed: int, kind: str = "syn
         raise SpliceError(f"Both pictures need at least {3 * GRID} pixels on each side.")
     generator = np.random.default_rng(seed)
     box, (x, y) = _place(host, donor, generator)
-    patch = donor[y : y + box[3] - box[1], x : x + box[2] - box[0]]
-    alike = min(residual_deviation(patch), residual_deviation(host))
-    host, patch = blurred_to(host, alike), blurred_to(patch, alike)
     share = _ellipse(host.shape[:2], box)
-    pasted = _pasted(host, patch, box, share)
+    x0, y0, x1, y1 = seen = _clipped(box, host)
+    left, top = x + x0 - box[0], y + y0 - box[1]
+    patch = donor[top : top + y1 - y0, left : left + x1 - x0]
+    alike = min(residual_deviation(patch), residual_deviation(host))
+    pasted = _pasted(blurred_to(host, alike), blurred_to(patch, alike), seen, share)
     pixels = recompress(pasted, ".jpg", int(generator.integers(QUALITY[0], QUALITY[1] + 1)))
-    return Splice(pixels, share > 0.5, box, kind)
+    return Splice(pixels, share > 0.5, seen, kind)
 
 
-def _place(host: np.ndarray, donor: np.ndarray, generator: np.random.Generator) -> tuple[tuple, tuple[int, int]]:
-    """Box in the host and upper left corner in the donor, all on the grid."""
+def _place(host: np.ndarray, donor: np.ndarray, generator: np.random.Generator) -> tuple[Box, tuple[int, int]]:
+    """Box in the host, up to half of it outside so that the middle is hit no more often, and the donor's upper left corner."""
     area = generator.uniform(*AREA) * host.shape[0] * host.shape[1] * 4 / np.pi  # of the box around the ellipse
     aspect = np.exp(generator.uniform(*np.log(ASPECT)))
     room = [min(host.shape[axis], donor.shape[axis]) // GRID - 1 for axis in (0, 1)]
     height, width = (int(np.clip(round(side / GRID), 2, most)) * GRID
                      for side, most in zip((np.sqrt(area / aspect), np.sqrt(area * aspect)), room, strict=True))
 
-    def corner(picture: np.ndarray) -> tuple[int, int]:
-        return tuple(int(generator.integers((whole - part) // GRID + 1)) * GRID
-                     for whole, part in ((picture.shape[1], width), (picture.shape[0], height)))
+    def start(whole: int, part: int, outside: int = 0) -> int:
+        return int(generator.integers(-(outside // GRID), (whole - part + outside) // GRID + 1)) * GRID
 
-    x, y = corner(host)
-    return (x, y, x + width, y + height), corner(donor)
+    x, y = start(host.shape[1], width, width // 2), start(host.shape[0], height, height // 2)
+    return (x, y, x + width, y + height), (start(donor.shape[1], width), start(donor.shape[0], height))
 
 
-def _ellipse(shape: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
-    """(H, W) float32 in [0, 1]: the donor's share, 1 inside the ellipse, feathered at its border, 0 outside the box."""
+def _clipped(box: Box, picture: np.ndarray) -> Box:
+    x0, y0, x1, y1 = box
+    return max(x0, 0), max(y0, 0), min(x1, picture.shape[1]), min(y1, picture.shape[0])
+
+
+def _ellipse(shape: tuple[int, int], box: Box) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: the donor's share, 1 inside the ellipse, feathered at its border, about 0 outside the box."""
     x0, y0, x1, y1 = box
     inset = 2 * FEATHER
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
     radius = np.hypot((x - (x0 + x1) / 2) / ((x1 - x0) / 2 - inset), (y - (y0 + y1) / 2) / ((y1 - y0) / 2 - inset))
-    share = cv2.GaussianBlur((radius < 1).astype(np.float32), (0, 0), FEATHER)
-    inside = np.zeros(shape, np.float32)
-    inside[y0:y1, x0:x1] = share[y0:y1, x0:x1]
-    return inside
+    return cv2.GaussianBlur((radius < 1).astype(np.float32), (0, 0), FEATHER, borderType=cv2.BORDER_REPLICATE)
 
 
-def _pasted(host: np.ndarray, patch: np.ndarray, box: tuple[int, int, int, int], share: np.ndarray) -> np.ndarray:
+def _pasted(host: np.ndarray, patch: np.ndarray, box: Box, share: np.ndarray) -> np.ndarray:
     x0, y0, x1, y1 = box
     result, weight = host.copy(), share[y0:y1, x0:x1, None]
     result[y0:y1, x0:x1] = np.rint(weight * patch + (1 - weight) * host[y0:y1, x0:x1])

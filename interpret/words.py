@@ -30,12 +30,14 @@ embeddings; the concept model ([arXiv 2602.12381](https://arxiv.org/abs/2602.123
 it by a learned weight and a gate. The contributions of all concepts and a constant add up to its logit. Bars are named by
 the pole that the image is nearer to. ✓ marks concepts that the embedded model was taught and tested on with edited
 photographs; the other names rest on what its small text tower makes of the words.""",
-    "units": """SynthCLIC's head ([arXiv 2602.12381](https://arxiv.org/abs/2602.12381)) looks at the image through eight
-decorrelated directions; each contributes its activation times a weight, and the contributions add up exactly. Two names, each
-with its strength: *follows* lists the concepts whose activation rises and falls with the unit's over the reference images
+    "units": """SynthCLIC's head ([arXiv 2602.12381](https://arxiv.org/abs/2602.12381)) looks at the image through eight decorrelated
+directions; each contributes its activation times a weight, and the contributions add up exactly. Two names, each with its
+strength: *follows* lists the concepts whose activation rises and falls with the unit's over the reference images
 (correlation r); *spanned by* picks, one after another, the concepts whose directions explain most of what is left of the
-unit's variance, in the manner of TextSpan ([arXiv 2310.05916](https://arxiv.org/abs/2310.05916)). "unnamed": no stronger than
-what the best of as many random directions reaches.""",
+unit's variance (summed up so far), in the manner of TextSpan ([arXiv 2310.05916](https://arxiv.org/abs/2310.05916)). A unit
+is "unnamed" where both are no stronger than what the best of as many random directions reaches ("chance"). A name belongs to
+this one training: with another random seed the units come out as other axes (the card has the figure), though the logit
+hardly changes.""",
     "probe": """A typed phrase becomes a direction in CLIP's space: the difference of its embedding and its opposite's (or that
 of "A photograph"). The activation is the image's cosine with it; the percentile says how usual that is among the images that
 the heads were validated on. Switching a unit or a concept off takes its contribution out of its head: the new logit is exact.

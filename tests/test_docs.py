@@ -30,6 +30,16 @@ def test_the_heads_figures_are_the_measured_ones(file):
     assert between((ROOT / file).read_text(encoding="utf-8"), "evaluation") == report(results)
 
 
+def test_the_studies_figures_are_the_measured_ones():
+    from detector.studies import STUDIES
+
+    results = json.loads((MODELS / "embedded" / "studies.json").read_text(encoding="utf-8"))
+    card = (MODELS / "embedded" / "heads" / "README.md").read_text(encoding="utf-8")
+    assert set(results) == set(STUDIES)
+    for name, result in results.items():
+        assert between(card, f"study {name}") == STUDIES[name].report(result)
+
+
 def test_models_are_small():
     assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 80_000_000
 

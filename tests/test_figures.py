@@ -37,7 +37,8 @@ def test_tables_hold_what_the_charts_show(record):
     assert sum(float(row[4]) for row in described) == pytest.approx(record["detectors"]["physical"]["logit"], abs=0.08)
     assert float(figures.concept_rows(record)[0][3]) == pytest.approx(record["concepts"][0]["contribution"], abs=5e-4)
     units = figures.unit_rows(record)
-    assert sum(float(row[3]) for row in units) == pytest.approx(record["detectors"]["orthogonal"]["logit"], abs=6e-3)
+    assert all("Chance" in row[2] for row in units[:-1])
+    assert sum(float(row[4]) for row in units) == pytest.approx(record["detectors"]["orthogonal"]["logit"], abs=6e-3)
 
 
 def test_a_descriptor_that_is_not_defined_says_so(suite, record):
@@ -50,7 +51,8 @@ def test_a_descriptor_that_is_not_defined_says_so(suite, record):
 
 
 def test_an_unnamed_unit_is_called_so():
-    assert figures.unit_label(2, []) == "3: unnamed"
+    found = {"named": [True, False], "names": [[{"pole": "soft blur"}], [{"pole": "haze"}]], "text_span": [[], []]}
+    assert [figures.unit_label(found, i) for i in (0, 1)] == ["1: soft blur", "2: unnamed"]
 
 
 def test_residual_chart_is_relative_to_the_mean_real_image(suite, picture):

@@ -17,7 +17,8 @@ def analysis(**changes) -> dict:
             {"name": "blur", "positive": "soft blur", "negative": "sharp focus", "activation": -0.2, "contribution": -0.3},
         ],
         "residual": {"spectrum luma": -0.4, "spectrum chroma": 0.2},
-        "orthogonal": {"contributions": [0.1, -0.7], "names": [[], [{"pole": "soft blur", "correlation": 0.5}]]},
+        "orthogonal": {"contributions": [0.1, -0.7], "names": [[], [{"pole": "soft blur", "correlation": 0.5}]],
+                       "text_span": [[], []], "chance": [0.3, 0.2], "named": [False, True]},
     }
     return base | changes
 

@@ -110,7 +110,7 @@ def test_methods_without_a_head_are_absent(suite, picture):
 
 
 def test_shipped_heads_belong_to_the_shipped_backbone(suite):
-    assert set(find_heads("embedded")) == {*METHODS, "verdict"}
+    assert set(find_heads("embedded")) == {*METHODS, "verdict", "reference"}
     for method, card in suite.cards.items():
         assert card.method == method and card.labels == "0 real, 1 synthetic" and card.training_data and card.command
         assert card.fingerprint in ("none", suite.backbone.fingerprint)

@@ -10,7 +10,6 @@ from tiny import write_tiny
 from detector.__main__ import main
 from detector.registry import METHODS
 from detector.suite import Suite
-from detector.train import name_units
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +78,3 @@ def test_heads_of_another_training_are_refused(trained, tmp_path, capsys):
     (tmp_path / "x.png").write_bytes(b"")
     assert main(["score", str(tmp_path / "x.png"), "--backbone", str(other)]) == 1
     assert "other weights" in capsys.readouterr().err
-
-
-def test_units_are_named_or_honestly_unnamed():
-    generator = np.random.default_rng(0)
-    concepts = generator.normal(size=(200, 236))
-    activations = np.column_stack([-concepts[:, 5] + 0.3 * generator.normal(size=200), generator.normal(size=200)])
-    from detector.vocabulary import vocabulary
-
-    named = name_units(activations, concepts, weakest=0.35)
-    assert named[0][0]["pole"] == vocabulary()[5].negative and named[0][0]["correlation"] > 0.9
-    assert named[1] == []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from detector.catalogue import TRAININGS
+from interpret.tabs import parts
 from interpret.tabs.service import BACKBONES, EMBEDDED, get_suite, offered, refresh_released
 
 
@@ -79,12 +80,12 @@ def build_model() -> ModelControls:
     """The fold-out in which the backbone and the released heads are chosen."""
     with gr.Accordion("Model", open=False, elem_id="model"):
         with gr.Row(elem_classes="stack"):
-            chosen = gr.Dropdown([(label, name) for name, label in offered().items()], value=EMBEDDED, label="CLIP backbone",
-                                 scale=4, elem_id="backbone")
+            chosen = parts.unchecked(gr.Dropdown([(label, name) for name, label in offered().items()], value=EMBEDDED,
+                                                 label="CLIP backbone", scale=4, elem_id="backbone"))
             use = gr.Button("Use this model", scale=1, elem_id="use-model")
         with gr.Row(elem_classes="stack", visible=False) as released:
-            training = gr.Dropdown(list(TRAININGS), value=TRAININGS[0], scale=4,
-                                   label="Released heads whose units and concepts are shown, by training data")
+            training = parts.unchecked(gr.Dropdown(list(TRAININGS), value=TRAININGS[0], scale=4,
+                                                   label="Released heads whose units and concepts are shown, by training data"))
             get = gr.Button("Get the released heads (4 MB)", scale=1, elem_id="get-heads")
         note = gr.Markdown(f"In use: {BACKBONES[EMBEDDED]}.", elem_classes="reading", elem_id="model-status")
     in_use = gr.Textbox(EMBEDDED, visible=False, label="backbone in use")

@@ -32,6 +32,15 @@ def plot(label: str, elem_id: str | None = None) -> gr.Plot:
     return gr.Plot(label=label, show_label=False, elem_id=elem_id)
 
 
+def unchecked(component):
+    """Let any value through to the function behind it, which answers an unknown one in a sentence.
+
+    Gradio would compare it with the choices at the start, which the page changes with every image.
+    """
+    component.preprocess = lambda value: value
+    return component
+
+
 def plain(text: str) -> str:
     """Text with a visitor's words in it, so that Markdown and HTML show it as it is."""
     return re.sub(r"([\\`*_{}\[\]<>#|~$!&])", r"\\\1", text)

@@ -30,8 +30,9 @@ def build_probe() -> list:
         found, cosines = gr.Markdown(elem_classes="reading", elem_id="probe-reading"), parts.plot("Cosine with each unit", "cosines")
     gr.Markdown("### Switch parts off")
     with gr.Row(elem_classes="stack"):
-        units = gr.CheckboxGroup([], label="Units to switch off", elem_id="units-off")
-        concepts = gr.Dropdown([], multiselect=True, label="Concepts to switch off, the strongest first", elem_id="concepts-off")
+        units = parts.unchecked(gr.CheckboxGroup([], label="Units to switch off", elem_id="units-off"))
+        concepts = parts.unchecked(gr.Dropdown([], multiselect=True, label="Concepts to switch off, the strongest first",
+                                               elem_id="concepts-off"))
     switched = gr.Markdown(elem_classes="reading", elem_id="switch-reading")
     gr.Markdown("### Do the names matter more than chance?")
     head = gr.Radio(list(HEADS), value=next(iter(HEADS)), label="Head whose strongest directions are dropped", elem_id="drop-head")

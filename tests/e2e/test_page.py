@@ -71,3 +71,35 @@ def test_nothing_is_asked_of_other_hosts(page, server):
 def test_an_example_can_be_chosen(page):
     page.get_by_text("Photograph: a flower").first.click()
     page.wait_for_selector("#verdict .card .big", timeout=60_000)
+
+
+def test_a_concept_of_one_s_own_and_parts_switched_off(page, picture):
+    upload(page, picture)
+    page.wait_for_selector("#drop-auroc .js-plotly-plot .main-svg", timeout=90_000)
+    page.locator("#phrase textarea, #phrase input").first.fill("soft evening light")
+    page.locator("#opposite textarea, #opposite input").first.fill("<b>harsh</b> midday *sun*")
+    page.locator("#measure").click()
+    page.wait_for_selector("#probe-reading >> text=This image lies nearer to", timeout=30_000)
+    page.wait_for_selector("#cosines .js-plotly-plot .main-svg", timeout=30_000)
+    assert page.locator("#probe-reading b, #probe-reading em").count() == 0  # a visitor's words are shown as they are
+    page.locator("#phrase textarea, #phrase input").first.fill("")
+    page.locator("#measure").click()
+    page.wait_for_selector("#probe-reading >> text=Type a phrase of at least one word", timeout=30_000)
+    page.locator("#units-off input[type=checkbox]").first.check()
+    page.wait_for_selector("#switch-reading >> text=orthogonal: logit", timeout=30_000)
+    page.locator("#concepts-off input").first.click()
+    page.get_by_role("option").first.click()
+    page.wait_for_selector("#switch-reading >> text=concepts: logit", timeout=30_000)
+    assert "The verdict" in page.inner_text("#switch-reading")
+
+
+def test_a_hub_out_of_reach_is_said_in_one_sentence_and_the_page_stays(page, picture, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    page.get_by_text("Model", exact=True).first.click()
+    page.locator("#backbone input").click()
+    page.get_by_role("option").nth(1).click()
+    page.locator("#use-model").click()
+    page.wait_for_selector("#model-status >> text=Still in use: embedded", timeout=60_000)
+    upload(page, picture)
+    page.wait_for_selector("#verdict .card .big", timeout=60_000)
+    assert "Traceback" not in page.inner_text("body")

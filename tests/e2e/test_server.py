@@ -73,3 +73,25 @@ def test_building_the_page_loads_no_weights():
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True,
                           timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_action_has_a_named_endpoint(client):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert {"/analyze", "/probe", "/switch_off", "/drop_directions", "/use_model", "/get_heads"} <= set(named)
+
+
+def test_an_api_client_probes_its_own_image(client, picture):
+    analyze(client, picture)
+    reading, _ = client.predict("a red car", "a blue car", api_name="/probe")
+    assert reading.startswith("This image lies nearer to")
+    assert "orthogonal: logit" in client.predict(["unit 1"], [], api_name="/switch_off")
+
+
+def test_a_backbone_that_is_not_offered_is_refused(client, picture):
+    record = client.predict(handle_file(str(picture)), "RN50/openai", "combined", api_name="/analyze")
+    assert "not offered here" in record["error"]
+    assert "embedded" in client.predict("../../etc", "embedded", api_name="/use_model")[-1]
+
+
+def test_embedded_has_no_released_heads(client):
+    assert "No head has been released" in client.predict("embedded", api_name="/get_heads")
