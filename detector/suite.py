@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.special import expit
+from torch import Tensor
 
 from detector import physical, residual
 from detector.analysis import Analysis
@@ -120,9 +121,14 @@ class Suite:
     @cached_property
     def _released_names(self) -> dict:
         """Names of a released head's units, by plain geometry: there are no reference images for its backbone."""
-        words = self.concept_words() if self.released.words else vocabulary()
-        directions = concept_directions(self.backbone, words)
+        words, directions = self.concept_space()
         return name_units(self.units()[1].weight, directions, self.backbone.projection, words)
+
+    def concept_space(self) -> tuple[tuple[Concept, ...], Tensor]:
+        """The antonym pairs and their unit directions (C, E): the shown concept model's, else our vocabulary's, encoded now."""
+        if shown := self.concept_model():
+            return self.concept_words(), shown[1].directions
+        return vocabulary(), concept_directions(self.backbone)
 
     def unit_names(self) -> dict:
         """"names", "text_span", "chance" and "named" of the units shown: see `naming.name_units`."""

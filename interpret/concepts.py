@@ -62,7 +62,7 @@ def probe(suite: Suite, evidence: Evidence, positive: str, negative: str = "") -
     The direction is the normalised difference of the two texts' unit embeddings; a single phrase is taken against
     "A photograph", so that what all captions share falls away. Choice.
     """
-    from detector.concepts import concept_directions, direction
+    from detector.concepts import direction
 
     positive, negative = _phrase(positive, "phrase"), _phrase(negative, "opposite") if negative.strip() else ""
     axis = direction(suite.backbone, [positive], [negative or NEUTRAL])
@@ -70,8 +70,8 @@ def probe(suite: Suite, evidence: Evidence, positive: str, negative: str = "") -
         raise ProbeError("The two phrases mean the same to this model; type others.")
     activation = float((F.normalize(evidence.clip.projected[:1], dim=1) @ axis.T)[0, 0])
     places, auroc = _on_reference(suite, axis, activation)
-    words = suite.concept_words()
-    near = (concept_directions(suite.backbone, words) @ axis[0]) if words and words[0].positive_prompt else torch.zeros(0)
+    words, directions = suite.concept_space()
+    near = directions @ axis[0]
     best = near.abs().argsort(descending=True)[:3].tolist()
     neighbours = [(words[i].positive if near[i] > 0 else words[i].negative, abs(float(near[i]))) for i in best]
     return Probe(positive, negative, activation, places, auroc, _unit_cosines(suite, axis), neighbours,
@@ -243,13 +243,12 @@ def _summary(curves: dict[str, list[list[tuple[float, float]]]], which: int) -> 
 
 def probe_reading(found: Probe) -> str:
     """Two or three sentences about a typed concept."""
-    opposite = found.negative or f"plain “{NEUTRAL}”"
-    side = found.positive if found.activation > 0 else opposite
+    side = found.positive if found.activation > 0 else found.negative or f"plain {NEUTRAL}"
     text = f"This image lies nearer to “{side}” (activation {found.activation:+.3f})."
     if found.percentiles:
-        text += (f" That is more than in {found.percentiles['real']:.0f} % of the real and {found.percentiles['synthetic']:.0f} % "
-                 f"of the synthetic reference images; alone, this concept tells the two apart with AUROC {found.auroc:.2f} "
-                 "(0.5 is chance).")
+        real, synthetic = (p if found.activation > 0 else 100 - p for p in (found.percentiles["real"], found.percentiles["synthetic"]))
+        text += (f" It lies further that way than {real:.0f} % of the real and {synthetic:.0f} % of the synthetic reference images; "
+                 f"alone, this concept tells the two apart with AUROC {found.auroc:.2f} (0.5 is chance).")
     if found.neighbours:
         text += " Nearest in the vocabulary: " + ", ".join(f"{name} ({cosine:.2f})" for name, cosine in found.neighbours) + "."
     return f"{text} {found.note}".strip()

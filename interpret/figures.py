@@ -157,9 +157,11 @@ def unit_chart(analysis: dict) -> go.Figure | None:
 def _unit_names(orthogonal: dict, index: int) -> tuple[str, str]:
     """What is nearest by correlation and by TextSpan, in words with their strength; weak ones are said to be."""
     weak = "" if orthogonal["named"][index] else "unnamed; nearest: "
-    named = "; ".join(f"{n['pole']} (r = {n['correlation']:.2f})" for n in orthogonal["names"][index])
-    spanned = "; ".join(f"{step['pole']} ({100 * step['cumulative']:.0f} %)" for step in orthogonal["text_span"][index][:3])
-    return weak + (named or "no reference images"), f"{spanned or 'nothing'}. Chance: {100 * orthogonal['chance'][index]:.0f} %"
+    named = "; ".join(f"{n['pole']} (r = {n['correlation']:.2f})" for n in orthogonal["names"][index][:2])
+    if not named:
+        weak = "no reference images here"
+    spanned = "; ".join(f"{step['pole']} ({100 * step['cumulative']:.0f} %)" for step in orthogonal["text_span"][index][:2])
+    return weak + named, f"{spanned or 'nothing'}. Chance: {100 * orthogonal['chance'][index]:.0f} %"
 
 
 def unit_rows(analysis: dict) -> list[list]:
@@ -199,7 +201,7 @@ def drop_chart(curve: DropCurve | None, what: str) -> go.Figure | None:
     for kind, name, colour in (("isotropic", "random", NEUTRAL), ("natural", "random, as images vary", REAL)):
         band = "rgba(110,118,129,0.20)" if kind == "isotropic" else REAL_SOFT
         figure.add_scatter(x=k + k[::-1], y=values[f"{kind} high"] + values[f"{kind} low"][::-1], fill="toself", fillcolor=band,
-                           line={"width": 0}, hoverinfo="skip", showlegend=False)
+                           mode="lines", line={"width": 0}, hoverinfo="skip", showlegend=False)
         figure.add_scatter(x=k, y=values[f"{kind} mean"], name=name, mode="lines+markers", line={"color": colour, "width": 2})
     figure.add_scatter(x=k, y=values["named"], name="the strongest", mode="lines+markers", line={"color": SYNTHETIC, "width": 3})
     _layout(figure, 8, "directions dropped").update_layout(showlegend=True)

@@ -17,12 +17,33 @@ METHOD_NAMES = {
     "orthogonal": "CLIP orthogonal units",
     "concepts": "Concept model",
 }
+RELEASED_KINDS = {"clip_orthogonal": "SynthCLIC's orthogonal head", "linear_probe": "SynthCLIC's linear probe",
+                  "cm_antonyms": "SynthCLIC's concept model"}
 HEADLINES = {"synthetic": "Looks AI-generated", "real": "Looks like a real image", "inconclusive": "Inconclusive"}
 ADVICE = {
     "synthetic": "The evidence leans clearly towards a generator. It is a measurement, not a proof.",
     "real": "The evidence leans clearly towards a camera or a human hand. It is a measurement, not a proof.",
     "inconclusive": "The evidence does not suffice to say: images like this one come from both sides.",
 }
+
+
+def method_name(name: str) -> str:
+    """A method's or a released head's name for people."""
+    if name == "univfd/fc":
+        return "UniversalFakeDetect (released)"
+    kind, _, training = name.removeprefix("clip-cues/").rpartition("_")
+    return METHOD_NAMES.get(name) or (f"{RELEASED_KINDS[kind]} (released, {training})" if kind in RELEASED_KINDS else name)
+
+
+def verdict_basis(analysis: dict) -> str:
+    """One sentence where heads were scored that the verdict does not read; else empty."""
+    fused = analysis["verdict"]["contributions"]
+    left_out = [name for name in analysis["detectors"] if name not in fused]
+    if not left_out:
+        return ""
+    methods = _listed([method_name(name).lower() for name in fused])
+    return (f"It rests on {methods}; {len(left_out)} released head(s), which come without calibration, stand beside it under "
+            "Methods.")
 
 
 def verdict_card(analysis: dict) -> str:
@@ -33,12 +54,13 @@ def verdict_card(analysis: dict) -> str:
     if not verdict:
         return '<div class="card"><h2>No verdict</h2><p>No head is trained for this backbone yet.</p></div>'
     percent = 100 * verdict["probability"]
+    advice = f"{verdict.get('reason') or ADVICE[verdict['label']]} {verdict_basis(analysis)}"
     return (
         f'<div class="card {verdict["label"]}"><h2>{HEADLINES[verdict["label"]]}</h2>'
         f'<p class="big">{percent:.0f} %<span> calibrated probability of being synthetic</span></p>'
         f'<div class="scale" role="img" aria-label="{percent:.0f} percent synthetic"><i style="left:{percent:.1f}%"></i></div>'
         '<div class="ends"><span>real</span><span>synthetic</span></div>'
-        f'<p>{verdict.get("reason") or ADVICE[verdict["label"]]}</p><p class="facts">{escape(file_reading(analysis))}</p></div>'
+        f'<p>{escape(advice.strip())}</p><p class="facts">{escape(file_reading(analysis))}</p></div>'
     )
 
 
@@ -56,7 +78,7 @@ def file_reading(analysis: dict) -> str:
 def method_rows(analysis: dict) -> list[list]:
     """Method, its own probability, its contribution to the verdict's logit."""
     shares = (analysis.get("verdict") or {}).get("contributions", {})
-    return [[METHOD_NAMES.get(name, name), f"{100 * score['probability']:.0f} %",
+    return [[method_name(name), f"{100 * score['probability']:.0f} %",
              f"{shares[name]:+.2f}" if shares.get(name) else "none"]
             for name, score in analysis.get("detectors", {}).items()]
 

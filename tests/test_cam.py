@@ -140,6 +140,18 @@ def test_windows_merge_without_a_seam():
     np.testing.assert_allclose(found, found[0, 0], rtol=1e-4)  # one colour, one value: also where two windows overlap
 
 
+def test_windows_that_disagree_fade_into_each_other():
+    class Mean(Red):  # one value for all of a window, so that every step in the map comes from the merging
+        def forward(self, images):
+            red = self.tap_difference(images[:, :1].mean((2, 3), keepdim=True).expand(-1, -1, 8, 8))
+            return SimpleNamespace(logits=self.gain * red.mean((1, 2, 3)), difference=red)
+
+    pixels = np.full((32, 160, 3), 128, np.uint8)
+    pixels[:, 80:] = (255, 30, 30)
+    values = cam.heatmap(Head(Mean()), pixels).values[16]
+    assert np.ptp(values) > 2 and np.abs(np.diff(values)).max() < 0.25 * np.ptp(values)
+
+
 @pytest.mark.parametrize("layer", ["tokens", "difference", "stage1", "stage3", cam.ERROR])
 def test_a_mirrored_image_has_the_mirrored_map(layer):
     head, pixels = small_head(), picture()

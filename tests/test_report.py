@@ -53,3 +53,13 @@ def test_summary_and_method_rows():
 
 def test_no_verdict_without_heads():
     assert "No verdict" in report.verdict_card(analysis(verdict=None))
+
+
+def test_released_heads_are_named_for_people_and_said_to_stand_beside_the_verdict():
+    assert report.method_name("clip-cues/cm_antonyms_cnnspot") == "SynthCLIC's concept model (released, cnnspot)"
+    assert report.method_name("univfd/fc").startswith("UniversalFakeDetect") and report.method_name("physical") == "Physical descriptors"
+    record = {"verdict": {"contributions": {"residual": 1.0, "physical": 0.0}},
+              "detectors": {"residual": {}, "physical": {}, "univfd/fc": {}}}
+    assert "1 released head" in report.verdict_basis(record) and "pixel residual and physical descriptors" in report.verdict_basis(record)
+    del record["detectors"]["univfd/fc"]
+    assert report.verdict_basis(record) == ""

@@ -82,11 +82,11 @@ def build_model() -> ModelControls:
         with gr.Row(elem_classes="stack"):
             chosen = parts.unchecked(gr.Dropdown([(label, name) for name, label in offered().items()], value=EMBEDDED,
                                                  label="CLIP backbone", scale=4, elem_id="backbone"))
-            use = gr.Button("Use this model", scale=1, elem_id="use-model")
+            use = gr.Button("Use this model", scale=0, min_width=160, elem_id="use-model")
         with gr.Row(elem_classes="stack", visible=False) as released:
             training = parts.unchecked(gr.Dropdown(list(TRAININGS), value=TRAININGS[0], scale=4,
-                                                   label="Released heads whose units and concepts are shown, by training data"))
-            get = gr.Button("Get the released heads (4 MB)", scale=1, elem_id="get-heads")
+                                                   label="Released heads to show, by training data"))
+            get = gr.Button("Get the heads (4 MB)", scale=0, min_width=160, elem_id="get-heads")
         note = gr.Markdown(f"In use: {BACKBONES[EMBEDDED]}.", elem_classes="reading", elem_id="model-status")
     in_use = gr.Textbox(EMBEDDED, visible=False, label="backbone in use")
     return ModelControls(chosen, use, in_use, released, training, get, note)
@@ -95,5 +95,6 @@ def build_model() -> ModelControls:
 def wire_model(model: ModelControls) -> None:
     """What the two buttons do. Downloads wait in a line of their own, so that they hold up no analysis."""
     outputs = [model.in_use, model.chosen, model.released, model.note]
-    model.use.click(use_model, [model.chosen, model.in_use], outputs, api_name="use_model", concurrency_id="download")
+    model.use.click(use_model, [model.chosen, model.in_use], outputs, api_name="use_model", concurrency_id="download",
+                    show_progress_on=model.note)
     model.get.click(get_heads, model.in_use, model.note, api_name="get_heads", concurrency_id="download")

@@ -27,9 +27,14 @@ def table(headers: list[str], label: str, widths: list[str], rows: int = 8) -> g
                         max_height=60 + 36 * rows)
 
 
-def plot(label: str, elem_id: str | None = None) -> gr.Plot:
+def plot(label: str, elem_id: str | None = None, visible: bool = True) -> gr.Plot:
     """A chart; its label is read to those who cannot see it."""
-    return gr.Plot(label=label, show_label=False, elem_id=elem_id)
+    return gr.Plot(label=label, show_label=False, elem_id=elem_id, visible=visible)
+
+
+def chart(figure) -> gr.Plot:
+    """The figure in its place, or nothing, not an empty frame, where there is none."""
+    return gr.Plot(figure, visible=figure is not None)
 
 
 def unchecked(component):

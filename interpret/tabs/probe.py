@@ -27,7 +27,8 @@ def build_probe() -> list:
         opposite = gr.Textbox(label="Its opposite (optional)", placeholder="harsh midday sun", max_length=1000, elem_id="opposite")
         measure = gr.Button("Measure", scale=0, min_width=120, elem_id="measure")
     with gr.Row(elem_classes="stack"):
-        found, cosines = gr.Markdown(elem_classes="reading", elem_id="probe-reading"), parts.plot("Cosine with each unit", "cosines")
+        found = gr.Markdown(elem_classes="reading", elem_id="probe-reading")
+        cosines = parts.plot("Cosine with each unit", "cosines", visible=False)
     gr.Markdown("### Switch parts off")
     with gr.Row(elem_classes="stack"):
         units = parts.unchecked(gr.CheckboxGroup([], label="Units to switch off", elem_id="units-off"))
@@ -35,29 +36,33 @@ def build_probe() -> list:
                                                elem_id="concepts-off"))
     switched = gr.Markdown(elem_classes="reading", elem_id="switch-reading")
     gr.Markdown("### Do the names matter more than chance?")
-    head = gr.Radio(list(HEADS), value=next(iter(HEADS)), label="Head whose strongest directions are dropped", elem_id="drop-head")
+    with gr.Row(elem_classes="stack"):
+        head = gr.Radio(list(HEADS), value=next(iter(HEADS)), label="Head whose strongest directions are dropped", elem_id="drop-head")
+        compare = gr.Button("Compare with random directions", scale=0, min_width=260, elem_id="compare")
     dropped = gr.Markdown(elem_classes="reading", elem_id="drop-reading")
     with gr.Row(elem_classes="stack"):
-        general, own = parts.plot("AUROC against directions dropped", "drop-auroc"), parts.plot("Logit against directions dropped")
-    return [phrase, opposite, measure, found, cosines, units, concepts, switched, head, dropped, general, own]
+        general = parts.plot("AUROC against directions dropped", "drop-auroc", visible=False)
+        own = parts.plot("Logit against directions dropped", "drop-logit", visible=False)
+    return [phrase, opposite, measure, found, cosines, units, concepts, switched, head, compare, dropped, general, own]
 
 
 def show_probe(shown: Shown) -> list:
-    """Fresh choices for this image; a typed phrase stays and is measured again on demand."""
+    """Fresh choices for this image, nothing of the last one's results; a typed phrase stays, to be measured on demand."""
     record = shown.record
     units = [f"unit {i + 1}" for i in range(len(record.get("orthogonal", {}).get("contributions", [])))]
     concepts = [(figures.pole(c), c["name"]) for c in record.get("concepts", [])]
-    return [gr.skip(), gr.skip(), gr.skip(), "", None, gr.CheckboxGroup(units, value=[]), gr.Dropdown(concepts, value=[]),
-            "Nothing is switched off.", gr.skip(), *drop(shown.seen, next(iter(HEADS)))]
+    hidden = gr.Plot(visible=False)
+    return [gr.skip(), gr.skip(), gr.skip(), "", hidden, gr.CheckboxGroup(units, value=[]), gr.Dropdown(concepts, value=[]),
+            "Nothing is switched off.", gr.skip(), gr.skip(), "", hidden, hidden]
 
 
 def wire_probe(components: list, seen: gr.State) -> None:
-    phrase, opposite, measure, found, cosines, units, concepts, switched, head, dropped, general, own = components
+    phrase, opposite, measure, found, cosines, units, concepts, switched, head, compare, dropped, general, own = components
     gr.on([measure.click, phrase.submit, opposite.submit], probe, [seen, phrase, opposite], [found, cosines], api_name="probe",
           concurrency_id="model")
     gr.on([units.input, concepts.input], switch, [seen, units, concepts], switched, api_name="switch_off", concurrency_id="model",
           trigger_mode="always_last")
-    head.input(drop, [seen, head], [dropped, general, own], api_name="drop_directions", concurrency_id="model")
+    gr.on([compare.click, head.input], drop, [seen, head], [dropped, general, own], api_name="drop_directions", concurrency_id="model")
 
 
 # --- actions -------------------------------------------------------------------------------------------------------
@@ -74,14 +79,14 @@ def probe(seen: Seen | None, phrase: str, opposite: str = "") -> tuple[str, obje
         What was found, in words, and a chart of the concept's cosine with each unit.
     """
     if seen is None or seen.evidence is None:
-        return "Analyse an image first.", None
+        return "Analyse an image first.", parts.chart(None)
     from interpret import concepts
 
     try:
         found = concepts.probe(suite_of(seen), seen.evidence, phrase or "", opposite or "")
     except concepts.ProbeError as error:
-        return f"**{error}**", None
-    return parts.plain(concepts.probe_reading(found)), figures.cosine_chart(found.unit_cosines)
+        return f"**{error}**", parts.chart(None)
+    return parts.plain(concepts.probe_reading(found)), parts.chart(figures.cosine_chart(found.unit_cosines))
 
 
 def switch(seen: Seen | None, units: list[str], concepts: list[str]) -> str:
@@ -113,10 +118,11 @@ def drop(seen: Seen | None, head: str) -> tuple[str, object, object]:
         What was found, in words; a chart for the reference images and one for the image analysed last.
     """
     if seen is None or seen.evidence is None:
-        return "Analyse an image first.", None, None
+        return "Analyse an image first.", parts.chart(None), parts.chart(None)
     from interpret.concepts import drop_curve, drop_reading
 
     curve = drop_curve(suite_of(seen), seen.evidence, HEADS.get(head, "concepts"))
     if curve is None:
-        return "There are no reference images for this backbone, so nothing can be compared with chance.", None, None
-    return drop_reading(curve), figures.drop_chart(curve, "auroc"), figures.drop_chart(curve, "logit")
+        words = "There are no reference images for this backbone, so nothing can be compared with chance."
+        return words, parts.chart(None), parts.chart(None)
+    return drop_reading(curve), *(parts.chart(figures.drop_chart(curve, what)) for what in ("auroc", "logit"))

@@ -105,7 +105,7 @@ PANELS = (
                 ["33%", "33%", "18%", "16%"], 10, show_concepts),
     chart_panel("Orthogonal units", "units", "What each unit contributes",
                 ["unit", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"],
-                "Units: names by two methods, activation and contribution", ["9%", "33%", "32%", "14%", "12%"], 9, show_units),
+                "Units: names by two methods, activation and contribution", ["8%", "32%", "30%", "16%", "14%"], 9, show_units),
     Panel(build_probe, show_probe, wire_probe),
     chart_panel("Pixel residual", "residual", "Residual spectrum: this image, mean real, mean synthetic", ["part", "logits"],
                 "Contribution of each part", ["70%", "30%"], 7, show_residual),

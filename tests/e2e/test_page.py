@@ -75,7 +75,7 @@ def test_an_example_can_be_chosen(page):
 
 def test_a_concept_of_one_s_own_and_parts_switched_off(page, picture):
     upload(page, picture)
-    page.wait_for_selector("#drop-auroc .js-plotly-plot .main-svg", timeout=90_000)
+    page.wait_for_selector("#residual .js-plotly-plot .main-svg", timeout=60_000)
     page.locator("#phrase textarea, #phrase input").first.fill("soft evening light")
     page.locator("#opposite textarea, #opposite input").first.fill("<b>harsh</b> midday *sun*")
     page.locator("#measure").click()
@@ -91,6 +91,9 @@ def test_a_concept_of_one_s_own_and_parts_switched_off(page, picture):
     page.get_by_role("option").first.click()
     page.wait_for_selector("#switch-reading >> text=concepts: logit", timeout=30_000)
     assert "The verdict" in page.inner_text("#switch-reading")
+    page.locator("#compare").click()
+    page.wait_for_selector("#drop-auroc .js-plotly-plot .main-svg", timeout=60_000)
+    assert "strongest directions" in page.inner_text("#drop-reading")
 
 
 def test_a_hub_out_of_reach_is_said_in_one_sentence_and_the_page_stays(page, picture, monkeypatch):
