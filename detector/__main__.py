@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m detector", description="Why does a CLIP-based detector call an image "
                                   "AI-generated? Scores, trains and measures; needs no network with the embedded model.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_score, _add_train, _add_evaluate, _add_study, _add_prepare, _add_pretrain, _add_autoencoder, _add_heads):
+    for add in (_add_score, _add_train, _add_evaluate, _add_study, _add_select, _add_prepare, _add_pretrain, _add_autoencoder, _add_heads):
         add(commands)
     return top
 
@@ -75,6 +75,15 @@ def _add_study(commands) -> None:
     study.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
                        help="put the table between the marks <!-- study NAME --> and <!-- end study NAME -->")
     study.set_defaults(run=run_study)
+
+
+def _add_select(commands) -> None:
+    select = commands.add_parser("select-descriptors", help="which descriptors tell real from synthetic on every source, one way?")
+    select.add_argument("--data", type=Path, required=True, metavar="DIR", action="append", help="as for train; several are compared")
+    select.add_argument("--seed", type=_natural, default=0, help="of the bootstrap (default 0)")
+    select.add_argument("--out", type=Path, help="write everything found here as JSON")
+    select.add_argument("--plot", type=Path, metavar="FILE.html", help="write the heatmap of descriptor × source here")
+    select.set_defaults(run=run_select)
 
 
 def _add_prepare(commands) -> None:
@@ -285,6 +294,24 @@ def run_study(arguments: argparse.Namespace) -> int:
         arguments.out.write_text(text + "\n", encoding="utf-8")
     for path in arguments.write:
         write_between_marks(path, mark, study.report(result))
+    return 0
+
+
+def run_select(arguments: argparse.Namespace) -> int:
+    from detector.selection import read_groups, select, selection_report
+
+    groups, left_out = read_groups(arguments.data)
+    result = select(groups, left_out, seed=arguments.seed).to_dict()
+    print(selection_report(result))
+    if arguments.out:
+        with _output(arguments.out) as file:
+            json.dump(result, file, indent=1, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
+    if arguments.plot:
+        from interpret.figures import selection_chart  # this command line is the one place that draws on both layers
+
+        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
+        selection_chart(result).write_html(arguments.plot, include_plotlyjs=True)
     return 0
 
 

@@ -98,6 +98,22 @@ def _text(value: float | None, form: str) -> str:
     return "not defined" if value is None else form.format(value)
 
 
+def selection_chart(result: dict) -> go.Figure:
+    """Heatmap of descriptor × source from `Selection.to_dict()`: orange where a higher value speaks for synthetic, blue where a
+    lower one does, with the sign and the AUROC in each cell; the best scored on top, ★ paper's core, ● chosen by these data."""
+    order = np.argsort(-np.asarray(result["score"]), kind="stable").tolist()
+    names = [result["descriptors"][j] for j in order]
+    labels = [words_of(n) + (" ★" if n in result["paper_core"] else "") + (" ●" if n in result["chosen"] else "") for n in names]
+    values = [[row[j] for row in result["relation"].values()] for j in order]
+    text = [["+" if v > 0 else "−" if v < 0 else "0" for v in row] for row in values]
+    figure = go.Figure(go.Heatmap(
+        z=values, x=list(result["relation"]), y=labels, text=text, texttemplate="%{text}", zmin=-1, zmax=1,
+        customdata=[[(v + 1) / 2 for v in row] for row in values],
+        colorscale=[[0, REAL], [0.5, "rgb(245,245,245)"], [1, SYNTHETIC]], colorbar={"title": "2·AUROC − 1"},
+        hovertemplate="%{y}, %{x}: AUROC %{customdata:.2f}<extra></extra>"))
+    return _layout(figure, len(names), "synthetic source")
+
+
 # --- signed contributions ------------------------------------------------------------------------------------------
 
 
