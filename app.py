@@ -31,6 +31,9 @@ CSS = """
 .card .scale i {position: absolute; top: -4px; width: 4px; height: 18px; margin-left: -2px; border-radius: 2px;
   background: var(--body-text-color); box-shadow: 0 0 0 2px var(--block-background-fill)}
 .card .ends {display: flex; justify-content: space-between; font-size: .8rem; opacity: .8}
+.views {display: grid; grid-template-columns: repeat(auto-fit, minmax(120px, 1fr)); gap: 12px}
+.views figure {margin: 0} .views img {width: 100%; border-radius: 6px; image-rendering: pixelated}
+.views figcaption {font-size: .8rem; opacity: .85; margin-top: 4px; line-height: 1.3}
 .reading p {margin: 2px 0 8px}
 #story th, #story th *, #story .body-cell, #story .body-cell * {font-family: var(--font) !important; font-size: .86rem;
   word-break: normal !important;  overflow-wrap: normal !important; font-variant-numeric: tabular-nums}

@@ -5,6 +5,7 @@ Every chart has a table with the same numbers (`*_rows`), because a chart cannot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,15 +78,16 @@ def descriptor_chart(analysis: dict, head: PhysicalHead | None) -> go.Figure | N
     return _layout(figure, len(NAMES), "percentile among real images", [-3, 103])
 
 
-def descriptor_rows(analysis: dict) -> list[list]:
-    """Descriptor, value, percentile among real and synthetic images, contribution in logits."""
+def descriptor_rows(analysis: dict, native: Sequence[float] | None = None) -> list[list]:
+    """Descriptor, value at 256 pixels and at native scale, percentile among real and synthetic images, share in logits."""
     rows = []
-    for name in NAMES:
+    for j, name in enumerate(NAMES):
         place = analysis.get("physical_percentiles", {}).get(name, {"real": None, "synthetic": None})
         share = analysis.get("physical_contributions", {}).get(name)
-        rows.append([words_of(name), _text(analysis["physical"][name], "{:.4g}"), _text(place["real"], "{:.0f}"),
-                     _text(place["synthetic"], "{:.0f}"), _text(share, "{:+.2f}")])
-    return rows + bias_row(analysis, "physical", ["bias", "", "", ""], "{:+.2f}")
+        whole = None if native is None or not np.isfinite(native[j]) else float(native[j])
+        rows.append([words_of(name), _text(analysis["physical"][name], "{:.3g}"), _text(whole, "{:.3g}"),
+                     _text(place["real"], "{:.0f}"), _text(place["synthetic"], "{:.0f}"), _text(share, "{:+.2f}")])
+    return rows + bias_row(analysis, "physical", ["bias", "", "", "", ""], "{:+.2f}")
 
 
 def bias_row(analysis: dict, method: str, start: list[str], form: str) -> list[list]:

@@ -33,8 +33,11 @@ def test_contributions_point_and_colour_by_their_sign(record):
 
 def test_tables_hold_what_the_charts_show(record):
     described = figures.descriptor_rows(record)
+    assert {row[2] for row in described} == {"not defined", ""}
+    native = figures.descriptor_rows(record, [0.5, np.nan, *[1.0] * 13])
+    assert [row[2] for row in native[:3]] == ["0.5", "not defined", "1"]
     assert [row[0] for row in described] == [*(name.replace("_", " ") for name in NAMES), "bias"]
-    assert sum(float(row[4]) for row in described) == pytest.approx(record["detectors"]["physical"]["logit"], abs=0.08)
+    assert sum(float(row[5]) for row in described) == pytest.approx(record["detectors"]["physical"]["logit"], abs=0.08)
     assert float(figures.concept_rows(record)[0][3]) == pytest.approx(record["concepts"][0]["contribution"], abs=5e-4)
     units = figures.unit_rows(record)
     assert all("Chance" in row[2] for row in units[:-1])

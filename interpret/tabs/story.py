@@ -75,10 +75,22 @@ def chart_panel(title: str, name: str, label: str, headers: list[str], caption: 
     return Panel(build, show)
 
 
+def build_descriptors() -> list:
+    outputs = chart_panel("Fifteen physical descriptors", "descriptors", "Descriptors: this image between real and synthetic",
+                          ["descriptor", "256 px", "native", "% real", "% synth.", "logits"],
+                          "Value at two scales, percentile among real and among synthetic images, contribution",
+                          ["32%", "16%", "16%", "11%", "13%", "12%"], 15, show_descriptors).build()
+    views = gr.HTML(elem_id="views", label="What four of them see")
+    return [*outputs, views]
+
+
 def show_descriptors(shown: Shown) -> list:
-    record = shown.record
+    from detector.physical import describe
+    from interpret.descriptor_views import gallery
+
+    record, pixels = shown.record, shown.photo.pixels
     return [report.descriptor_reading(record), figures.descriptor_chart(record, shown.suite.heads.get("physical")),
-            figures.descriptor_rows(record)]
+            figures.descriptor_rows(record, describe(pixels)), gallery(pixels)]
 
 
 def show_concepts(shown: Shown) -> list:
@@ -96,10 +108,7 @@ def show_residual(shown: Shown) -> list:
 
 PANELS = (
     Panel(build_methods, show_methods),
-    chart_panel("Fifteen physical descriptors", "descriptors", "Descriptors: this image between real and synthetic",
-                ["descriptor", "value", "% real", "% synth.", "logits"],
-                "Value, percentile among real and among synthetic images, contribution",
-                ["38%", "20%", "13%", "15%", "14%"], 15, show_descriptors),
+    Panel(build_descriptors, show_descriptors),
     chart_panel("Photographic concepts", "concepts", "Concepts that push the concept model most",
                 ["positive pole", "negative pole", "activation", "logits"], "All concepts: activation and contribution",
                 ["33%", "33%", "18%", "16%"], 10, show_concepts),
