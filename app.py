@@ -14,7 +14,7 @@ from interpret.examples import existing_examples, make_examples  # noqa: E402
 from interpret.tabs.model import build_model, wire_model  # noqa: E402
 from interpret.tabs.service import analyze, get_suite  # noqa: E402
 from interpret.tabs.story import WELCOME, build_story, render, wire_story  # noqa: E402
-from interpret.words import ABOUT  # noqa: E402
+from interpret.words import about  # noqa: E402
 
 MAX_UPLOAD = "64mb"
 HALF_AN_HOUR, SIX_HOURS = 1800, 21_600
@@ -77,7 +77,7 @@ def _analyze_tab() -> None:
         with gr.Column(scale=3, min_width=300):
             card = gr.HTML(WELCOME, elem_id="verdict")
             with gr.Accordion("What do these numbers mean?", open=False):
-                gr.Markdown(ABOUT)
+                gr.Markdown(about())
             model = build_model()
     _examples(image)
     seen = gr.State()

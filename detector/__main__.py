@@ -65,7 +65,7 @@ def _add_evaluate(commands) -> None:
 
 def _add_study(commands) -> None:
     study = commands.add_parser("study", help="measure one question that a card should answer, with several seeds")
-    study.add_argument("name", metavar="NAME", help="units, concepts or cross")
+    study.add_argument("name", metavar="NAME", help="units, concepts, cross or format")
     study.add_argument("--data", type=Path, required=True, metavar="DIR", action="append",
                        help="as for train; cross takes several")
     study.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")

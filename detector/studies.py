@@ -16,6 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from detector.backbone import Backbone
 from detector.concepts import ConceptHead, concept_directions, fit_concepts
 from detector.data import DataError, read_dataset, with_splits
+from detector.format_study import format_report, format_study
 from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
 from detector.physical_head import PhysicalHead
 from detector.residual import ResidualHead
@@ -27,12 +28,16 @@ UNITS = (2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class Corpus:
-    """The tables of one data DIR: `train` with random copies, `val`, and every split whose name begins with `test`."""
+    """The tables of one data DIR: `train` with random copies, `val`, and every split whose name begins with `test`.
+
+    folder: the DIR itself, for studies that read its images; None for a made-up part of one.
+    """
 
     name: str
     train: Table
     val: Table
     tests: dict[str, Table]
+    folder: Path | None = None
 
 
 def load_corpus(backbone: Backbone, data: Path, cache: Path | None) -> Corpus:
@@ -44,7 +49,7 @@ def load_corpus(backbone: Backbone, data: Path, cache: Path | None) -> Corpus:
             raise DataError(f"The split '{needed}' of '{data}' needs images of both classes.")
     tables = {name: cached(backbone, part, COPIES if name == "train" else 0, FEATURE_SEED, cache, name)
               for name, part in splits.items() if name in ("train", "val") or name.startswith("test")}
-    return Corpus(data.name, tables.pop("train"), tables.pop("val"), tables)
+    return Corpus(data.name, tables.pop("train"), tables.pop("val"), tables, data)
 
 
 def mean_ap(table: Table, logits: np.ndarray) -> float:
@@ -244,5 +249,7 @@ class Study:
 STUDIES = {
     "units": Study(units_study, units_report, "does the number of orthogonal units matter, and do they come back?"),
     "concepts": Study(concepts_study, concepts_report, "how good and how sparse is the gated concept model?"),
+    "format": Study(lambda corpora, backbone, seeds: format_study(corpora[0].folder), format_report,
+                    "how much of the descriptors' skill is file format?"),
     "cross": Study(cross_study, cross_report, "what is left on generators that no training image came from?"),
 }

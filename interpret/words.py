@@ -1,5 +1,19 @@
 """The texts of the page: what it is, and how each panel works."""
 
+import json
+from pathlib import Path
+
+STUDIES = Path(__file__).resolve().parent.parent / "assets" / "models" / "embedded" / "studies.json"
+
+
+def about() -> str:
+    """ABOUT, with what was measured on file formats."""
+    if not STUDIES.is_file():
+        return ABOUT
+    found = json.loads(STUDIES.read_text(encoding="utf-8"))
+    return ABOUT + (f"\n**File formats.** {found['format']['reading']}\n" if "format" in found else "")
+
+
 ABOUT = """
 **What this is.** Cuescope shows *why* a detector built on CLIP calls an image AI-generated. It scores the very bytes that
 you give it with several methods, fuses them into a calibrated verdict, and lays the evidence open.
