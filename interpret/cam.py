@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -38,7 +39,7 @@ Formula = Callable[[Tensor, Tensor], Tensor]
 DEFAULT = "difference"
 ERROR = "reconstruction_error"  # the length of the difference vector at each place: how much, not which way
 FLOOR = 1e-3  # weight of a window's outermost pixels where no other window covers them
-OUTLINED = 12  # windows outlined one by one; of more only the border around all
+OUTLINED = 12  # windows outlined one by one where some of the picture was not read; of more only the border around all
 STRIP = 256  # rows blended at once
 
 
@@ -59,6 +60,20 @@ class Heatmap:
     logit: float
     signed: bool = True
     note: str = ""
+
+
+class WindowHead(Protocol):
+    """What is asked of a head. model: in evaluation mode, (B, 3, S, S) → an object with `logits` (B,); its `layers()` gives
+    name → `nn.Identity` that (B, C, h, w) maps pass, "difference" among them. size: S, the side of a window in pixels."""
+
+    model: nn.Module
+    size: int
+
+    def prepare(self, windows: Sequence[np.ndarray]) -> Tensor:
+        """(S, S, 3) uint8 windows → the model's input (B, 3, S, S), on its device."""
+
+    def pool(self, logits: np.ndarray) -> float:
+        """Logits of an image's windows → the image's logit."""
 
 
 # --- one window ----------------------------------------------------------------------------------------------------
@@ -129,18 +144,18 @@ def window_maps(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tupl
 # --- the whole image -----------------------------------------------------------------------------------------------
 
 
-def layers_of(head) -> list[str]:
+def layers_of(head: WindowHead) -> list[str]:
     """All layers that `heatmaps` knows for this head, the default first, the unsigned reconstruction error last."""
     return sorted(head.model.layers(), key=lambda name: name != DEFAULT) + [ERROR]
 
 
-def heatmap(head, pixels: np.ndarray, layer: str = DEFAULT, most: int | None = None, batch: int = 8,
+def heatmap(head: WindowHead, pixels: np.ndarray, layer: str = DEFAULT, most: int | None = None, batch: int = 8,
             progress: Callable[[int, int], None] | None = None) -> Heatmap:
     """`heatmaps` for one layer."""
     return heatmaps(head, pixels, [layer], most, batch, progress)[layer]
 
 
-def heatmaps(head, pixels: np.ndarray, layers: Sequence[str] | None = None, most: int | None = None, batch: int = 8,
+def heatmaps(head: WindowHead, pixels: np.ndarray, layers: Sequence[str] | None = None, most: int | None = None, batch: int = 8,
              progress: Callable[[int, int], None] | None = None) -> dict[str, Heatmap]:
     """Maps of an (H, W, 3) uint8 image for several layers (None: all) from one pass over its windows.
 
@@ -162,7 +177,7 @@ def heatmaps(head, pixels: np.ndarray, layers: Sequence[str] | None = None, most
             _add(weights, box, None, mirrored, head.size)
             for layer in layers:
                 _add(sums[layer], box, maps[layer][i], mirrored, head.size)
-    first = Heatmap(weights, "", _scaled(boxes, small, pixels), np.array(logits), _pooled(head, logits), note=note)
+    first = Heatmap(weights, "", _scaled(boxes, small, pixels), np.array(logits), float(head.pool(np.array(logits))), note=note)
     return {layer: replace(first, values=_finished(sums.pop(layer), weights, pixels), layer=layer, signed=layer != ERROR)
             for layer in layers}
 
@@ -180,7 +195,7 @@ def _reduced(pixels: np.ndarray, size: int, most: int | None) -> tuple[np.ndarra
                    "traces that only full resolution shows are not in it.")
 
 
-def _passes(head, pixels: np.ndarray, boxes: Sequence[Box], layers: Sequence[str], batch: int,
+def _passes(head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box], layers: Sequence[str], batch: int,
             progress: Callable[[int, int], None] | None) -> Iterator[tuple[Sequence[Box], bool, Tensor, dict[str, np.ndarray]]]:
     """(boxes, mirrored, logits, layer → (b, S, S) maps) batch by batch: the image, then the mirrored image."""
     done = 0
@@ -230,11 +245,7 @@ def _scaled(boxes: Sequence[Box], small: np.ndarray, pixels: np.ndarray) -> tupl
     return tuple((round(a * x), round(b * y), round(c * x), round(d * y)) for a, b, c, d in boxes)
 
 
-def _pooled(head, logits: Sequence[float]) -> float:
-    return float(np.mean(logits))
-
-
-def reference_scales(head, pictures: Sequence[np.ndarray], percentile: float = 99.0) -> dict[str, float]:
+def reference_scales(head: WindowHead, pictures: Sequence[np.ndarray], percentile: float = 99.0) -> dict[str, float]:
     """Layer → the value at which colours are full: a percentile of |map| over all pixels of validation images.
 
     To be stored beside the head and used for every image. Choice, not from the paper.
@@ -258,7 +269,7 @@ def overlay(pixels: np.ndarray, heatmap: Heatmap, scale: float, opacity: float =
     """The image under its map: orange for synthetic, blue for real, violet for an unsigned map, clear at 0 and at NaN.
 
     scale: the value at which the colour reaches `opacity` (0 to 1), from `reference_scales`; never from this image.
-    The windows that were read are outlined.
+    What was read is outlined: as a whole where nothing was left out, else window by window.
     """
     from interpret.figures import INK, REAL, SYNTHETIC  # plotly is slow to import, and a map needs none of it
 
@@ -270,12 +281,12 @@ def overlay(pixels: np.ndarray, heatmap: Heatmap, scale: float, opacity: float =
         alpha = opacity * np.abs(share)
         blended[rows_] = np.rint(pixels[rows_] * (1 - alpha) + alpha * np.where(share > 0, above, below))
     image = Image.fromarray(blended)
-    _outline(image, heatmap.boxes)
+    _outline(image, heatmap.boxes, whole=bool(np.isfinite(heatmap.values).all()))
     return image
 
 
-def _outline(image: Image.Image, boxes: Sequence[Box]) -> None:
-    if len(boxes) > OUTLINED:
+def _outline(image: Image.Image, boxes: Sequence[Box], whole: bool) -> None:
+    if boxes and (whole or len(boxes) > OUTLINED):  # a grid over the whole picture would hide it
         x0, y0, x1, y1 = zip(*boxes, strict=True)
         boxes = [(min(x0), min(y0), max(x1), max(y1))]
     draw, width = ImageDraw.Draw(image), max(1, max(image.size) // 600)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from detector.data import Example
-from interpret.cam import heatmaps, layers_of
+from interpret.cam import WindowHead, heatmaps, layers_of
 from interpret.splices import CONTROL, baselines, interval, make_splices, splice_test
 
 Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -144,14 +144,14 @@ def similarity(first: np.ndarray, second: np.ndarray) -> float:
     return float(spearmanr(*small).statistic)
 
 
-def with_model(head, model: nn.Module):
+def with_model(head: WindowHead, model: nn.Module) -> WindowHead:
     """The same head on another model of the same kind."""
     other = copy.copy(head)
     object.__setattr__(other, "model", model)  # frozen heads, too
     return other
 
 
-def randomisation(head, pictures: Sequence[np.ndarray], seed: int, layers: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+def randomisation(head: WindowHead, pictures: Sequence[np.ndarray], seed: int, layers: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     """Layer → {"all": …, "last": …}: |Spearman| between the map and that of a shuffled model, [mean, low, high]; low is good.
 
     "last": only the child that was registered last, which is the classifier; "all": every parameter. Each picture has a shuffle of
@@ -177,7 +177,7 @@ def centre_window(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.ascontiguousarray(pixels[y : y + size, x : x + size])
 
 
-def measure_maps(head, examples: Sequence[Example], seed: int = 0, images: int = 40, triples: int = 40, shuffles: int = 10,
+def measure_maps(head: WindowHead, examples: Sequence[Example], seed: int = 0, images: int = 40, triples: int = 40, shuffles: int = 10,
                  layers: Sequence[str] | None = None) -> dict:
     """Deletion, insertion, randomisation and the splice test for every layer, on labelled examples of one split.
 
@@ -215,7 +215,7 @@ def _balanced(examples: Sequence[Example], count: int, seed: int) -> list[Exampl
     return [example for pair in zip(*drawn, strict=False) for example in pair]
 
 
-def _scorer(head) -> Scorer:
+def _scorer(head: WindowHead) -> Scorer:
     """Pictures of one size, not larger than a window → logits, by the head's own model."""
 
     def score(pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -225,7 +225,7 @@ def _scorer(head) -> Scorer:
     return score
 
 
-def _values(head, pixels: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
+def _values(head: WindowHead, pixels: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
     return {layer: found.values for layer, found in heatmaps(head, pixels, layers).items()}
 
 
