@@ -29,11 +29,11 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from detector.windows import cut, window_boxes
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-Box = tuple[int, int, int, int]
+from detector.windows import Box, cut, window_boxes
+
 Formula = Callable[[Tensor, Tensor], Tensor]
 
 DEFAULT = "difference"
@@ -64,13 +64,19 @@ class Heatmap:
 
 class WindowHead(Protocol):
     """What is asked of a head. model: in evaluation mode, (B, 3, S, S) → an object with `logits` (B,); its `layers()` gives
-    name → `nn.Identity` that (B, C, h, w) maps pass, "difference" among them. size: S, the side of a window in pixels."""
+    name → `nn.Identity` that (B, C, h, w) maps pass, "difference" among them. size: S, the side of a window in pixels. The
+    head's logit of a window is the model's times `scale` plus `bias`."""
 
     model: nn.Module
     size: int
+    scale: float
+    bias: float
 
     def prepare(self, windows: Sequence[np.ndarray]) -> Tensor:
-        """(S, S, 3) uint8 windows → the model's input (B, 3, S, S), on its device."""
+        """(S, S, 3) uint8 windows → the model's input (B, 3, S, S)."""
+
+    def window_logits(self, windows: Sequence[np.ndarray]) -> np.ndarray:
+        """(S, S, 3) uint8 windows → (B,) logits, scaled."""
 
     def pool(self, logits: np.ndarray) -> float:
         """Logits of an image's windows → the image's logit."""
@@ -196,18 +202,26 @@ def _reduced(pixels: np.ndarray, size: int, most: int | None) -> tuple[np.ndarra
 
 
 def _passes(head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box], layers: Sequence[str], batch: int,
-            progress: Callable[[int, int], None] | None) -> Iterator[tuple[Sequence[Box], bool, Tensor, dict[str, np.ndarray]]]:
+            progress: Callable[[int, int], None] | None) -> Iterator[tuple[Sequence[Box], bool, np.ndarray, dict[str, np.ndarray]]]:
     """(boxes, mirrored, logits, layer → (b, S, S) maps) batch by batch: the image, then the mirrored image."""
     done = 0
     for mirrored in (False, True):
         view = pixels[:, ::-1] if mirrored else pixels
         for start in range(0, len(boxes), batch):
             places = boxes[start : start + batch]
-            logits, maps = window_maps(head.model, head.prepare([cut(view, box, head.size) for box in places]), layers)
-            yield places, mirrored, logits.cpu(), {layer: _enlarged(m, head.size) for layer, m in maps.items()}
+            logits, maps = _read(head, [cut(view, box, head.size) for box in places], layers)
+            yield places, mirrored, logits, maps
             done += len(places)
             if progress:
                 progress(done, 2 * len(boxes))
+
+
+def _read(head: WindowHead, windows: Sequence[np.ndarray], layers: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Windows → the head's logits (B,) and layer → (B, S, S) maps, both after the head's scaling."""
+    device = next((parameter.device for parameter in head.model.parameters()), None)
+    logits, maps = window_maps(head.model, head.prepare(windows).to(device), layers)
+    scaled = {layer: m if layer == ERROR else m * head.scale for layer, m in maps.items()}
+    return head.scale * logits.double().cpu().numpy() + head.bias, {layer: _enlarged(m, head.size) for layer, m in scaled.items()}
 
 
 def _enlarged(maps: Tensor, size: int) -> np.ndarray:

@@ -20,11 +20,13 @@ import torch
 from torch import nn
 
 from detector.data import Example
+from detector.windows import cut
 from interpret.cam import WindowHead, heatmaps, layers_of
 from interpret.splices import CONTROL, baselines, interval, make_splices, splice_test
 
 Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
 
+CLASSIFIER = "classify"  # the model's child that turns features into the logit
 CELL = 16  # pixels: places are taken away in squares of this side
 STEPS = 8  # points of a curve after its start
 BLUR = 4.0  # pixels, standard deviation of the "nothing there" picture
@@ -152,16 +154,14 @@ def with_model(head: WindowHead, model: nn.Module) -> WindowHead:
 
 
 def randomisation(head: WindowHead, pictures: Sequence[np.ndarray], seed: int, layers: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """Layer → {"all": …, "last": …}: |Spearman| between the map and that of a shuffled model, [mean, low, high]; low is good.
+    """Layer → {"all": …, "classifier": …}: |Spearman| between the map and that of a shuffled model, [mean, low, high]; low is good.
 
-    "last": only the child that was registered last, which is the classifier; "all": every parameter. Each picture has a shuffle of
-    its own.
+    "classifier": only the model's child `classify`; "all": every parameter. Each picture has a shuffle of its own.
     """
-    last = [name for name, child in head.model.named_children() if any(True for _ in child.parameters())][-1:]
-    found: dict[str, dict[str, list[float]]] = {layer: {"all": [], "last": []} for layer in layers}
+    found: dict[str, dict[str, list[float]]] = {layer: {"all": [], "classifier": []} for layer in layers}
     for index, pixels in enumerate(pictures):
         mine = _values(head, pixels, layers)
-        for kind, parts in (("all", None), ("last", last)):
+        for kind, parts in (("all", None), ("classifier", [CLASSIFIER])):
             theirs = _values(with_model(head, randomised(head.model, seed + index, parts)), pixels, layers)
             for layer in layers:
                 found[layer][kind].append(abs(similarity(mine[layer], theirs[layer])))
@@ -219,8 +219,7 @@ def _scorer(head: WindowHead) -> Scorer:
     """Pictures of one size, not larger than a window → logits, by the head's own model."""
 
     def score(pictures: Sequence[np.ndarray]) -> np.ndarray:
-        with torch.inference_mode():
-            return head.model(head.prepare(list(pictures))).logits.float().cpu().numpy()
+        return head.window_logits([cut(picture, (0, 0, picture.shape[1], picture.shape[0]), head.size) for picture in pictures])
 
     return score
 
@@ -290,5 +289,5 @@ def _verdicts(results: Mapping) -> list[str]:
     lines = []
     for layer, found in results["randomisation"].items():
         lines.append(f"- {layer}: {trust(results, layer)}. |Spearman| with shuffled weights: all {_cell(found['all'])}, "
-                     f"classifier only {_cell(found['last'])}.")
+                     f"classifier only {_cell(found['classifier'])}.")
     return lines

@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 
 from detector.augment import recompress
 from detector.data import Example
+from detector.windows import Box
 
 KINDS = {"synthetic in real": 1, "real in synthetic": -1, "real in real": 1}  # sign that a right map has inside
 CONTROL = "real in real"
@@ -30,7 +31,6 @@ QUALITY = (88, 96)  # of the last saving
 BOOTSTRAPS = 1000
 BLOCK = 4  # pixels: maps are compared with the truth by the mean of such squares
 
-Box = tuple[int, int, int, int]
 MapFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 

@@ -21,7 +21,7 @@ class Small(nn.Module):
         self.embed = nn.Conv2d(3, width, 8, 8)
         self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
         self.first, self.second = nn.Conv2d(3 + width, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
-        self.third, self.out = nn.Conv2d(4, 1, 3, 2, 1), nn.Linear((size // 8) ** 2, 1)
+        self.third, self.classify = nn.Conv2d(4, 1, 3, 2, 1), nn.Linear((size // 8) ** 2, 1)
         self.tap_tokens, self.tap_difference = nn.Identity(), nn.Identity()
         self.tap_stage1, self.tap_stage2, self.tap_stage3 = nn.Identity(), nn.Identity(), nn.Identity()
 
@@ -37,7 +37,7 @@ class Small(nn.Module):
         x = self.tap_stage1(F.gelu(self.first(x)))
         x = self.tap_stage2(F.gelu(self.second(x)))
         x = self.tap_stage3(F.gelu(self.third(x)))
-        return SimpleNamespace(logits=self.out(x.flatten(1))[:, 0] * 1000, difference=difference)
+        return SimpleNamespace(logits=self.classify(x.flatten(1))[:, 0] * 1000, difference=difference)
 
 
 class Red(nn.Module):
@@ -60,11 +60,15 @@ class Head:
     """SddHead's interface: red above the mean of the three colours counts as positive in the input of the model."""
 
     def __init__(self, model: nn.Module, size: int = 32):
-        self.model, self.size = model.eval(), size
+        self.model, self.size, self.scale, self.bias = model.eval(), size, 1.0, 0.0
 
     def prepare(self, windows):
         images = torch.from_numpy(np.stack(windows)).float().permute(0, 3, 1, 2) / 255
         return images - images.mean(1, keepdim=True)
+
+    def window_logits(self, windows):
+        with torch.inference_mode():
+            return self.scale * self.model(self.prepare(windows)).logits.double().numpy() + self.bias
 
     def pool(self, logits):
         return np.mean(logits)
@@ -205,6 +209,16 @@ def test_all_layers_at_once_equal_one_at_a_time():
         assert found.signed == (layer != cam.ERROR)
 
 
+def test_the_heads_scaling_reaches_logits_and_maps():
+    head, pixels = small_head(), picture()
+    plain = cam.heatmaps(head, pixels, ["difference", cam.ERROR])
+    head.scale, head.bias = 0.5, 3.0
+    scaled = cam.heatmaps(head, pixels, ["difference", cam.ERROR])
+    np.testing.assert_allclose(scaled["difference"].logits, 0.5 * plain["difference"].logits + 3)
+    np.testing.assert_allclose(scaled["difference"].values, 0.5 * plain["difference"].values, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scaled[cam.ERROR].values, plain[cam.ERROR].values, rtol=1e-4)
+
+
 def test_unknown_layer():
     with pytest.raises(KeyError):
         cam.heatmap(small_head(), picture(), "stage9")
@@ -279,6 +293,47 @@ def test_frozen_weights_are_no_obstacle():
     expected = cam.heatmap(head, picture()).values
     head.model.requires_grad_(False)
     np.testing.assert_allclose(cam.heatmap(head, picture()).values, expected, rtol=1e-3, atol=1e-4)
+
+
+# --- the real model ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sdd_head(tmp_path_factory):
+    """SDD with random weights on the tiny tower; its running statistics are those of noise, not 0 and 1."""
+    from tiny import write_tiny
+
+    from detector.backbone import Backbone
+    from detector.sdd import Sdd, SddConfig, SddHead, normalisation
+
+    backbone = Backbone.load(str(write_tiny(tmp_path_factory.mktemp("tiny"))), device="cpu")
+    torch.manual_seed(0)
+    model = Sdd(backbone.model.visual, SddConfig(heads=2, bag=8), torch.randn(8, 32))
+    model.train()(torch.randn(8, 3, 32, 32))
+    return SddHead(model.eval().requires_grad_(False), normalisation(backbone), scale=2.0, bias=0.5)
+
+
+@pytest.mark.parametrize("layer", ["difference", "tokens", "stage1", "stage2", "stage3"])
+def test_sdd_has_a_map_for_every_layer_that_captum_confirms(sdd_head, layer):
+    from captum.attr import LayerGradCam
+
+    images = sdd_head.prepare([picture(32, 32, seed) for seed in range(3)])
+    _, found = cam.gradients(sdd_head.model, images, cam.layers_of(sdd_head)[:-1])
+    reference = LayerGradCam(lambda x: sdd_head.model(x).logits, sdd_head.model.layers()[layer]).attribute(images)[:, 0].detach()
+    assert reference.abs().max() > 0
+    torch.testing.assert_close(cam.grad_cam(*found[layer]), reference, rtol=1e-3, atol=1e-6)
+
+
+def test_sdd_maps_of_an_image(sdd_head):
+    pixels = picture()
+    found = cam.heatmaps(sdd_head, pixels)
+    assert list(found) == ["difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR]
+    for heatmap in found.values():
+        assert heatmap.values.shape == (70, 90) and np.isfinite(heatmap.values).all() and np.ptp(heatmap.values) > 0
+    windows = [cam.cut(pixels, box, sdd_head.size) for box in found["difference"].boxes]
+    np.testing.assert_allclose(found["difference"].logits, sdd_head.window_logits(windows), rtol=1e-4, atol=1e-5)
+    mirrored = cam.heatmap(sdd_head, np.ascontiguousarray(pixels[:, ::-1])).values[:, ::-1]
+    np.testing.assert_allclose(mirrored, found["difference"].values, rtol=1e-3, atol=1e-4)
 
 
 # --- the look ------------------------------------------------------------------------------------------------------

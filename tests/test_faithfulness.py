@@ -111,9 +111,9 @@ def test_shuffling_keeps_the_numbers_and_leaves_the_original_alone():
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
         torch.testing.assert_close(other.state_dict()[name].flatten().sort()[0], tensor.flatten().sort()[0])
-    assert not torch.equal(other.out.weight, model.out.weight)
-    last = faithfulness.randomised(model, 0, ["out"])
-    assert torch.equal(last.embed.weight, model.embed.weight) and not torch.equal(last.out.weight, model.out.weight)
+    assert not torch.equal(other.classify.weight, model.classify.weight)
+    last = faithfulness.randomised(model, 0, ["classify"])
+    assert torch.equal(last.embed.weight, model.embed.weight) and not torch.equal(last.classify.weight, model.classify.weight)
 
 
 def test_similarity_by_hand():
@@ -175,7 +175,7 @@ def passing() -> dict:
     best = {"synthetic in real": {"auroc": [0.8, 0.7, 0.9]}, "lift": {"auroc": good}}
     return {"curves": {"difference": {measure: {"gain": dict(gain)} for measure in faithfulness.MEASURES}},
             "splices": {"difference": best} | {n: {"synthetic in real": {"auroc": level}} for n in ("random", "centre", "edges")},
-            "randomisation": {"difference": {"all": [0.1, 0.0, 0.2], "last": [0.3, 0.2, 0.4]}}}
+            "randomisation": {"difference": {"all": [0.1, 0.0, 0.2], "classifier": [0.3, 0.2, 0.4]}}}
 
 
 def test_trust_says_what_failed():

@@ -1,0 +1,326 @@
+"""Semantic Discrepancy-aware Detector (SDD, arXiv 2508.12341): what real images cannot explain of an image.
+
+A LoRA-adapted CLIP gives tokens; an encoder-decoder rebuilds them from a bag of tokens of real images; where rebuilding fails, a
+low-level enhancer looks harder. Reads windows of the image's own pixels, because a resize would wipe out low-level traces.
+
+The paper's form is the default. Each departure of its released code, and each of ours, stands behind an option of `SddConfig`
+with a line that says what it changes; what neither publishes is marked "choice".
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from detector.backbone import Backbone
+from detector.heads import Evidence, Score
+from detector.windows import cut, window_boxes
+
+FEATURES = 256  # length of the enhancer's summary f, and of the classifier's hidden layer
+
+
+@dataclass(frozen=True)
+class SddConfig:
+    """Sizes are relative to the tower's width D where the paper's are of D = 1024."""
+
+    rank: int = 6  # of every LoRA update (released code)
+    alpha: float = 6.0  # LoRA scale is alpha / rank
+    bag: int = 64  # real tokens; the code's comments say 5,345, which a processor cannot afford
+    heads: int = 16  # of each attention
+    detach_attention: bool = False  # released code: attention modules get no gradient and stay random
+    modulation: str = "exp"  # "exp": F' + F'·exp(−|F'−F|), the paper; "square", released code; "abs", its CAM variant
+    modulated_stages: int = 3  # released code: 2
+    use_sts: bool = True  # False: the bag is drawn at random instead of by Jensen-Shannon levels
+    use_cfdl: bool = True  # False: no reconstruction, the tokens themselves modulate
+    use_enhancer: bool = True  # False: the classifier reads the CLS token and the mean difference
+    highpass: bool = False  # ours: high-passed pixels beside the plain ones
+    covariance: bool = False  # ours: second-order statistics of the enhancer's maps beside its last map
+    windows: int = 4  # scored of an image, at most (choice)
+
+
+# --- LoRA ----------------------------------------------------------------------------------------------------------
+
+
+class LowRank(nn.Module):
+    """W → W + (alpha / rank) B A. B starts at 0, so that the adapted tower is CLIP before training."""
+
+    def __init__(self, weight: Tensor, rank: int, alpha: float):
+        super().__init__()
+        self.down = nn.Parameter(torch.empty(rank, weight.shape[1]))  # A
+        self.up = nn.Parameter(torch.zeros(weight.shape[0], rank))  # B
+        self.scale = alpha / rank
+        nn.init.kaiming_uniform_(self.down, a=5**0.5)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.scale * self.up @ self.down
+
+
+def adapted(visual: nn.Module, rank: int, alpha: float) -> nn.Module:
+    """A copy of the tower that shares its frozen parameters, with LoRA on attention and both MLP layers of every block.
+
+    The backbone's own modules stay as they are: other methods run them at the same time.
+    """
+    tower = copy.deepcopy(visual, {id(tensor): tensor for tensor in (*visual.parameters(), *visual.buffers())})
+    for block in tower.transformer.resblocks:
+        places = ((block.attn, "in_proj_weight"), (block.attn.out_proj, "weight"), (block.mlp.c_fc, "weight"), (block.mlp.c_proj, "weight"))
+        for module, name in places:
+            parametrize.register_parametrization(module, name, LowRank(getattr(module, name), rank, alpha))
+    return tower
+
+
+# --- reconstruction ------------------------------------------------------------------------------------------------
+
+
+class Attention(nn.Module):
+    """Multi-head attention from width D through 17/8 D, as in the released code (1024 → 2176)."""
+
+    def __init__(self, width: int, heads: int, detach: bool):
+        super().__init__()
+        inner = 17 * width // 8 // heads * heads
+        self.heads, self.detach = heads, detach
+        self.query, self.key, self.value = (nn.Linear(width, inner) for _ in range(3))
+        self.out = nn.Linear(inner, width)
+        for layer in (self.query, self.key, self.value, self.out):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, query: Tensor, context: Tensor) -> Tensor:
+        split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # noqa: E731  (B, heads, N, inner / heads)
+        seen = F.scaled_dot_product_attention(*map(split, (self.query(query), self.key(context), self.value(context))))
+        result = self.out(seen.transpose(-3, -2).flatten(-2))  # (B, N, D)
+        return result.detach() if self.detach else result
+
+
+class Reconstruction(nn.Module):
+    """Tokens (B, 1 + N, D) → their reconstruction (B, 1 + N, D) from the bag (M, D) of real tokens; METHODS 2.1, step 3."""
+
+    def __init__(self, width: int, config: SddConfig):
+        super().__init__()
+        self.attend = nn.ModuleList(Attention(width, config.heads, config.detach_attention) for _ in range(4))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
+        self.norm_tokens, self.norm_bag = nn.LayerNorm(width), nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor, bag: Tensor) -> Tensor:
+        tokens, bag = self.norm_tokens(tokens), self.norm_bag(bag).expand(len(tokens), -1, -1)
+        real = self.norms[0](self.attend[0](bag, tokens))  # (B, M, D)
+        first = self.norms[1](self.attend[1](tokens, real) + tokens)  # (B, 1 + N, D)
+        second = self.norms[2](self.attend[2](first, first) + first)
+        return self.norms[3](self.attend[3](second, real) + second)
+
+
+# --- enhancer ------------------------------------------------------------------------------------------------------
+
+
+def modulate(features: Tensor, semantic: Tensor, kind: str) -> Tensor:
+    """The enhancer's maps under the semantic maps of the same shape; "exp" weakens places where the two disagree much."""
+    if kind == "exp":
+        product = features * semantic
+        return product + product * torch.exp(-(product - features).abs())
+    gap = (features * semantic - features).abs()
+    return torch.relu(features + features * (gap**2 if kind == "square" else gap))
+
+
+def high_passed(images: Tensor) -> Tensor:
+    """(B, 3, S, S) → (B, 9, S, S): differences across, down, and from the four neighbours' mean, cut at ±1. Choice."""
+    across = F.pad(images[..., 1:] - images[..., :-1], (0, 1, 0, 0))
+    down = F.pad(images[..., 1:, :] - images[..., :-1, :], (0, 0, 0, 1))
+    padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    around = (padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:] + padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]) / 4
+    return (torch.cat([across, down, images - around], dim=1) * 4).clamp(-1, 1)
+
+
+def covariances(maps: Tensor) -> Tensor:
+    """(B, C, h, w) → (B, C (C + 1) / 2): signed roots of the channels' covariances over places, for stationary traces."""
+    flat = maps.flatten(2)
+    centred = flat - flat.mean(2, keepdim=True)
+    matrix = centred @ centred.mT / flat.shape[2]  # (B, C, C)
+    rows, columns = torch.triu_indices(maps.shape[1], maps.shape[1])
+    upper = matrix[:, rows, columns]
+    return upper.sign() * (upper.abs() + 1e-6).sqrt()
+
+
+class Stage(nn.Module):
+    """One convolution that halves the maps, and the semantic maps at the same size that modulate them."""
+
+    def __init__(self, inside: int, outside: int, width: int, grid: int, side: int, modulation: str | None):
+        super().__init__()
+        stride = -(-side // grid)
+        padding = 1 if stride > 4 else (grid * stride - side) // 2  # the paper's kernels at its sizes: 9, 4 and 2
+        kernel = stride + 2 if stride > 4 else stride
+        self.convolve = nn.Sequential(nn.Conv2d(inside, outside, 3, 2, 1), nn.BatchNorm2d(outside), nn.ReLU())
+        self.semantic = nn.Sequential(nn.ConvTranspose2d(width, outside, kernel, stride, padding), nn.BatchNorm2d(outside), nn.ReLU())
+        self.modulation, self.side = modulation, side
+
+    def forward(self, maps: Tensor, difference: Tensor) -> Tensor:
+        features = self.convolve(maps)  # (B, outside, side, side)
+        if self.modulation is None:
+            return features
+        return modulate(features, self.semantic(difference)[..., : self.side, : self.side], self.modulation)
+
+
+class Enhancer(nn.Module):
+    """Pixels (B, 3, S, S) under the difference map (B, D, g, g) → the summary f (B, 256); METHODS 2.1, step 5."""
+
+    def __init__(self, width: int, grid: int, size: int, config: SddConfig):
+        super().__init__()
+        channels = (12 if config.highpass else 3, width // 8, width // 16, 1)
+        kinds = [config.modulation if i < config.modulated_stages else None for i in range(3)]
+        self.stages = nn.ModuleList(Stage(channels[i], channels[i + 1], width, grid, size // 2 ** (i + 1), kinds[i]) for i in range(3))
+        self.taps = nn.ModuleList(nn.Identity() for _ in range(3))
+        self.highpass, self.covariance = config.highpass, config.covariance
+        pairs = sum(c * (c + 1) // 2 for c in channels[1:3]) if config.covariance else 0
+        self.summary = nn.Linear((size // 8) ** 2 + pairs, FEATURES)
+
+    def forward(self, images: Tensor, difference: Tensor) -> Tensor:
+        maps = torch.cat([images, high_passed(images)], dim=1) if self.highpass else images
+        seen = []
+        for stage, tap in zip(self.stages, self.taps, strict=True):
+            maps = tap(stage(maps, difference))
+            seen.append(maps)
+        last = maps.flatten(1)  # (B, (S / 8)²)
+        return self.summary(torch.cat([last, *map(covariances, seen[:2])], dim=1) if self.covariance else last)
+
+
+# --- the whole -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SddOutput:
+    """logits: (B,), higher speaks for synthetic. tokens, reconstruction: (B, 1 + N, D). features: (B, 256), f."""
+
+    logits: Tensor
+    tokens: Tensor
+    reconstruction: Tensor
+    features: Tensor
+
+
+class Sdd(nn.Module):
+    """The detector for one backbone's vision tower. bag: (M, D) tokens of real images, fixed."""
+
+    def __init__(self, visual: nn.Module, config: SddConfig, bag: Tensor):
+        super().__init__()
+        width, self.grid = visual.conv1.out_channels, visual.grid_size[0]
+        self.config, self.tower = config, adapted(visual, config.rank, config.alpha)
+        self.register_buffer("bag", bag)
+        self.reconstruct = Reconstruction(width, config)
+        size = self.grid * visual.conv1.kernel_size[0]
+        self.enhance = Enhancer(width, self.grid, size, config)
+        self.classify = nn.Sequential(nn.BatchNorm1d(width + FEATURES), nn.Linear(width + FEATURES, FEATURES),
+                                      nn.BatchNorm1d(FEATURES), nn.ReLU(), nn.Linear(FEATURES, 1))
+        self.reduce = nn.Linear(width, FEATURES)  # stands in for the enhancer in its ablation
+        self.tap_tokens, self.tap_difference = nn.Identity(), nn.Identity()
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Name → the identity through which (B, C, h, w) maps pass, for attribution."""
+        stages = {f"stage{i + 1}": tap for i, tap in enumerate(self.enhance.taps)} if self.config.use_enhancer else {}
+        return {"difference": self.tap_difference, "tokens": self.tap_tokens} | stages
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) → raw tokens of the last block (B, 1 + N, D). The tap stands before the last block: of that one's output
+        a head that reads the CLS token would see no patch at all (METHODS 7)."""
+        blocks = self.tower.transformer.resblocks
+        tokens = self.tower._embeds(images)
+        for i, block in enumerate(blocks):
+            if i == len(blocks) - 1:
+                tokens = torch.cat([tokens[:, :1], self._flat(self.tap_tokens(self._grid(tokens[:, 1:])))], dim=1)
+            tokens = block(tokens)
+        return tokens
+
+    def _grid(self, patches: Tensor) -> Tensor:
+        return patches.mT.unflatten(2, (self.grid, self.grid))  # (B, D, g, g)
+
+    @staticmethod
+    def _flat(maps: Tensor) -> Tensor:
+        return maps.flatten(2).mT  # (B, N, D)
+
+    def forward(self, images: Tensor) -> SddOutput:
+        tokens = self.encode(images)
+        rebuilt = self.reconstruct(tokens, self.bag) if self.config.use_cfdl else torch.zeros_like(tokens)
+        gap = (rebuilt - tokens).abs() if self.config.use_cfdl else tokens
+        difference = self.tap_difference(self._grid(gap[:, 1:]))  # (B, D, g, g)
+        features = self.enhance(images, difference) if self.config.use_enhancer else self.reduce(difference.mean((2, 3)))
+        logits = self.classify(torch.cat([tokens[:, 0], features], dim=1)).squeeze(1)
+        return SddOutput(logits, tokens, rebuilt, features)
+
+
+# --- the head ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SddHead:
+    """A trained model as a method: windows of the image at its own resolution, their logits pooled by the mean (choice).
+
+    scale, bias: Platt scaling of the pooled logit.
+    """
+
+    model: Sdd
+    normalise: tuple[Tensor, Tensor]  # mean and standard deviation, (3, 1, 1) each
+    scale: float = 1.0
+    bias: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Side of a window in pixels."""
+        return self.model.enhance.stages[0].side * 2
+
+    def prepare(self, windows: Sequence[np.ndarray]) -> Tensor:
+        """(S, S, 3) uint8 windows → (B, 3, S, S), CLIP-normalised, not resized."""
+        mean, deviation = self.normalise
+        pixels = torch.from_numpy(np.ascontiguousarray(np.stack(windows))).permute(0, 3, 1, 2).float() / 255
+        return (pixels - mean) / deviation
+
+    def pool(self, logits: np.ndarray) -> float:
+        """Logits of an image's windows → the image's: their mean."""
+        return float(np.mean(logits))
+
+    @torch.inference_mode()
+    def window_logits(self, windows: Sequence[np.ndarray], batch: int = 16) -> np.ndarray:
+        """(B,) scaled logits of windows, higher speaks for synthetic."""
+        parts = [self.model(self.prepare(windows[i : i + batch])).logits for i in range(0, len(windows), batch)]
+        return self.scale * torch.cat(parts).double().numpy() + self.bias
+
+    def score(self, evidence: Evidence) -> Score:
+        """The image's logit: the mean over at most `config.windows` evenly spaced windows."""
+        boxes = [window_boxes(p.shape[1], p.shape[0], self.size, most=self.model.config.windows) for p in evidence.pixels]
+        windows = [cut(p, box, self.size) for p, own in zip(evidence.pixels, boxes, strict=True) for box in own]
+        logits = np.split(self.window_logits(windows), np.cumsum([len(own) for own in boxes])[:-1])
+        return Score(np.array([self.pool(own) for own in logits]))
+
+    def scaled(self, slope: float, offset: float) -> SddHead:
+        """The same head with logit·slope + offset."""
+        return replace(self, scale=self.scale * slope, bias=self.bias * slope + offset)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What training made: LoRA, reconstruction, enhancer, classifier, their statistics and the bag, float16; CLIP is not in it."""
+        frozen = {name for name, p in self.model.tower.named_parameters() if "parametrizations" not in name or name.endswith("original")}
+        kept = {name: value for name, value in self.model.state_dict().items() if name.removeprefix("tower.") not in frozen}
+        halved = {name: value.half() if value.is_floating_point() else value for name, value in kept.items()}
+        return halved | {"scale": torch.tensor(self.scale), "bias": torch.tensor(self.bias)}
+
+    def details(self) -> dict:
+        """What the card needs to build the model again."""
+        return {"config": asdict(self.model.config)}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], details: dict, backbone: Backbone) -> SddHead:
+        """Build the model on the backbone's tower and fill in what training made. RuntimeError if something is missing."""
+        rest = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+        scale, bias = float(rest.pop("scale")), float(rest.pop("bias"))
+        model = Sdd(backbone.model.visual, SddConfig(**details["config"]), rest["bag"])
+        missing, surplus = model.load_state_dict(rest, strict=False)
+        lacking = [name for name in missing if not name.startswith("tower.") or name.endswith(("up", "down"))]
+        if lacking or surplus:
+            raise RuntimeError("The sdd head does not have the tensors of its own configuration; train it again.")
+        return cls(model.eval().requires_grad_(False), normalisation(backbone), scale, bias)
+
+
+def normalisation(backbone: Backbone) -> tuple[Tensor, Tensor]:
+    """The backbone's mean and standard deviation, (3, 1, 1) each."""
+    return tuple(torch.tensor(backbone.preprocess[name]).view(3, 1, 1) for name in ("mean", "std"))
