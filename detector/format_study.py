@@ -12,11 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from detector import physical
+from detector.augment import recompress
 from detector.data import Example, read_dataset, with_splits
 from detector.evaluate import auroc_interval
 from detector.images import load_photo
@@ -32,8 +32,7 @@ def recompressed(pixels: np.ndarray, name: str) -> np.ndarray:
     """(H, W, 3) uint8 after one JPEG compression whose quality is drawn from the file's name: the same at every run."""
     low, high = QUALITY
     quality = low + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % (high - low + 1)
-    _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+    return recompress(pixels, ".jpg", quality)
 
 
 def measured(examples: list[Example], title: str) -> dict[str, dict[str, np.ndarray]]:
