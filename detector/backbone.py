@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from detector.download import Progress, PublishedError
-from detector.hub import fetch_weights
+from detector.hub import fetch_weights, find_weights
 from detector.images import Photo
 from detector.tokens import FULL_VOCABULARY, simple_tokenizer
 
@@ -40,11 +40,14 @@ class ClipFeatures:
 
     pooled: (B, D) after the final layer norm, before the projection. projected: (B, E), not normalised.
     patches: (B, N, D) last block's patch tokens before the final layer norm, or None where the tower has none.
+    previous: (B, 1 + N, D) what enters the last block: the block before's class token and patch tokens, no norm applied;
+    the last block's value path reads it (METHODS section 3). None where the tower has no such block.
     """
 
     pooled: Tensor
     projected: Tensor
     patches: Tensor | None
+    previous: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pooled)
@@ -115,6 +118,8 @@ def require_known(name: str) -> None:
         )
     if tag not in open_clip.list_pretrained_tags_by_model(model_name):
         raise BackboneError(f"open_clip has no weights '{tag}' for the model '{model_name}'.")
+    if {"hf_model_name", "hf_tokenizer_name"} & open_clip.get_model_config(model_name)["text_cfg"].keys():
+        raise BackboneError(f"'{name}' reads texts by a tokenizer other than CLIP's own, which is not supported; choose another backbone.")
 
 
 def _create(name: str, progress: Progress | None):
@@ -125,11 +130,23 @@ def _create(name: str, progress: Progress | None):
     if folder := _folder(name):
         return open_clip.create_model(f"local-dir:{folder}")
     model_name, _, tag = name.partition("/")
-    model = open_clip.create_model(model_name, pretrained=str(fetch_weights(model_name, tag, progress)))
-    # given a file, open_clip does not know the tag's own mean, standard deviation and interpolation
-    preprocess = merge_preprocess_dict(model.visual.preprocess_cfg, open_clip.get_pretrained_cfg(model_name, tag))
+    weights = fetch_weights(model_name, tag, progress)
+    # given a file, open_clip does not know the tag's own activation, mean, standard deviation and interpolation
+    record = open_clip.get_pretrained_cfg(model_name, tag)
+    model = open_clip.create_model(model_name, pretrained=str(weights), force_quick_gelu=bool(record.get("quick_gelu")))
+    preprocess = merge_preprocess_dict(model.visual.preprocess_cfg, record)
     model.visual.preprocess_cfg = preprocess | {"size": model.visual.image_size}
     return model
+
+
+def _why_not(name: str, error: Exception) -> str:
+    """The sentence for weights that lie here but cannot be loaded."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+        return f"There is not enough memory for '{name}'; close other programs, or use the backbone '{EMBEDDED}'."
+    folder = _folder(name)
+    file = folder / "open_clip_model.safetensors" if folder else find_weights(*name.split("/", 1))
+    return (f"The weights of '{name}' could not be loaded ({type(error).__name__}): {file} is damaged or belongs to another model; "
+            f"delete it and try again, or use the backbone '{EMBEDDED}'.")
 
 
 def create_model(name: str, progress: Progress | None = None):
@@ -140,10 +157,7 @@ def create_model(name: str, progress: Progress | None = None):
     except PublishedError as error:
         raise BackboneError(str(error)) from error
     except Exception as error:  # a file of other keys or shapes, a damaged one, too little memory
-        raise BackboneError(
-            f"The weights of '{name}' could not be loaded ({type(error).__name__}): the file is damaged or belongs to another "
-            f"model; delete it and try again, or use the backbone '{EMBEDDED}'."
-        ) from error
+        raise BackboneError(_why_not(name, error)) from error
 
 
 class Backbone:
@@ -176,25 +190,31 @@ class Backbone:
         return int(size[0] if isinstance(size, (tuple, list)) else size)
 
     def prepare(self, photo: Photo | np.ndarray, interpolation: str | None = None, resize: bool = True) -> Tensor:
-        """(3, S, S) float32: shorter side to S, centre crop, CLIP normalisation.
+        """(3, S, S) float32: shorter side to S, centre crop (or the whole image squashed), the model's normalisation.
 
         By the model's own interpolation, or by another one ("bilinear", "bicubic": antialiased), as heads that others have
         trained may want. Without `resize` the crop is cut at the image's own scale; a smaller image gets a black border.
         """
         pixels = photo.pixels if isinstance(photo, Photo) else photo
-        transform = self.transform if interpolation is None else make_transform(self.model, interpolation, resize)
-        return transform(Image.fromarray(middle_part(pixels) if resize else pixels))
+        transform = self.transform if interpolation is None and resize else make_transform(self.model, interpolation, resize)
+        return transform(Image.fromarray(middle_part(pixels) if resize and not self.squashes else pixels))
 
     def view(self, photo: Photo) -> ScoredView:
         """The exact pixels that `prepare` hands to the tower, back as uint8, and their place in the photo."""
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.preprocess["mean"], self.preprocess["std"]))
         pixels = ((self.prepare(photo) * std + mean) * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-        return ScoredView(pixels, centre_box(photo.width, photo.height))
+        whole = (0, 0, photo.width, photo.height)
+        return ScoredView(pixels, whole if self.squashes else centre_box(photo.width, photo.height))
 
     @property
     def preprocess(self) -> dict:
         """open_clip's preprocessing record: size, mode, mean, std, interpolation, resize_mode, fill_color."""
         return dict(self.model.visual.preprocess_cfg)
+
+    @property
+    def squashes(self) -> bool:
+        """Whether the whole image is pressed into the square, as some models want, instead of cutting its middle out."""
+        return self.preprocess["resize_mode"] == "squash"
 
     @property
     def projection(self) -> Tensor:
@@ -211,14 +231,15 @@ class Backbone:
             if not hasattr(visual, "_pool"):  # ResNets and timm towers: only the projected feature is comparable
                 projected = visual(images)
                 return ClipFeatures(projected.float().cpu(), projected.float().cpu(), None)
+            kept = min(2, len(visual.transformer.resblocks))
             out = visual.forward_intermediates(
-                images, indices=1, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
+                images, indices=kept, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
             )
-            patches = out["image_intermediates"][0]  # (B, N, D)
-            tokens = torch.cat([out["image_intermediates_prefix"][0], patches], dim=1)  # (B, 1 + N, D)
+            *previous, tokens = (torch.cat(parts, dim=1) for parts in  # each (B, 1 + N, D)
+                                 zip(out["image_intermediates_prefix"], out["image_intermediates"], strict=True))
             pooled, _ = visual._pool(tokens)  # (B, D)
             projected = pooled @ visual.proj if visual.proj is not None else pooled  # (B, E)
-        return ClipFeatures(*(t.float().cpu() for t in (pooled, projected, patches)))
+        return ClipFeatures(*(t.float().cpu() for t in (pooled, projected, tokens[:, 1:], *previous)))
 
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:
@@ -262,6 +283,7 @@ def make_transform(model, interpolation: str | None = None, resize: bool = True)
     from torchvision.transforms import Resize
 
     record = dict(model.visual.preprocess_cfg) | ({"interpolation": interpolation} if interpolation else {})
+    record |= {} if resize else {"resize_mode": "shortest"}  # the mode that cuts, whose resize is then left out
     transform = image_transform_v2(PreprocessCfg(**record), is_train=False)
     if not resize:
         transform.transforms = [step for step in transform.transforms if not isinstance(step, Resize)]

@@ -44,9 +44,10 @@ def nouns() -> tuple[tuple[str, ...], ...]:
 
 
 def user_caption(text: str) -> Caption:
-    """The user's words on one line, control characters left out; any alphabet. What CLIP cannot take in it cuts itself."""
+    """The user's words on one line, control characters left out; any alphabet, markup as it stands. "" where there is neither a
+    letter nor a digit. What is too long for CLIP its tokenizer cuts."""
     kept = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[:LONGEST_TYPED])
-    return Caption(" ".join(kept.split()), "user")
+    return Caption(" ".join(kept.split()) if re.search(r"[^\W_]", kept) else "", "user")
 
 
 def is_usable(text: str) -> bool:
@@ -76,18 +77,18 @@ def image_tokens(backbone: Backbone, images: Tensor, features: ClipFeatures) -> 
 def write(backbone: Backbone, tokens: Tensor) -> list[str]:
     """Greedy captions for (B, N, D) image tokens: at most LONGEST tokens, no end before EARLIEST_END."""
     model, tool = backbone.model, backbone.tokenizer
-    start, end = tool.sot_token_id, tool.eot_token_id
-    written = torch.full((len(tokens), 1), start, device=tokens.device)
-    for length in range(min(LONGEST, backbone.model.context_length - 2)):
-        _, embedded = model._encode_text(written)
-        logits = model.text_decoder(tokens, embedded)[:, -1]  # (B, vocabulary)
+    start, end, longest = tool.sot_token_id, tool.eot_token_id, min(LONGEST, backbone.model.context_length - 2)
+    written = torch.full((len(tokens), 1 + longest), end, device=tokens.device)
+    written[:, 0], going = start, torch.arange(len(tokens), device=tokens.device)
+    for length in range(longest):
+        _, embedded = model._encode_text(written[going, : length + 1])
+        logits = model.text_decoder(tokens[going], embedded)[:, -1]  # (going, vocabulary)
         logits[:, start] = -torch.inf
         if length < EARLIEST_END:
             logits[:, end] = -torch.inf
-        following = logits.argmax(1)
-        following[(written == end).any(1)] = end
-        written = torch.cat([written, following[:, None]], dim=1)
-        if bool((following == end).all()):
+        written[going, length + 1] = logits.argmax(1)
+        going = going[written[going, length + 1] != end]
+        if not len(going):
             break
     return [_sentence(tool, row.tolist(), end) for row in written]
 

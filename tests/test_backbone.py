@@ -1,15 +1,20 @@
 """detector/backbone.py: the one pass against direct computation, preprocessing, texts, and what bad names get."""
 
+import json
+from dataclasses import asdict
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip.transform import PreprocessCfg
 from PIL import Image
 from tiny import CONFIG, write_tiny
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from detector.backbone import Backbone, BackboneError, bfloat16_is_faster, centre_box, choose_precision
+from detector.backbone import Backbone, BackboneError, bfloat16_is_faster, centre_box, choose_precision, make_transform, middle_part
 from detector.images import load_photo
 
 
@@ -26,12 +31,25 @@ def test_one_pass_equals_direct_computation(tiny):
         tokens = torch.cat([visual.class_embedding.expand(3, 1, -1), tokens], 1) + visual.positional_embedding
         tokens = visual.ln_pre(tokens)
         for block in visual.transformer.resblocks:
-            tokens = block(tokens)
+            before, tokens = tokens, block(tokens)
         pooled = visual.ln_post(tokens)[:, 0]
     torch.testing.assert_close(features.patches, tokens[:, 1:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(features.previous, before, rtol=0, atol=1e-5)
     torch.testing.assert_close(features.pooled, pooled, rtol=0, atol=1e-5)
     torch.testing.assert_close(features.projected, pooled @ visual.proj, rtol=0, atol=1e-5)
     torch.testing.assert_close(features.projected, tiny.model.encode_image(images, normalize=False), rtol=0, atol=1e-5)
+
+
+def test_a_tower_of_one_block_has_no_block_before_the_last(tiny):
+    shallow = SimpleNamespace(visual=tiny.model.visual, parameters=tiny.model.parameters)
+    blocks, images = shallow.visual.transformer.resblocks, torch.randn(1, 3, 32, 32)
+    shallow.visual.transformer.resblocks = blocks[:1]
+    try:
+        features = tiny.encode(images)
+    finally:
+        shallow.visual.transformer.resblocks = blocks
+    assert features.previous is None
+    torch.testing.assert_close(features.patches, tiny.encode(images).previous[:, 1:], rtol=0, atol=1e-6)
 
 
 def test_rows_do_not_depend_on_their_batch(tiny):
@@ -73,7 +91,8 @@ def test_any_text_is_encoded(tiny, text):
     assert torch.isfinite(tiny.encode_text([text])).all()
 
 
-@pytest.mark.parametrize("name", ["nonsense", "ViT-B-32", "ViT-B-32/no-such-tag", "NoModel/openai", ""])
+@pytest.mark.parametrize("name", ["nonsense", "ViT-B-32", "ViT-B-32/no-such-tag", "NoModel/openai", "", "ViT-B-16-SigLIP/webli",
+                                  "roberta-ViT-B-32/laion2b_s12b_b32k"])
 def test_unknown_names_get_one_sentence(name):
     with pytest.raises(BackboneError) as caught:
         Backbone.load(name)
@@ -96,6 +115,48 @@ def test_a_crop_without_resize_is_cut_or_padded(tiny, size):
     expected = transforms.Compose([transforms.CenterCrop(32), transforms.ToTensor(),
                                    transforms.Normalize(tiny.preprocess["mean"], tiny.preprocess["std"])])
     assert torch.equal(tiny.prepare(pixels, interpolation="bilinear", resize=False), expected(Image.fromarray(pixels)))
+
+
+CLIP_336 = {"size": (336, 336), "mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+
+
+@pytest.mark.parametrize("size", [(500, 337), (337, 500), (336, 336), (90, 41), (1023, 768)])
+@pytest.mark.parametrize("interpolation, resize", [("bilinear", True), ("bicubic", True), ("bilinear", False), (None, False)])
+def test_preparation_at_the_size_of_the_papers_is_torchvision_s(size, interpolation, resize):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    model = SimpleNamespace(visual=SimpleNamespace(preprocess_cfg=asdict(PreprocessCfg(**CLIP_336))))
+    first = [transforms.Resize(336, transforms.InterpolationMode(interpolation), antialias=True)] if resize else []
+    expected = transforms.Compose([*first, transforms.CenterCrop(336), transforms.ToTensor(),
+                                   transforms.Normalize(CLIP_336["mean"], CLIP_336["std"])])
+    assert torch.equal(make_transform(model, interpolation, resize)(Image.fromarray(pixels)), expected(Image.fromarray(pixels)))
+
+
+def test_a_crop_without_resize_needs_no_interpolation(tiny):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
+    assert torch.equal(tiny.prepare(pixels, resize=False), tiny.prepare(pixels[14:46, 34:66], resize=False))
+    assert not torch.equal(tiny.prepare(pixels, resize=False), tiny.prepare(pixels))
+
+
+@pytest.mark.parametrize("shape", [(1, 200_000, 3), (200_000, 1, 3)])
+@pytest.mark.parametrize("interpolation", [None, "bilinear"])
+def test_strips_of_any_length_are_prepared_from_their_middle(tiny, shape, interpolation):
+    pixels = np.zeros(shape, np.uint8)
+    middle = middle_part(pixels)
+    middle[:] = 255
+    assert max(middle.shape) == 8 and torch.equal(tiny.prepare(pixels, interpolation), tiny.prepare(np.full((32, 32, 3), 255, np.uint8)))
+    assert tiny.prepare(pixels, interpolation, resize=False).shape == (3, 32, 32)
+
+
+def test_a_model_that_squashes_sees_the_whole_image(tmp_path):
+    folder = write_tiny(tmp_path / "model")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["preprocess_cfg"]["resize_mode"] = "squash"
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    squashing, pixels = Backbone.load(str(folder)), np.random.default_rng(0).integers(0, 256, (40, 700, 3), np.uint8)
+    view, expected = squashing.view(load_photo(pixels)), Image.fromarray(pixels).resize((32, 32), Image.BICUBIC)
+    assert view.box == (0, 0, 700, 40)
+    np.testing.assert_array_equal(view.pixels, np.asarray(expected))
+    assert squashing.prepare(pixels, resize=False).shape == (3, 32, 32)
 
 
 def test_weights_missing_from_a_folder(tmp_path):

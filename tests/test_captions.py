@@ -27,6 +27,11 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def embedded():
+    return Backbone.load()
+
+
+@pytest.fixture(scope="module")
 def images(tiny):
     generator = np.random.default_rng(0)
     return torch.stack([tiny.prepare(generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)])
@@ -59,14 +64,14 @@ def test_greedy_writing_is_the_textbook_loop(tiny, images):
         assert text.replace(" ", "") == tool.decode(words).replace(" ", "")
 
 
-def test_the_same_image_gets_the_same_caption_alone_or_in_a_batch(suite, photographs):
-    prepared = torch.stack([suite.backbone.prepare(p) for p in photographs])
-    together = caption(suite.backbone, prepared, suite.backbone.encode(prepared))
-    alone = caption(suite.backbone, prepared[1:], suite.backbone.encode(prepared[1:]))
+def test_the_same_image_gets_the_same_caption_alone_or_in_a_batch(embedded, photographs):
+    prepared = torch.stack([embedded.prepare(p) for p in photographs])
+    together = caption(embedded, prepared, embedded.encode(prepared))
+    alone = caption(embedded, prepared[1:], embedded.encode(prepared[1:]))
     assert together[1] == alone[0] and together[0].source == "embedded"
 
 
-def test_only_pixels_go_in(suite, photographs, tmp_path):
+def test_only_pixels_go_in(embedded, photographs, tmp_path):
     """The same pixels under a telling name, with a prompt in the metadata, get the same caption."""
     from PIL import Image, PngImagePlugin
 
@@ -77,23 +82,28 @@ def test_only_pixels_go_in(suite, photographs, tmp_path):
     Image.fromarray(photographs[0]).save(plain)
     texts = []
     for path in (told, plain):
-        prepared = suite.backbone.prepare(load_photo(path))[None]
-        texts.append(caption(suite.backbone, prepared, suite.backbone.encode(prepared))[0].text)
+        prepared = embedded.prepare(load_photo(path))[None]
+        texts.append(caption(embedded, prepared, embedded.encode(prepared))[0].text)
     assert texts[0] == texts[1] and "elephant" not in texts[0]
 
 
-def test_a_backbone_without_a_decoder_gets_nouns(suite, photographs, monkeypatch):
-    prepared = suite.backbone.prepare(photographs[0])[None]
-    features = suite.backbone.encode(prepared)
+def test_a_backbone_without_a_decoder_gets_nouns(embedded, photographs, monkeypatch):
+    prepared = embedded.prepare(photographs[0])[None]
+    features = embedded.encode(prepared)
     monkeypatch.setattr("detector.captions.has_decoder", lambda backbone: False)
-    found = caption(suite.backbone, prepared, features)[0]
+    found = caption(embedded, prepared, features)[0]
     assert found.source == "nouns" and len(found.text.split(", ")) == 5
-    assert found.text == retrieve(suite.backbone, features.projected)[0]
+    assert found.text == retrieve(embedded, features.projected)[0]
+
+
+def test_two_thousand_words_fit_the_text_tower(tiny):
+    embedded = tiny.encode_text([user_caption("a dog runs " * 667).text])
+    assert embedded.isfinite().all() and embedded.shape == (1, 24)
 
 
 @pytest.mark.parametrize("text, kept", [
     ("  a dog\n on\ta beach ", "a dog on a beach"), ("", ""), ("a\x00b\u200bc", "a b c"), ("туман 夜 🐈", "туман 夜 🐈"),
-    ("<b>x</b>", "<b>x</b>"), ("word " * 2000, " ".join(["word"] * 2000)),
+    ("<b>x</b>", "<b>x</b>"), ("... ?", ""), ("dog", "dog"), ("word " * 2000, " ".join(["word"] * 2000)),
 ])
 def test_users_words_are_kept_on_one_line(text, kept):
     assert user_caption(text).text == kept and user_caption(text).source == "user"
