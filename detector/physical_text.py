@@ -11,10 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detector.physical import NAMES
+
+if TYPE_CHECKING:
+    from detector.backbone import Backbone
 
 LOW, HIGH = 1, 99  # percentiles of training images that become 0 and 1
 CAPTION_ROOM = 10  # tokens that the caption should get before a shorter form is chosen
@@ -68,6 +72,13 @@ def textualise(caption: str, values: Sequence[float], count: Callable[[str], int
         known.pop()
         numbers = FORMS[-1].between.join(FORMS[-1].write(name, value) for name, value in known)
     return _joined(shortened(caption, room - count(numbers), count), numbers)
+
+
+def written(backbone: Backbone, captions: Sequence[str], descriptors: np.ndarray, limits: np.ndarray, core: Sequence[str]) -> list[str]:
+    """A text for each of B captions ("" for none) and (B, 15) descriptors as measured, for the backbone's tokenizer and context."""
+    tool, room = backbone.tokenizer, backbone.model.context_length - 2  # without the marks for start and end
+    return [textualise(caption, values, lambda text: len(tool.encode(text)), room, core)
+            for caption, values in zip(captions, normalised(descriptors, limits), strict=True)]
 
 
 def _joined(caption: str, numbers: str) -> str:

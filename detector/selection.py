@@ -24,7 +24,7 @@ from detector.progress import progress
 
 CHOSEN = 5
 REDUNDANT = 0.9  # absolute Spearman correlation
-FEWEST = 8  # synthetic images of a source; with fewer an AUROC says little
+FEWEST = 8  # images of a source; with fewer an AUROC says little
 DRAWS = 200
 
 
@@ -43,7 +43,7 @@ class Selection:
 
     relation: source → 15 values r = 2·AUROC − 1, positive: higher speaks for synthetic. consistency: C_j, score: Q_j, both in
     [0, 1]. stability: share of bootstrap draws in which the descriptor is among the chosen. redundant: descriptor → the
-    better one that it repeats. left_out: sources with too few images.
+    better one that it repeats. left_out: sources with too few images. images: how many different ones were measured.
     """
 
     relation: dict[str, list[float]]
@@ -64,8 +64,11 @@ class Selection:
 
 
 def training_images(data: Path) -> list[Example]:
-    """Training and validation images of a data DIR: splits whose name begins with `test` are never looked at."""
-    return [example for example in with_splits(read_dataset(data)) if not example.split.startswith("test")]
+    """Training and validation images of a data DIR: splits whose name begins with `test` are never looked at.
+
+    Where no split is named, what the studies would test on is held back too.
+    """
+    return [example for example in with_splits(read_dataset(data), test=True) if not example.split.startswith("test")]
 
 
 def read_groups(folders: Sequence[Path]) -> tuple[list[Group], dict[str, int]]:
@@ -86,14 +89,14 @@ def read_groups(folders: Sequence[Path]) -> tuple[list[Group], dict[str, int]]:
 
 
 def group_sources(values: np.ndarray, labels: np.ndarray, sources: np.ndarray) -> tuple[list[Group], dict[str, int]]:
-    """Each synthetic source with its own real images where it has some, else with all real ones."""
+    """Each synthetic source with its own real images where it has FEWEST or more, else with all real ones."""
     groups, left_out = [], {}
     for source in sorted(set(sources[labels == 1])):
         synthetic, own = (sources == source) & (labels == 1), (sources == source) & (labels == 0)
         if synthetic.sum() < FEWEST:
             left_out[str(source)] = int(synthetic.sum())
             continue
-        rows = synthetic | (own if own.any() else labels == 0)
+        rows = synthetic | (own if own.sum() >= FEWEST else labels == 0)
         groups.append(Group(str(source), values[rows], labels[rows]))
     return groups, left_out
 
@@ -139,7 +142,7 @@ def select(groups: Sequence[Group], left_out: dict[str, int] | None = None, draw
     """Run the selection on groups of measured images. Bootstrap: images drawn with replacement within class and source."""
     relation = np.stack([relations(group.values, group.labels) for group in groups])
     consistency, score = scored(relation)
-    every = np.concatenate([group.values for group in groups])
+    every = np.unique(np.concatenate([group.values for group in groups]), axis=0)  # reals stand in several groups, and count once
     correlation = np.nan_to_num(spearmanr(every, nan_policy="omit").statistic)
     chosen, redundant = take(score, correlation)
     generator, counts = np.random.default_rng(seed), np.zeros(every.shape[1])
@@ -173,7 +176,11 @@ def selection_report(result: dict) -> str:
         cells = [f"{(result['relation'][source][j] + 1) / 2:.2f}" for source in sources]
         values = (f"{result[what][j]:.2f}" for what in ("consistency", "score", "stability"))
         lines.append("| " + " | ".join([name, *cells, *values, note]) + " |")
+    steady = sum(value == 1 for value in result["consistency"])
+    shaky = [name for name in chosen if result["stability"][result["descriptors"].index(name)] < 0.5]
+    doubt = f" Chosen in fewer than half of the bootstrap draws: {', '.join(shaky)}." if shaky else ""
     few = "; left out for too few images: " + ", ".join(f"{n} ({c})" for n, c in result["left_out"].items()) if result["left_out"] else ""
     return (f"AUROC of each descriptor alone on training and validation images (0.5 is chance, below it a *lower* value speaks for "
             f"synthetic){few}. Chosen by these data: {', '.join(chosen) or 'none'}. Named by the paper: "
-            f"{', '.join(result['paper_core'])}.\n\n" + "\n".join(lines))
+            f"{', '.join(result['paper_core'])}. {steady} of {len(result['descriptors'])} point the same way on every source.{doubt}\n\n"
+            + "\n".join(lines))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.format_study import CONDITIONS, format_reading, format_report, format_study, recompressed
+from detector.format_study import CONDITIONS, alone, format_reading, format_report, format_study, paired_gain, recompressed
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,30 @@ def test_intervals_hold_their_auroc(result):
     assert all(cell["low"] <= cell["auroc"] <= cell["high"] for cell in result["cells"].values())
 
 
+def test_gain_is_the_difference_of_the_two_auroc(result):
+    for key, found in result["gain"].items():
+        matched, apart = (result["cells"][f"{key}|{c}|{c}"]["auroc"] for c in CONDITIONS)
+        assert found["gain"] == pytest.approx(apart - matched) and 0 < found["low"] <= found["gain"] <= found["high"]
+
+
+def test_equal_logits_gain_nothing_in_any_draw():
+    logits = np.random.default_rng(0).standard_normal(40)
+    assert paired_gain(np.arange(40) % 2, np.column_stack([logits, logits]), 20) == {"gain": 0.0, "low": 0.0, "high": 0.0}
+
+
 def test_report_shows_both_side_by_side(result):
     text = format_report(json.loads(json.dumps(result)))
     assert text.count("\n| test") == 4 and "compression, not generation" in format_reading(result)
+    assert text.count(" → ") == 1 + 15 * 2
+
+
+def test_a_descriptor_by_itself_by_hand():
+    values = np.full((4, 15), 3.0)
+    values[:, 0] = [1, 2, 3, 4]
+    values[:, 1] = [4, np.nan, 3, 1]
+    found = alone(values, np.array([0, 0, 1, 1]))
+    assert found["descriptor"] == "laplacian_variance" and found["auroc"] == 1.0
+    assert found["all"]["sobel_mean"] == 0.0 and found["all"]["saturation"] == 0.5
 
 
 def test_recompression_depends_on_the_name_only():

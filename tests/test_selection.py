@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from detector.data import read_dataset, with_splits
 from detector.physical import NAMES
 from detector.selection import Group, group_sources, relations, scored, select, selection_report, take, training_images
 
@@ -69,6 +70,28 @@ def test_sources_with_their_own_reals_and_with_too_few_images():
     assert left_out == {"rare": 3}
 
 
+def test_a_few_reals_of_its_own_are_not_enough():
+    labels = np.array([0] * 20 + [0] * 2 + [1] * 10)
+    groups, _ = group_sources(np.zeros((32, 15)), labels, np.array(["camera"] * 20 + ["gan"] * 12))
+    assert [int((g.labels == 0).sum()) for g in groups] == [22]
+
+
+def test_real_images_that_stand_in_several_groups_count_once():
+    first = planted(0, {2: 1.0}, 40)
+    other = planted(1, {2: 1.0}, 40)
+    real = first.labels == 0
+    second = Group("other", np.concatenate([first.values[real], other.values[other.labels == 1]]), np.repeat([0, 1], 20))
+    assert select([first, second], draws=1).images == 60
+
+
+def test_without_named_splits_what_the_studies_test_on_is_held_back(tmp_path):
+    lines = ["file,split,label,source"] + [f"{i}.jpg,,{i % 2},x" for i in range(200)]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    seen = {e.path.name for e in training_images(tmp_path)}
+    held = {e.path.name for e in with_splits(read_dataset(tmp_path), test=True) if e.split == "test"}
+    assert held and not seen & held and len(seen) + len(held) == 200
+
+
 def test_test_images_are_never_looked_at(tmp_path):
     lines = ["file,split,label,source"] + [f"{s}{y}.jpg,{s},{y},x" for s in ("train", "val", "test_seen") for y in (0, 1)]
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
@@ -79,6 +102,13 @@ def test_report_shows_both_cores_and_every_source():
     result = json.loads(json.dumps(select([planted(s, {0: 2.0}) for s in range(2)], {"rare": 3}, draws=5).to_dict()))
     text = selection_report(result)
     assert text.count("\n| ") == 16 and "source 1" in text and "rare (3)" in text and "paper" in text
+
+
+def test_report_says_when_nothing_holds():
+    flipping = [planted(s, {5: 3.0 if s % 2 else -3.0}) for s in range(2)]
+    result = select(flipping, draws=5).to_dict() | {"consistency": [0.0] * 15, "stability": [0.2] * 15, "chosen": ["saturation"]}
+    text = selection_report(result)
+    assert "0 of 15 point the same way on every source" in text and "half of the bootstrap draws: saturation." in text
 
 
 @pytest.mark.parametrize("labels", [np.zeros(30, int), np.ones(30, int)])
