@@ -106,6 +106,10 @@ def _add_pretrain(commands) -> None:
     pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     pretrain.add_argument("--epochs", type=_positive, help="passes over the images for the towers")
     pretrain.add_argument("--caption-epochs", type=_positive, help="passes for the caption decoder")
+    pretrain.add_argument("--decoder-only", action="store_true",
+                          help="train only the caption decoder, on from the weights in --weights; the towers stay as they are")
+    pretrain.add_argument("--weights", type=Path, metavar="DIR",
+                          help="folder whose decoder --decoder-only trains (default: the embedded model's own)")
     pretrain.add_argument("--threads", type=_positive, help="processor threads")
     pretrain.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU where there is one)")
     pretrain.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
@@ -328,15 +332,18 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
 
     from detector.backbone import MODELS, choose_device
     from detector.evaluate import embedded_report, write_between_marks
-    from detector.pretrain import PretrainConfig, pretrain
+    from detector.pretrain import PretrainConfig, pretrain, refine_decoder
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     configuration = json.loads((MODELS / EMBEDDED / "open_clip_config.json").read_text(encoding="utf-8"))
     chosen = {"epochs": arguments.epochs, "caption_epochs": arguments.caption_epochs}
     config = PretrainConfig(**{name: value for name, value in chosen.items() if value})
-    metrics = pretrain(arguments.pairs, arguments.out or MODELS / EMBEDDED, arguments.checkpoints, configuration, config,
-                       arguments.resume, choose_device(arguments.device))
+    own, rest = MODELS / EMBEDDED, (config, arguments.resume, choose_device(arguments.device))
+    if arguments.decoder_only:
+        metrics = refine_decoder(arguments.pairs, arguments.weights or own, arguments.out or own, arguments.checkpoints, *rest)
+    else:
+        metrics = pretrain(arguments.pairs, arguments.out or own, arguments.checkpoints, configuration, *rest)
     print(embedded_report(metrics))
     for path in arguments.write:
         write_between_marks(path, "embedded", embedded_report(metrics))

@@ -88,15 +88,17 @@ def _from_folders(folder: Path) -> list[Example]:
 def with_splits(examples: list[Example], val_share: float = 0.15, test: bool = False) -> list[Example]:
     """Give examples that name no split one by a hash of their file name: `val` for `val_share` of them, else `train`.
 
-    With `test`, as many again become `test`.
+    With `test`, as many again become `test`. Where no example is in `val`, `train` gives up `val_share` of its own to it.
     """
+    drawn = {""} if any(e.split == "val" for e in examples) else {"", "train"}
 
     def draw(example: Example) -> str:
         digest = hashlib.sha256(example.path.name.encode()).digest()
         place = int.from_bytes(digest[:4], "big") / 2**32
-        return "val" if place < val_share else "test" if test and place < 2 * val_share else "train"
+        tested = test and not example.split and place < 2 * val_share
+        return "val" if place < val_share else "test" if tested else "train"
 
-    return [e if e.split else Example(e.path, e.label, e.source, draw(e)) for e in examples]
+    return [Example(e.path, e.label, e.source, draw(e)) if e.split in drawn else e for e in examples]
 
 
 def select(examples: list[Example], split: str) -> list[Example]:

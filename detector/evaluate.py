@@ -65,14 +65,32 @@ def measures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float | list[f
     }
 
 
-def by_source(labels: np.ndarray, sources: np.ndarray, logits: np.ndarray) -> dict[str, dict]:
-    """Synthetic source → measures against its own real images where it has some, else against all real ones."""
-    result = {}
+def source_rows(labels: np.ndarray, sources: np.ndarray) -> dict[str, np.ndarray]:
+    """Synthetic source → mask of its images with its own real images where it has some, else with all real ones."""
+    masks = {}
     for source in sorted(set(sources[labels == 1])):
         own_real = (sources == source) & (labels == 0)
-        rows = ((sources == source) & (labels == 1)) | (own_real if own_real.any() else labels == 0)
-        result[str(source)] = measures(labels[rows], logits[rows])
-    return result
+        masks[str(source)] = ((sources == source) & (labels == 1)) | (own_real if own_real.any() else labels == 0)
+    return masks
+
+
+def by_source(labels: np.ndarray, sources: np.ndarray, logits: np.ndarray) -> dict[str, dict]:
+    """Synthetic source → its measures, compared as `source_rows` says."""
+    return {source: measures(labels[rows], logits[rows]) for source, rows in source_rows(labels, sources).items()}
+
+
+def mean_ap(labels: np.ndarray, sources: np.ndarray, logits: np.ndarray) -> float:
+    """Mean over synthetic sources of the AP, each source weighing the same: the mAP of arXiv 2602.12381 (METHODS 1.6)."""
+    masks = source_rows(labels, sources).values()
+    return float(np.mean([average_precision_score(labels[rows], logits[rows]) for rows in masks]))
+
+
+def chance_map(labels: np.ndarray, sources: np.ndarray) -> float:
+    """The mAP to expect of scores that know nothing: the mean over sources of the share of synthetic images, 0 to 1.
+
+    An AP depends on that share, so that an mAP can only be read beside this and compared on the same images.
+    """
+    return float(np.mean([labels[rows].mean() for rows in source_rows(labels, sources).values()]))
 
 
 def false_alarms(labels: np.ndarray, sources: np.ndarray, logits: np.ndarray) -> dict[str, dict]:
@@ -100,8 +118,8 @@ def evaluate_table(suite: Suite, table: Table) -> dict:
                        "sources": by_source(table.labels, table.sources, values),
                        "real_sources": false_alarms(table.labels, table.sources, values)}
               for method, values in logits.items()}
-    for method in result.values():
-        method["overall"]["mean_ap_over_sources"] = float(np.mean([s["ap"] for s in method["sources"].values()]))
+    for method, values in logits.items():
+        result[method]["overall"]["mean_ap_over_sources"] = mean_ap(table.labels, table.sources, values)
     if suite.fusion:
         result["verdict"]["overall"] |= verdict_measures(suite, table.labels, logits["verdict"])
     return result
@@ -124,16 +142,29 @@ def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[s
 
 
 def overall_table(results: dict) -> str:
-    """Markdown: one row for each split and method. mAP: the mean of the sources' APs, as arXiv 2602.12381 reports."""
-    lines = ["| split | method | AUROC (95 %) | AP | mAP over sources | accuracy | F1 | TPR at 5 % FPR | ECE | Brier |",
-             "|---|---|---|---|---|---|---|---|---|---|"]
+    """Markdown: one row for each split and method."""
+    lines = ["| split | method | AUROC (95 %) | AP | balanced accuracy | TPR at 5 % FPR | ECE | Brier |",
+             "|---|---|---|---|---|---|---|---|"]
     for split, methods in results.items():
         for method, found in methods.items():
             m = found["overall"]
             low, high = m["auroc_95"]
             lines.append(f"| {split} | {method} | {m['auroc']:.3f} ({low:.3f}–{high:.3f}) | {m['ap']:.3f} "
-                         f"| {m['mean_ap_over_sources']:.3f} | {m['accuracy']:.3f} | {m['f1']:.3f} | {m['tpr_at_5_fpr']:.3f} "
-                         f"| {m['ece']:.3f} | {m['brier']:.3f} |")
+                         f"| {m['balanced_accuracy']:.3f} | {m['tpr_at_5_fpr']:.3f} | {m['ece']:.3f} | {m['brier']:.3f} |")
+    return "\n".join(lines)
+
+
+def papers_table(results: dict) -> str:
+    """Markdown: the measures that the papers report, a row for each method, columns for each split; '' where none were taken."""
+    if not all("accuracy" in found["overall"] for methods in results.values() for found in methods.values()):
+        return ""
+    names = {"mean_ap_over_sources": "mAP over sources", "accuracy": "accuracy", "f1": "F1"}
+    head = ["method", *(f"{split} {name}" for split in results for name in names.values())]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for method in dict.fromkeys(method for methods in results.values() for method in methods):
+        found = [results[split].get(method, {}).get("overall") for split in results]
+        cells = [f"{overall[key]:.3f}" if overall else "–" for overall in found for key in names]
+        lines.append("| " + " | ".join([method, *cells]) + " |")
     return "\n".join(lines)
 
 
@@ -149,8 +180,11 @@ def source_table(results: dict, method: str = "verdict") -> str:
 
 
 def report(results: dict) -> str:
-    """The text that stands in README and card: both tables and the verdict's coverage."""
+    """The text that stands in README and card: the tables and the verdict's coverage."""
     parts = [overall_table(results)]
+    if papers := papers_table(results):
+        parts.append("What the papers report: the mean over synthetic sources of the AP, then accuracy and F1 of \"synthetic\" "
+                     "at logit 0:\n\n" + papers)
     if all("verdict" in methods for methods in results.values()):
         parts.append("The verdict by synthetic source:\n\n" + source_table(results))
         for split, methods in results.items():

@@ -1,19 +1,23 @@
 """Weights from the Hugging Face hub: found by open_clip's own table, resumed after a cut, checked, kept.
 
 huggingface_hub throws away what it has of a file when a download is cut, so the bytes are fetched by `download`; its
-metadata request still says where they are, how many, and what their SHA-256 must be.
+metadata request still says where they are, how many, and what their SHA-256 must be. Every failure is a PublishedError:
+one sentence that ends in what to do.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 from detector.download import PinnedFile, Progress, PublishedError, cache_folder, download, reason
 
 SAFE_NAME, PICKLED_NAME = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"  # open_clip's defaults
 ADVICE = "check the network connection to the hub and try again (it goes on where it stopped), or use the backbone 'embedded'"
+ROOM_ADVICE = "make room there, or let CUESCOPE_CACHE name a folder on another disk"
+OTHER_ADVICE = "try again later, or use the backbone 'embedded'"
 
 
 def weights_place(model_name: str, tag: str) -> tuple[str, list[str]]:
@@ -57,8 +61,32 @@ def fetch_weights(model_name: str, tag: str, progress: Progress | None = None) -
     for name in names:
         source = _source(repository, name)
         if source:
-            return download(source, _kept(repository, name), progress)
-    raise PublishedError(f"The hub has no weights file {' or '.join(names)} in {repository}.")
+            return _downloaded(source, _kept(repository, name), progress)
+    raise PublishedError(f"The hub has no weights file {' or '.join(names)} in {repository}; choose another tag.")
+
+
+def _downloaded(source: PinnedFile, path: Path, progress: Progress | None) -> Path:
+    _check_room(source, path)
+    try:
+        return download(source, path, progress)
+    except PublishedError as error:
+        if ADVICE in str(error):
+            raise
+        advice = ROOM_ADVICE if isinstance(error.__cause__, OSError) else OTHER_ADVICE
+        raise PublishedError(f"{str(error).removesuffix('.')}; {advice}.") from error
+
+
+def _check_room(source: PinnedFile, path: Path) -> None:
+    """Refuse at once what would fill the disk after an hour."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        lacking = source.size - (partial.stat().st_size if partial.is_file() else 0)
+        folder = next(parent for parent in path.parents if parent.is_dir())
+        free = shutil.disk_usage(folder).free
+    except OSError:  # the download will say what is wrong with the folder
+        return
+    if free < lacking:
+        raise PublishedError(f"{source.name} still needs {lacking / 1e9:.2f} GB, but {folder} has {free / 1e9:.2f} GB left; {ROOM_ADVICE}.")
 
 
 def _kept(repository: str, name: str) -> Path:
@@ -71,16 +99,31 @@ def _source(repository: str, name: str) -> PinnedFile | None:
     from huggingface_hub.errors import EntryNotFoundError
 
     label = f"{repository}/{name}"
-    url = hf_hub_url(repository, name, endpoint=os.environ.get("HF_ENDPOINT"))  # the client itself reads it once, at import
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None  # the client itself reads it once, at import
+    url = hf_hub_url(repository, name, endpoint=endpoint)
     try:
         found = get_hf_file_metadata(url)
     except EntryNotFoundError:
         return None
     except Exception as error:  # the client raises many kinds, its HTTP library's own among them
-        raise PublishedError(f"{label} could not be asked for at the hub ({_first_words(error)}); {ADVICE}.") from error
+        raise PublishedError(_refusal(label, error)) from error
     if not found.size or len(found.etag or "") != 64:  # the hub names a large file by its SHA-256
-        raise PublishedError(f"The hub gives no checksum for {label}, so it was not downloaded.")
+        raise PublishedError(f"{url.partition('/' + repository)[0]} answers for {label} without size and checksum, as no hub does; "
+                             "check HF_ENDPOINT and whether the network wants a sign-in, or use the backbone 'embedded'.")
     return PinnedFile(label, url, found.etag, found.size, mirrored=False, advice=ADVICE)
+
+
+def _refusal(label: str, error: Exception) -> str:
+    """The sentence for a file that could not even be asked for."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"{label} is not on this machine and HF_HUB_OFFLINE is set; unset it to download, or use the backbone 'embedded'."
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403, 404):  # the hub says 401 of repositories that do not exist, too
+        return f"The hub does not give out {label} (HTTP status {status}); check HF_ENDPOINT, or choose another tag or 'embedded'."
+    why = f"HTTP status {status}" if status else _first_words(error)
+    return f"{label} could not be asked for at the hub ({why}); {ADVICE}."
 
 
 def _first_words(error: Exception) -> str:

@@ -17,7 +17,7 @@ import os
 import tarfile
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.attributes import ATTRIBUTES
+from detector.backbone import fingerprint
 from detector.tokens import simple_tokenizer
 
 EDITS = [
@@ -43,7 +44,7 @@ EDITS = [
 class PretrainConfig:
     """How the embedded model is trained. Lengths in images or steps, rates per step."""
 
-    epochs: int = 11  # passes over as many images as the training split has
+    epochs: int = 22  # passes over as many images as the training split has
     batch: int = 216  # photographs in a step
     edited: int = 40  # of which so many also appear as an edited copy
     edits_per_batch: int = 10  # distinct operations in a step: fewer prompts to encode
@@ -56,8 +57,11 @@ class PretrainConfig:
     other_rate: float = 1.5e-3  # AdamW's step for everything else
     weight_decay: float = 0.1
     attribute_weight: float = 1.0
-    caption_epochs: int = 4
+    caption_epochs: int = 14  # passes over as many captions as there are images for the decoder
     caption_batch: int = 128
+    caption_flickr_share: float = 0.9  # of the decoder's draws: sentences teach more than class names
+    caption_others: int = 150  # images of each other source that the decoder sees
+    caption_patch_dropout: float = 0.25  # share of image tokens that a step of the decoder leaves out
     seed: int = 0
 
 
@@ -136,13 +140,16 @@ def make_batch(pairs: Pairs, chosen: np.ndarray, size: int, config: PretrainConf
     return Batch(np.stack(images + copies), texts + copy_texts, edits)
 
 
+def draw_weights(sources: list[str], flickr_share: float) -> np.ndarray:
+    """Probability of each image in a draw where Flickr8k as a whole has `flickr_share` and the others have the rest."""
+    flickr = np.array([source == "flickr8k" for source in sources])
+    weights = np.where(flickr, flickr_share / max(flickr.sum(), 1), (1 - flickr_share) / max((~flickr).sum(), 1))
+    return weights / weights.sum()
+
+
 def batches(pairs: Pairs, size: int, config: PretrainConfig, epoch: int) -> Iterator[Batch]:
     """One epoch of batches, drawn by source and prepared a few ahead in a thread; the same for the same epoch."""
-    generator = np.random.default_rng((config.seed, epoch))
-    flickr = np.array([source == "flickr8k" for source in pairs.sources])
-    weights = np.where(flickr, config.flickr_share / max(flickr.sum(), 1), 0.0)
-    weights += np.where(~flickr, (1 - config.flickr_share) / max((~flickr).sum(), 1), 0.0)
-    weights /= weights.sum()
+    generator, weights = np.random.default_rng((config.seed, epoch)), draw_weights(pairs.sources, config.flickr_share)
     steps = max(1, len(pairs.images) // config.batch)
 
     def draw() -> Batch:
@@ -445,45 +452,113 @@ def caption_validation(model, tokenizer, pairs: Pairs, size, preprocess, device)
     return caption_loss(model, tokenizer, tokens, [pairs.captions[i][0] for i in chosen]).item()
 
 
-def train_decoder(model, tokenizer, train: Pairs, val: Pairs, size, preprocess, config, path: Path, resume: bool, device):
-    """Second stage: the caption decoder on frozen towers. Returns seconds and the validation loss in nats per token."""
+def decoder_pairs(pairs: Pairs, others: int) -> Pairs:
+    """All of Flickr8k and the first `others` images of each other source."""
+    seen: dict[str, int] = defaultdict(int)
+    chosen = []
+    for index, source in enumerate(pairs.sources):
+        seen[source] += 1
+        if source == "flickr8k" or seen[source] <= others:
+            chosen.append(index)
+    return Pairs(*([part[index] for index in chosen] for part in (pairs.images, pairs.captions, pairs.sources)))
+
+
+def kept_tokens(model, pairs: Pairs, size: int, preprocess: dict, device, folder: Path) -> np.ndarray:
+    """(images, 2, N, D) float16 patch tokens of every image, plain and mirrored; kept in `folder`, since the towers are frozen."""
+    path = folder / f"tokens-{fingerprint(model)}-{len(pairs.images)}.npy"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        tokens = None
+        for start in range(0, len(pairs.images), 32):
+            squares = np.stack([centre_square(image, size) for image in pairs.images[start : start + 32]])
+            both = np.stack([squares, squares[:, :, ::-1]], axis=1)  # (32, 2, S, S, 3)
+            made = patch_features(model, np.ascontiguousarray(both.reshape(-1, *squares.shape[1:])), preprocess, device)
+            if tokens is None:
+                shape = (len(pairs.images), 2, *made.shape[1:])
+                tokens = np.lib.format.open_memmap(path.with_suffix(".partial"), mode="w+", dtype=np.float16, shape=shape)
+            tokens[start : start + 32] = made.half().cpu().numpy().reshape(-1, *shape[1:])
+            print(f"\rimage tokens {min(start + 32, len(pairs.images))}/{len(pairs.images)}", end="", flush=True)
+        tokens.flush()
+        os.replace(path.with_suffix(".partial"), path)
+    return np.load(path, mmap_mode="r")
+
+
+def caption_batches(pairs: Pairs, tokens: np.ndarray, config: PretrainConfig, epoch: int) -> Iterator[tuple[Tensor, list[str]]]:
+    """One epoch of (image tokens (B, kept, D), a caption for each), drawn by source; the same for the same epoch.
+
+    Half of the images are mirrored, and each step leaves out some image tokens: few images have captions by people.
+    """
+    generator, weights = np.random.default_rng((config.seed, 1000 + epoch)), draw_weights(pairs.sources, config.caption_flickr_share)
+    size, places = min(config.caption_batch, np.count_nonzero(weights)), tokens.shape[2]
+    for _ in range(max(1, len(weights) // config.caption_batch)):
+        chosen = generator.choice(len(weights), size, replace=False, p=weights)
+        kept = generator.permutation(places)[: max(1, round(places * (1 - config.caption_patch_dropout)))]
+        drawn = tokens[chosen, generator.integers(2, size=size)][:, np.sort(kept)]
+        yield torch.from_numpy(drawn).float(), [str(generator.choice(pairs.captions[index])) for index in chosen]
+
+
+def decoder_epoch(model, tokenizer, pairs: Pairs, tokens: np.ndarray, optimisers, config: PretrainConfig, epoch: int, device) -> None:
+    total, steps = 0.0, max(1, len(pairs.images) // config.caption_batch)
+    for step, (image_tokens, texts) in enumerate(caption_batches(pairs, tokens, config, epoch)):
+        set_rate(optimisers, (epoch + (step + 1) / steps) / config.caption_epochs)
+        loss = caption_loss(model, tokenizer, image_tokens.to(device), texts)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.text_decoder.parameters(), 5.0)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        total += loss.item()
+        if step % 10 == 9 or step + 1 == steps:
+            print(f"\rdecoder {epoch + 1}/{config.caption_epochs} step {step + 1}/{steps} loss {total / (step + 1):.3f}",
+                  end="", flush=True)
+
+
+def train_decoder(model, tokenizer, train: Pairs, val: Pairs, size, preprocess, config, path: Path, resume: bool, device,
+                  improved: Callable[[float, float], None] | None = None):
+    """Second stage: the caption decoder on frozen towers. Leaves the epoch with the lowest validation loss in `model`.
+
+    improved: called with that loss and the seconds so far after each better epoch. Returns seconds and loss (nats per token).
+    """
     model.requires_grad_(False)
     model.text_decoder.requires_grad_(True)
     model.eval()
     optimisers = make_optimisers(model.text_decoder, config)
-    first, seconds, loss_val = 0, 0.0, float("nan")
+    first, seconds, lowest, best = 0, 0.0, math.inf, None
     if resume and path.exists():
         state = load_checkpoint(path, model, optimisers)
-        first, seconds, loss_val = state["epoch"], state["seconds"], state["loss"]
-    plain = PretrainConfig(**(asdict(config) | {"batch": config.caption_batch, "edited": 0, "flickr_share": 0.8}))
-    steps = max(1, len(train.images) // plain.batch)
+        first, seconds, lowest, best = state["epoch"], state["seconds"], state["loss"], state.get("best")
+    train = decoder_pairs(train, config.caption_others)
+    tokens = kept_tokens(model, train, size, preprocess, device, path.parent) if first < config.caption_epochs else None
     for epoch in range(first, config.caption_epochs):
-        started, total = time.monotonic(), 0.0
-        for step, batch in enumerate(batches(train, size, plain, 1000 + epoch)):
-            set_rate(optimisers, (epoch + (step + 1) / steps) / config.caption_epochs)
-            loss = caption_loss(model, tokenizer, patch_features(model, batch.images, preprocess, device), batch.texts)
-            loss.backward()
-            for optimiser in optimisers:
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
-            total += loss.item()
-            if step % 10 == 9 or step + 1 == steps:
-                print(f"\rdecoder {epoch + 1}/{config.caption_epochs} step {step + 1}/{steps} "
-                      f"loss {total / (step + 1):.3f}", end="", flush=True)
+        started = time.monotonic()
+        decoder_epoch(model, tokenizer, train, tokens, optimisers, config, epoch, device)
         seconds += time.monotonic() - started
-        loss_val = caption_validation(model, tokenizer, val, size, preprocess, device)
-        save_checkpoint(path, model, optimisers, epoch=epoch + 1, seconds=seconds, loss=loss_val)
-        print(f"\n  validation loss {loss_val:.3f} nats per token")
-    return seconds, loss_val
+        loss = caption_validation(model, tokenizer, val, size, preprocess, device)
+        better = loss < lowest
+        if better:
+            lowest, best = loss, {name: value.detach().clone() for name, value in model.text_decoder.state_dict().items()}
+        save_checkpoint(path, model, optimisers, epoch=epoch + 1, seconds=seconds, loss=lowest, best=best)
+        print(f"\n  validation loss {loss:.3f} nats per token, {seconds:.0f} s")
+        if better and improved:
+            improved(lowest, seconds)
+    if best is not None:
+        model.text_decoder.load_state_dict(best)
+    return seconds, lowest
 
 
 def export(model: nn.Module, configuration: dict, metrics: dict, out: Path) -> None:
     """Write float16 weights, the open_clip configuration and the metrics: a folder that open_clip itself can load."""
+    write_export({name: value.half().contiguous() for name, value in model.state_dict().items()}, configuration, metrics, out)
+
+
+def write_export(weights: dict[str, Tensor], configuration: dict, metrics: dict, out: Path) -> None:
+    """The three files of a backbone folder; the weights replace older ones only when they are written in full."""
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, out / "open_clip_model.safetensors", metadata={"format": "pt", "licence": "research and education"})
+    path = out / "open_clip_model.safetensors"
+    save_file(weights, path.with_suffix(".partial"), metadata={"format": "pt", "licence": "research and education"})
+    os.replace(path.with_suffix(".partial"), path)
     (out / "open_clip_config.json").write_text(json.dumps(configuration, indent=2) + "\n", encoding="utf-8")
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -507,3 +582,38 @@ def pretrain(pairs: Path, out: Path, checkpoints: Path, configuration: dict, con
         "images": len(train.images), "config": asdict(config)}
     export(model, configuration, metrics, out)
     return metrics
+
+
+def refine_decoder(pairs: Path, weights: Path, out: Path, checkpoints: Path, config: PretrainConfig, resume: bool,
+                   device: torch.device | str = "cpu") -> dict:
+    """Train only the caption decoder, on from the exported folder `weights`; both towers stay as they are, bit for bit.
+
+    `out` gets the decoder of the epoch with the lowest validation loss, anew after each better epoch. Returns the metrics.
+    """
+    from safetensors.torch import load_file
+
+    torch.manual_seed(config.seed)
+    configuration = json.loads((weights / "open_clip_config.json").read_text(encoding="utf-8"))
+    metrics = json.loads((weights / "metrics.json").read_text(encoding="utf-8"))
+    shipped = load_file(weights / "open_clip_model.safetensors")
+    model, text = build_model(configuration["model_cfg"]), configuration["model_cfg"]["text_cfg"]
+    model.load_state_dict(shipped)
+    model.to(device)
+    preprocess, size = configuration["preprocess_cfg"], configuration["model_cfg"]["vision_cfg"]["image_size"]
+    tokenizer, val = simple_tokenizer(text["vocab_size"], text["context_length"]), load_pairs(pairs, "val")
+    before = {"caption_nats_per_token_val": metrics.get("caption_nats_per_token_val"), "seconds": metrics.get("decoder_seconds", 0.0)}
+
+    def keep(loss: float, seconds: float) -> None:
+        metrics.update(caption_nats_per_token_val=loss, decoder_seconds=before["seconds"] + seconds, decoder_before=before,
+                       decoder_config={name: value for name, value in asdict(config).items() if name.startswith("caption")})
+        write_export(shipped | decoder_weights(model), configuration, metrics, out)
+
+    seconds, loss = train_decoder(model, tokenizer, load_pairs(pairs, "train"), val, size, preprocess, config,
+                                  checkpoints / "decoder.pt", resume, device, keep)
+    keep(loss, seconds)
+    return metrics
+
+
+def decoder_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The decoder's tensors in float16, under the names that the whole model gives them."""
+    return {f"text_decoder.{name}": value.half().cpu().contiguous() for name, value in model.text_decoder.state_dict().items()}

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from detector.backbone import Backbone
 from detector.concepts import ConceptHead, concept_directions, fit_concepts
 from detector.data import DataError, read_dataset, with_splits
+from detector.evaluate import chance_map, mean_ap
 from detector.format_study import format_report, format_study
 from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
 from detector.physical_head import PhysicalHead
@@ -44,27 +45,35 @@ def load_corpus(backbone: Backbone, data: Path, cache: Path | None) -> Corpus:
     """Features of every split. Where no split is named, the files are divided by a hash of their names."""
     examples = with_splits(read_dataset(data), test=True)
     splits = {name: [e for e in examples if e.split == name] for name in dict.fromkeys(e.split for e in examples)}
-    for needed in ("train", "val"):
+    tests = [name for name in splits if name.startswith("test")]
+    for needed in ("train", "val", *(tests or ["test"])):
         if {e.label for e in splits.get(needed, [])} != {0, 1}:
             raise DataError(f"The split '{needed}' of '{data}' needs images of both classes.")
-    tables = {name: cached(backbone, part, COPIES if name == "train" else 0, FEATURE_SEED, cache, name)
-              for name, part in splits.items() if name in ("train", "val") or name.startswith("test")}
+    tables = {name: cached(backbone, splits[name], COPIES if name == "train" else 0, FEATURE_SEED, cache, name)
+              for name in ("train", "val", *tests)}
     return Corpus(data.name, tables.pop("train"), tables.pop("val"), tables, data)
 
 
-def mean_ap(table: Table, logits: np.ndarray) -> float:
-    """Mean over synthetic sources of the AP against all real images (own ones where a source has some)."""
-    values = []
-    for source in sorted(set(table.sources[table.labels == 1])):
-        own = (table.sources == source) & (table.labels == 0)
-        rows = ((table.sources == source) & (table.labels == 1)) | (own if own.any() else table.labels == 0)
-        values.append(average_precision_score(table.labels[rows], logits[rows]))
-    return float(np.mean(values))
+def only(corpora: list[Corpus]) -> Corpus:
+    """The one data set of a study that takes one. DataError for several."""
+    if len(corpora) != 1:
+        raise DataError("This study takes one data folder.")
+    return corpora[0]
 
 
 def scores(head, table: Table) -> dict[str, float]:
+    """AUROC over all images, and mAP: the mean over synthetic sources of the AP."""
     logits = np.asarray(head.score(table.evidence).logit)
-    return {"auroc": float(roc_auc_score(table.labels, logits)), "map": mean_ap(table, logits)}
+    return {"auroc": float(roc_auc_score(table.labels, logits)), "map": mean_ap(table.labels, table.sources, logits)}
+
+
+def chance(tables: dict[str, Table]) -> dict[str, float]:
+    """Split → the mAP of scores that know nothing."""
+    return {name: chance_map(table.labels, table.sources) for name, table in tables.items()}
+
+
+def _chance_words(result: dict) -> str:
+    return "Chance alone has an mAP of " + ", ".join(f"{value:.3f} on {name}" for name, value in result["chance"].items()) + "."
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -79,8 +88,8 @@ def over_seeds(fit: Callable[[int], object], corpus: Corpus, seeds: int) -> tupl
     return heads, {split: {m: spread([row[m] for row in rows]) for m in ("auroc", "map")} for split, rows in found.items()}
 
 
-def _range(value: dict[str, float]) -> str:
-    return f"{value['mean']:.3f} ({value['low']:.3f}–{value['high']:.3f})"
+def _range(value: dict[str, float], digits: int = 3) -> str:
+    return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f}–{value['high']:.{digits}f})"
 
 
 def _table(rows: dict[str, dict], extra: dict[str, Callable[[dict], str]]) -> str:
@@ -103,14 +112,14 @@ def units_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
     "axes": mean size of the correlation between matched units of two seeds over `val`; "boundary": correlation of the two
     logits. The paper reports that 2 to 16 units change mAP by at most 0.03.
     """
-    corpus = corpora[0]
+    corpus = only(corpora)
     train, val = corpus.train.pooled(), corpus.val.pooled()
     _, probe = over_seeds(lambda seed: fit_linear_probe(train, val, seed=seed), corpus, seeds)
     rows: dict[str, dict] = {"linear probe": {"measures": probe}}
     for units in UNITS:
         heads, measured = over_seeds(lambda seed, k=units: fit_orthogonal(train, val, units=k, seed=seed), corpus, seeds)
         rows[f"{units} units"] = {"measures": measured, **_stability(heads, val[0])}
-    return {"seeds": seeds, "rows": rows}
+    return {"seeds": seeds, "chance": chance(corpus.tests), "rows": rows}
 
 
 def _stability(heads: list, pooled: torch.Tensor) -> dict[str, float]:
@@ -134,8 +143,8 @@ def units_report(result: dict) -> str:
     words = "; ".join(f"{max(v) - min(v):.3f} on {split}" for split, v in gaps.items())
     return (f"Mean and range over {result['seeds']} seeds. Between 2 and 16 units the mean mAP differs by {words} "
             "(the paper: at most 0.03). *Same axes*: mean size of the correlation between matched units of two seeds on "
-            "validation images; where it is low, a unit's name belongs to one training run and not to the task.\n\n"
-            + _table(result["rows"], extra))
+            f"validation images; where it is low, a unit's name belongs to one training run and not to the task. "
+            f"{_chance_words(result)}\n\n" + _table(result["rows"], extra))
 
 
 # --- the gated concept model ---------------------------------------------------------------------------------------
@@ -143,47 +152,77 @@ def units_report(result: dict) -> str:
 
 def concepts_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
     """The gated concept model beside the linear probe, and how sparse it is on `val` images."""
-    corpus = corpora[0]
+    corpus = only(corpora)
     train, val, directions = corpus.train.projected(), corpus.val.projected(), concept_directions(backbone)
     _, probe = over_seeds(lambda seed: fit_linear_probe(corpus.train.pooled(), corpus.val.pooled(), seed=seed), corpus, seeds)
     heads, gated = over_seeds(lambda seed: fit_concepts(train, val, directions, seed=seed), corpus, seeds)
     sparse = [sparsity(head, val[0]) for head in heads]
-    return {"seeds": seeds, "concepts": len(directions), "sparsity": {name: spread([s[name] for s in sparse]) for name in sparse[0]},
+    return {"seeds": seeds, "chance": chance(corpus.tests), "concepts": len(directions),
+            "sparsity": {name: spread([s[name] for s in sparse]) for name in sparse[0]},
             "rows": {"linear probe": {"measures": probe}, "concept model": {"measures": gated}}}
 
 
 def sparsity(head: ConceptHead, projected: torch.Tensor) -> dict[str, float]:
-    """"open": mean number of gates above one half in an image; "ever": concepts open in at least one image; "needed": mean
-    number of concepts that make up 90 % of an image's summed absolute contributions."""
+    """How few concepts speak, over the images whose projected features (B, E) are given.
+
+    "above_half", "above_tenth": mean number of gates above 0.5 and 0.1 in an image. "ever": share, 0 to 1, of all concepts whose
+    gate is above 0.5 in at least one image. "needed": mean number of concepts that make up 90 % of an image's summed absolute
+    contributions, the largest first.
+    """
     gates, parts = head.gates(projected), head.contributions(projected).abs().sort(dim=1, descending=True).values
-    share = parts.cumsum(1) / parts.sum(1, keepdim=True).clamp(min=1e-12)
-    return {"open": float((gates > 0.5).float().sum(1).mean()), "ever": float((gates > 0.5).any(0).sum()),
-            "needed": float((share < 0.9).sum(1).float().mean() + 1)}
+    short = parts.cumsum(1) < 0.9 * parts.sum(1, keepdim=True)
+    return {"above_half": float((gates > 0.5).float().sum(1).mean()), "above_tenth": float((gates > 0.1).float().sum(1).mean()),
+            "ever": float((gates > 0.5).any(0).float().mean()), "needed": float((short.sum(1) + 1).float().mean())}
 
 
 def concepts_report(result: dict) -> str:
-    sparse = {name: _range(value) for name, value in result["sparsity"].items()}
-    return (f"Mean and range over {result['seeds']} seeds. Of {result['concepts']} gates {sparse['open']} are open (above one "
-            f"half) in an image, {sparse['ever']} in at least one validation image; {sparse['needed']} concepts make up 90 % of "
-            "an image's contributions.\n\n" + _table(result["rows"], {}))
+    """In words how sparse the gates are, then the table."""
+    half, tenth, needed = (_range(result["sparsity"][name], 1) for name in ("above_half", "above_tenth", "needed"))
+    ever = result["sparsity"]["ever"]
+    return (f"Mean and range over {result['seeds']} seeds. Of {result['concepts']} gates {half} are above 0.5 in a validation image "
+            f"and {tenth} above 0.1; {ever['mean']:.0%} ({ever['low']:.0%}–{ever['high']:.0%}) of the concepts have a gate above 0.5 "
+            f"in at least one; {needed} concepts make up 90 % of an image's contributions. "
+            f"{_chance_words(result)}\n\n" + _table(result["rows"], {}))
 
 
 # --- trained on one, tested on the other ---------------------------------------------------------------------------
 
 
 def cross_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
-    """Heads trained on each data set and tested on each. With one data set, its training generators are halved by name."""
-    parts = corpora if len(corpora) > 1 else halves(corpora[0])
-    fitters = cross_fitters(backbone)
-    cells = {}
-    for trained in parts:
-        for method, fit in fitters.items():
-            heads = [fit(trained, seed) for seed in range(seeds)]
-            for tested in parts:
-                for split, table in tested.tests.items():
-                    found = [scores(head, table) for head in heads]
-                    cells[f"{method}|{trained.name}|{tested.name} {split}"] = {m: spread([f[m] for f in found]) for m in ("auroc", "map")}
-    return {"seeds": seeds, "sets": [part.name for part in parts], "cells": cells}
+    """Heads trained on each data set and tested on the test splits of each.
+
+    With one data set, its training generators are divided in two (`halves`); test splits that hold none of them come besides.
+    "sets": data set → its synthetic training sources; "tested": column → numbers of real and synthetic images; "cells": one for
+    each method, training set and column, AUROC and mAP over seeds.
+    """
+    parts = corpora if len(corpora) > 1 else halves(only(corpora))
+    if len({part.name for part in parts}) < len(parts):
+        raise DataError("Two of the data folders have the same name; rename one.")
+    columns = {f"{part.name} {split}": table for part in parts for split, table in part.tests.items()}
+    columns |= foreign_tests(corpora[0]) if len(corpora) == 1 else {}
+    cells = [{"method": method, "trained": part.name, "tested": column, **measured}
+             for method, fit in cross_fitters(backbone).items() for part in parts
+             for column, measured in _tested([fit(part, seed) for seed in range(seeds)], columns).items()]
+    return {"seeds": seeds, "divided": len(corpora) == 1, "chance": chance(columns),
+            "sets": {part.name: synthetic_sources(part.train) for part in parts},
+            "tested": {name: [int((t.labels == 0).sum()), int((t.labels == 1).sum())] for name, t in columns.items()}, "cells": cells}
+
+
+def _tested(heads: list, columns: dict[str, Table]) -> dict[str, dict]:
+    """Column → AUROC and mAP, each as `spread` over the heads."""
+    found = {name: [scores(head, table) for head in heads] for name, table in columns.items()}
+    return {name: {m: spread([row[m] for row in rows]) for m in ("auroc", "map")} for name, rows in found.items()}
+
+
+def synthetic_sources(table: Table) -> list[str]:
+    """Names of the synthetic sources, sorted."""
+    return [str(source) for source in sorted(set(table.sources[table.labels == 1]))]
+
+
+def foreign_tests(corpus: Corpus) -> dict[str, Table]:
+    """The test splits in which no image comes from a generator of `train`."""
+    known = synthetic_sources(corpus.train)
+    return {split: table for split, table in corpus.tests.items() if not np.isin(synthetic_sources(table), known).any()}
 
 
 def cross_fitters(backbone: Backbone) -> dict[str, Callable[[Corpus, int], object]]:
@@ -208,38 +247,63 @@ def cross_fitters(backbone: Backbone) -> dict[str, Callable[[Corpus, int], objec
 
 
 def halves(corpus: Corpus) -> list[Corpus]:
-    """Two data sets from one: every second synthetic training source, by name, with all real images.
+    """Two data sets, A and B, from one: its synthetic training sources in the order of their names, cut where the number of
+    training images is halved best; the real images stand in both.
 
-    Each half is tested on the test images of its own sources and of the other's; sources that `train` lacks are left out.
+    Names of one family begin alike as a rule, so that this order keeps families together. Each half has the test splits in which
+    its sources occur, without the other's. DataError if there are fewer than two sources or a half lacks validation images.
     """
-    sources = sorted(set(corpus.train.sources[corpus.train.labels == 1]))
-    parts = []
-    for name, chosen in (("A", sources[::2]), ("B", sources[1::2])):
-        def own(table: Table, chosen=tuple(chosen)) -> Table:
-            return table.rows((table.labels == 0) | np.isin(table.sources, chosen))
+    sources = synthetic_sources(corpus.train)
+    if len(sources) < 2:
+        raise DataError("With one data folder this study needs at least two synthetic sources in 'train'.")
+    before = np.cumsum([(corpus.train.sources == source).sum() for source in sources])[:-1]
+    cut = int(np.argmin(np.abs(before - (corpus.train.labels == 1).sum() / 2))) + 1
+    return [_restricted(corpus, name, chosen) for name, chosen in (("A", sources[:cut]), ("B", sources[cut:]))]
 
-        tests = {split: own(table) for split, table in corpus.tests.items() if np.isin(table.sources, chosen).any()}
-        parts.append(Corpus(f"{name} ({', '.join(chosen)})", own(corpus.train), own(corpus.val), tests))
-    return parts
+
+def _restricted(corpus: Corpus, name: str, chosen: list[str]) -> Corpus:
+    """The corpus without the other synthetic sources."""
+
+    def own(table: Table) -> Table:
+        return table.rows((table.labels == 0) | np.isin(table.sources, chosen))
+
+    tests = {split: own(table) for split, table in corpus.tests.items() if np.isin(synthetic_sources(table), chosen).any()}
+    part = Corpus(name, own(corpus.train), own(corpus.val), tests)
+    if not (part.val.labels == 1).any():
+        raise DataError(f"'val' has no image of the sources {', '.join(chosen)}.")
+    return part
 
 
 def cross_report(result: dict) -> str:
     """A table for each method: rows trained on, columns tested on; AUROC, mAP."""
-    names = [cell.split("|") for cell in result["cells"]]
-    methods, rows, columns = (list(dict.fromkeys(n[i] for n in names)) for i in range(3))
-    parts = [f"AUROC / mAP, mean over {result['seeds']} seeds; rows: trained on, columns: tested on."]
-    for method in methods:
-        lines = [f"| {method} | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 1)]
-        for row in rows:
-            cells = [result["cells"][f"{method}|{row}|{column}"] for column in columns]
-            lines.append(f"| {row} | " + " | ".join(f"{c['auroc']['mean']:.3f} / {c['map']['mean']:.3f}" for c in cells) + " |")
+    cells = {(c["method"], c["trained"], c["tested"]): f"{c['auroc']['mean']:.3f} / {c['map']['mean']:.3f}" for c in result["cells"]}
+    parts = [_cross_words(result)]
+    for method in dict.fromkeys(method for method, _, _ in cells):
+        lines = [f"| {method} | " + " | ".join(result["tested"]) + " |", "|" + "---|" * (len(result["tested"]) + 1)]
+        for trained in result["sets"]:
+            row = (cells[method, trained, column] for column in result["tested"])
+            lines.append(f"| trained on {trained} | " + " | ".join(row) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
+def _cross_words(result: dict) -> str:
+    """What the tables hold, which generators each set has, and how many images each column rests on."""
+    counts = "; ".join(f"{name}: {real} real, {synthetic} synthetic" for name, (real, synthetic) in result["tested"].items())
+    words = f"AUROC / mAP, mean over {result['seeds']} seeds. Columns: tested on ({counts}). {_chance_words(result)}"
+    if not result["divided"]:
+        return words
+    sets = "; ".join(f"{name}: {', '.join(sources)}" for name, sources in result["sets"].items())
+    return (f"{words} One data set, its training generators divided by name ({sets}); both halves share the real images, so only "
+            "the change of generator is measured, not that of photographs.")
+
+
 @dataclass(frozen=True)
 class Study:
-    """run: (corpora, backbone, seeds) → plain numbers. report: those → Markdown. question: what it answers."""
+    """run: (corpora, backbone, seeds) → plain numbers. report: those → Markdown. question: what it answers.
+
+    A new study is one more entry of STUDIES; the command line and the card's marks follow its name.
+    """
 
     run: Callable[[list[Corpus], Backbone, int], dict]
     report: Callable[[dict], str]

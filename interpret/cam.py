@@ -218,7 +218,7 @@ def _passes(head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box], layers: 
 
 def _read(head: WindowHead, windows: Sequence[np.ndarray], layers: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Windows → the head's logits (B,) and layer → (B, S, S) maps, both after the head's scaling."""
-    device = next((parameter.device for parameter in head.model.parameters()), None)
+    device = next((parameter.device for parameter in head.model.parameters()), torch.device("cpu"))
     logits, maps = window_maps(head.model, head.prepare(windows).to(device), layers)
     scaled = {layer: m if layer == ERROR else m * head.scale for layer, m in maps.items()}
     return head.scale * logits.double().cpu().numpy() + head.bias, {layer: _enlarged(m, head.size) for layer, m in scaled.items()}

@@ -4,14 +4,15 @@ import csv
 import io
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from detector import adapters
-from detector.adapters import from_rows, label_of, prepare
-from detector.data import DataError, read_dataset
+from detector.adapters import from_rows, label_of, prepare, split_of
+from detector.data import DataError, read_dataset, with_splits
 
 
 def picture(seed: int, form: str = "JPEG") -> bytes:
@@ -30,13 +31,15 @@ def rows(count: int = 3, **changes):
 
 
 class FakeStream:
-    """What `datasets` gives in streaming mode, as far as it is used."""
+    """What `datasets` gives in streaming mode, as far as it is used; `names` as of a ClassLabel column."""
 
-    def __init__(self, items):
+    def __init__(self, items, names=None):
         self.items_ = items
+        columns = list(items[0]) if items else []
+        self.features = {c: types.SimpleNamespace(names=names if c == "label" else None) for c in columns}
 
     def cast_column(self, name, feature):
-        assert name == "image" and feature.decode is False
+        assert name in self.features and feature.decode is False
         return self.items_
 
 
@@ -69,10 +72,70 @@ def test_hub_sets_are_streamed_into_a_data_dir_with_their_own_bytes(hub, tmp_pat
     assert {e.path.suffix for e in examples if e.split == "test"} == {".png"}
 
 
-def test_limit_counts_each_class_and_split(hub, tmp_path):
+def test_limit_counts_each_source_class_and_split(hub, tmp_path):
     hub[1].clear()
-    hub[1]["train"] = list(rows(5))
-    assert prepare("synthclic", tmp_path / "out", limit=2)["images"] == 4
+    late = [{"image": {"bytes": picture(80 + i), "path": None}, "label": 1, "source": "imagen3"} for i in range(3)]
+    hub[1]["train"] = [*rows(5), *late]  # a source that comes last is not lost
+    assert prepare("synthclic", tmp_path / "out", limit=2)["images"] == 6
+    assert {e.source for e in read_dataset(tmp_path / "out")} == {"clic2020", "flux-dev", "imagen3"}
+
+
+def test_what_the_limit_refuses_is_not_read(tmp_path, monkeypatch):
+    lay(tmp_path / "set", *(f"{g}/{c}/{i}.png" for g in ("adm", "sdv4") for c in ("nature", "ai") for i in range(4)))
+    opened, read = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: opened.append(self.name) or read(self))
+    prepare("genimage", tmp_path / "out", tmp_path / "set", limit=1)
+    assert len(opened) == 4
+
+
+def test_progress_is_told_of_every_image(hub, tmp_path):
+    told = []
+    prepare("synthclic", tmp_path / "out", progress=told.append)
+    assert told == list(range(1, 13))
+
+
+def test_class_numbers_mean_what_the_set_calls_them(hub, tmp_path, monkeypatch):
+    """Folders `fake` and `real` are numbered in this order by the library, so that 0 is synthetic."""
+    splits = {"train": FakeStream(list(rows(2)), names=["fake", "real"])}
+    monkeypatch.setattr(sys.modules["datasets"], "load_dataset", lambda *a, **k: splits)
+    prepare("synthclic", tmp_path / "out")
+    assert {(e.label, e.source) for e in read_dataset(tmp_path / "out")} == {(1, "clic2020"), (0, "flux-dev")}
+
+
+def test_other_column_names_can_be_told(hub, tmp_path, monkeypatch):
+    names = {"image": "picture", "label": "is_ai", "source": "model"}
+    renamed = [{"picture": r["image"], "is_ai": r["label"], "model": r["source"]} for r in rows(2)]
+    monkeypatch.setattr(sys.modules["datasets"], "load_dataset", lambda *a, **k: {"test": FakeStream(renamed)})
+    with pytest.raises(DataError, match="lacks the column.* image; it has picture"):
+        prepare("synthclic", tmp_path / "out")
+    prepare("synthclic", tmp_path / "out", columns=names)
+    assert {e.source for e in read_dataset(tmp_path / "out")} == {"clic2020", "flux-dev"}
+    with pytest.raises(DataError, match="no column colour"):
+        prepare("synthclic", tmp_path / "other", columns={"colour": "x"})
+
+
+def test_a_row_cannot_name_a_file_of_this_machine(tmp_path):
+    private = tmp_path / "private.jpg"
+    private.write_bytes(picture(1))
+    for path in (str(private), private.as_uri()):
+        item, = from_rows([("train", {"image": {"bytes": None, "path": path}, "label": 1})])
+        assert item.read() == b""
+
+
+def test_a_row_may_point_into_the_hub(monkeypatch):
+    import fsspec
+
+    monkeypatch.setattr(fsspec, "open", lambda path, mode: io.BytesIO(b"hub " + path.encode()))
+    image = {"bytes": None, "path": "zip://a.png::hf://datasets/x/y.zip"}
+    item, = from_rows([("train", {"image": image, "label": 1})])
+    assert item.read() == b"hub " + image["path"].encode()
+
+    def fail(path, mode):
+        raise OSError("gone")
+
+    monkeypatch.setattr(fsspec, "open", fail)
+    with pytest.raises(DataError, match="could not be fetched .gone.; check the connection"):
+        item.read()
 
 
 def test_repeated_and_unreadable_images_are_left_out_and_counted(hub, tmp_path):
@@ -111,7 +174,15 @@ def test_a_hub_out_of_reach_gets_one_sentence(hub, tmp_path, monkeypatch):
 
 
 def test_labels_are_numbers_or_words_of_the_field():
-    assert [label_of(v) for v in (0, "1", "Real", "fake", "nature", "ai", 1.0 == 1)] == [0, 1, 0, 1, 0, 1, 1]
+    given = (0, "1", 1.0, "0.0", True, "Real", " fake ", "nature", "ai", "0_real", "1_fake")
+    assert [label_of(value) for value in given] == [0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1]
+    for unknown in (2, -1, "10", "", "1.5"):
+        with pytest.raises(DataError, match="neither"):
+            label_of(unknown)
+
+
+def test_splits_by_their_usual_names():
+    assert [split_of(v) for v in ("Validation", "train", "test", None, " test_unseen ")] == ["val", "train", "test", "", "test_unseen"]
 
 
 def lay(folder, *places):
@@ -121,20 +192,55 @@ def lay(folder, *places):
         path.write_bytes(picture(i, "PNG" if path.suffix == ".png" else "JPEG"))
 
 
-def test_genimage_layout(tmp_path):
-    lay(tmp_path / "set", *(f"{g}/{s}/{c}/{i}.{'jpg' if c == 'nature' else 'png'}" for g in ("sdv4", "wukong")
-                            for s in ("train", "val") for c in ("nature", "ai") for i in range(2)))
+@pytest.mark.parametrize("archive", ["", "imagenet_ai_0419_x/"])
+def test_genimage_layout(tmp_path, archive):
+    """Its val is what the papers report on; train gives up validation images of its own."""
+    lay(tmp_path / "set", *(f"{g}/{archive}{s}/{c}/{i}.{'jpg' if c == 'nature' else 'png'}" for g in ("sdv4", "wukong")
+                            for s in ("train", "val") for c in ("nature", "ai") for i in range(8)))
     prepare("genimage", tmp_path / "out", tmp_path / "set")
     examples = read_dataset(tmp_path / "out")
-    assert {(e.source, e.split, e.label) for e in examples} == {(g, s, y) for g in ("sdv4", "wukong") for s in ("train", "val")
+    assert {(e.source, e.split, e.label) for e in examples} == {(g, s, y) for g in ("sdv4", "wukong") for s in ("train", "test")
                                                                for y in (0, 1)}
+    split = with_splits(examples, test=True)
+    assert {e.split for e in split} == {"train", "val", "test"}
+    assert [e for e in split if e.split == "test"] == [e for e in examples if e.split == "test"]
 
 
-def test_univfd_layout_keeps_classes_and_own_reals(tmp_path):
-    lay(tmp_path / "set", "progan/airplane/0_real/a.jpg", "progan/airplane/1_fake/a.png", "dalle/0_real/b.jpg", "dalle/1_fake/b.png")
-    prepare("univfd", tmp_path / "out", tmp_path / "set")
-    assert {(e.source, e.label) for e in read_dataset(tmp_path / "out")} == {("progan/airplane", 0), ("progan/airplane", 1),
-                                                                            ("dalle", 0), ("dalle", 1)}
+def test_one_generator_s_folder_is_named_by_itself(tmp_path):
+    lay(tmp_path / "sdv4", "train/nature/a.jpg", "train/ai/a.png")
+    prepare("genimage", tmp_path / "out", tmp_path / "sdv4")
+    assert {(e.source, e.label) for e in read_dataset(tmp_path / "out")} == {("sdv4", 0), ("sdv4", 1)}
+
+
+@pytest.mark.parametrize("name, source", [("univfd", "progan"), ("cnnspot", "progan"), ("folder", "progan/airplane")])
+def test_univfd_layout_pools_classes_and_keeps_own_reals(tmp_path, name, source):
+    lay(tmp_path / "set", "progan/airplane/0_real/a.jpg", "progan/airplane/1_fake/a.png", "dalle/0_real/a.jpg", "dalle/1_fake/a.png")
+    prepare(name, tmp_path / "out", tmp_path / "set")
+    examples = read_dataset(tmp_path / "out")  # four files called a: none is lost
+    assert {(e.source, e.label) for e in examples} == {(source, 0), (source, 1), ("dalle", 0), ("dalle", 1)} and len(examples) == 4
+
+
+def test_a_real_image_that_two_sources_share_stays_in_both(tmp_path):
+    lay(tmp_path / "set", "a/0_real/x.jpg", "a/1_fake/x.png", "b/1_fake/y.png")
+    (tmp_path / "set/b/0_real").mkdir()
+    (tmp_path / "set/b/0_real/x.jpg").write_bytes((tmp_path / "set/a/0_real/x.jpg").read_bytes())
+    assert prepare("univfd", tmp_path / "out", tmp_path / "set") == {"images": 4, "skipped": 0, "repeated": 0}
+
+
+def test_copies_leave_the_originals_alone(tmp_path):
+    lay(tmp_path / "set", "real/a.jpg", "synthetic/b.png")
+    prepare("folder", tmp_path / "out", tmp_path / "set")
+    first = read_dataset(tmp_path / "out")[0].path
+    first.write_bytes(b"changed")
+    assert (tmp_path / "set/real/a.jpg").read_bytes() == picture(0)
+
+
+def test_one_class_alone_is_no_data_set(tmp_path, hub):
+    hub[1].clear()
+    hub[1]["train"] = [row for row in rows(3) if row["label"] == 0]
+    with pytest.raises(DataError, match="both classes"):
+        prepare("synthclic", tmp_path / "out")
+    assert not (tmp_path / "out" / "manifest.csv").exists()
 
 
 def test_a_table_of_paths_and_labels(tmp_path):
@@ -145,7 +251,27 @@ def test_a_table_of_paths_and_labels(tmp_path):
     assert {(e.source, e.label) for e in read_dataset(tmp_path / "out")} == {("laion", 0), ("kandinsky", 1)}
 
 
+def test_tables_of_other_makes(tmp_path):
+    lay(tmp_path, "a.jpg", "b.png")
+    (tmp_path / "list.csv").write_text("where,SPLIT,kind\na.jpg,Validation,0.0\nb.png,Validation,1.0,surplus\nmissing.png,test,1.0\n")
+    with pytest.raises(DataError, match="needs a column named image, file, path"):
+        prepare("table", tmp_path / "out", tmp_path / "list.csv")
+    columns = {"image": "where", "label": "kind"}
+    assert prepare("table", tmp_path / "out", tmp_path / "list.csv", columns=columns) == {"images": 2, "skipped": 1, "repeated": 0}
+    assert {(e.source, e.label, e.split) for e in read_dataset(tmp_path / "out")} == {("list", 0, "val"), ("list", 1, "val")}
+
+
+def test_files_that_are_no_tables_get_one_sentence(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"path,label\n\xff\xfe,0\n")
+    for file in ("t.csv", "nowhere.csv"):
+        with pytest.raises(DataError, match="cannot be read as a CSV table"):
+            prepare("table", tmp_path / "out", tmp_path / file)
+
+
 @pytest.mark.parametrize("header, row, words", [(["x", "label"], ["a.jpg", "0"], "needs a column named"),
+                                                (["path", "label"], ["a.jpg"], "neither real"),
+                                                (["path", "label"], ["a\0.jpg", "0"], "outside"),
+                                                (["path", "label"], ["/etc/passwd", "0"], "outside"),
                                                 (["path", "label"], ["../../etc/passwd", "0"], "outside")])
 def test_bad_tables_get_one_sentence(tmp_path, header, row, words):
     (tmp_path / "set").mkdir()
@@ -167,12 +293,25 @@ def test_an_earlier_manifest_is_not_overwritten(hub, tmp_path):
         prepare("synthclic", tmp_path)
 
 
-def test_parquet_files_of_a_local_copy_are_read_by_the_real_library(tmp_path):
+def real_rows(datasets, first: int, count: int):
+    """A table of the real library with undecoded images, its label a ClassLabel whose 0 is synthetic."""
+    each = [row | {"label": 1 - row["label"]} for row in rows(first + count)][2 * first :]
+    table = datasets.Dataset.from_list(each)
+    return table.cast_column("image", datasets.Image(decode=False)).cast_column("label", datasets.ClassLabel(names=["fake", "real"]))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "save_to_disk"])
+def test_local_copies_are_read_by_the_real_library(tmp_path, kind):
     datasets = pytest.importorskip("datasets", reason="the datasets library is not installed")
-    for split, count in (("train", 2), ("test", 1)):
-        table = datasets.Dataset.from_list([{**row, "image": row["image"]} for row in rows(count)])
-        table = table.cast_column("image", datasets.Image(decode=False))
-        (tmp_path / "copy" / "data").mkdir(parents=True, exist_ok=True)
-        table.to_parquet(str(tmp_path / "copy" / "data" / f"{split}-00000-of-00001.parquet"))
-    prepare("synthclic", tmp_path / "out", tmp_path / "copy")
-    assert {(e.split, e.label) for e in read_dataset(tmp_path / "out")} >= {("train", 0), ("train", 1)}
+    copy = tmp_path / "copy"
+    splits = {"train": real_rows(datasets, 0, 3), "validation": real_rows(datasets, 3, 1), "test": real_rows(datasets, 4, 2)}
+    if kind == "parquet":
+        (copy / "data").mkdir(parents=True)
+        for split, table in splits.items():
+            table.to_parquet(str(copy / "data" / f"{split}-00000-of-00001.parquet"))
+    else:
+        datasets.DatasetDict(splits).save_to_disk(str(copy))
+    assert prepare("synthclic", tmp_path / "out", copy) == {"images": 12, "skipped": 0, "repeated": 0}
+    found = {(e.split, e.label, e.source, e.path.read_bytes()) for e in read_dataset(tmp_path / "out")}
+    assert found == {("train" if i < 3 else "val" if i < 4 else "test", y, ("clic2020", "flux-dev")[y], picture(10 * i + y))
+                     for i in range(6) for y in (0, 1)}

@@ -118,3 +118,23 @@ def test_select_descriptors_writes_table_json_and_plot(tmp_path, capsys):
     found = json.loads(out.read_text())
     assert found["relation"]["synthetic"][NAMES.index("residual_variance")] == 1.0 and len(found["chosen"]) == 5
     assert "residual_variance" in capsys.readouterr().out and "plotly" in plot.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["heads", "--fetch", "nonsense"], "no published head"), (["heads", "--fetch", "all"], "No head has been released"),
+    (["study", "nonsense", "--data", "."], "no study"), (["prepare", "nonsense", "--out", "x"], "no data set"),
+    (["prepare", "genimage", "--out", "x"], "no place on the hub"), (["select-descriptors", "--data", "nowhere"], "no data folder"),
+])
+def test_new_commands_refuse_in_one_sentence(arguments, words, capsys):
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_prepare_writes_a_folder_that_train_understands(folder, tmp_path, capsys):
+    for name in ("0_real", "1_fake"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    shutil.copy(folder / "a.jpg", tmp_path / "set" / "0_real")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)).save(tmp_path / "set" / "1_fake" / "b.png")
+    assert main(["prepare", "univfd", "--from", str(tmp_path / "set"), "--out", str(tmp_path / "out")]) == 0
+    assert "2 images" in capsys.readouterr().out and (tmp_path / "out" / "manifest.csv").is_file()

@@ -8,8 +8,12 @@ from detector.evaluate import (
     auroc_interval,
     by_source,
     calibration_error,
+    chance_map,
     false_alarms,
+    mean_ap,
     measures,
+    report,
+    source_rows,
     true_positive_rate,
     write_between_marks,
 )
@@ -72,3 +76,48 @@ def test_accuracy_and_f1_at_the_frozen_threshold_by_hand():
     # called synthetic: two of three synthetic, one of two real
     found = measures(np.array([1, 1, 1, 0, 0]), np.array([2.0, 0.1, -1.0, 0.5, -3.0]))
     assert found["accuracy"] == pytest.approx(3 / 5) and found["f1"] == pytest.approx(2 * 2 / (3 + 3))
+    # nothing called synthetic: no precision, and an F1 of 0 rather than a division by zero
+    assert measures(np.array([0, 1]), np.array([-2.0, -1.0]))["f1"] == 0
+
+
+def test_source_rows_take_own_reals_else_all():
+    labels, sources = np.array([0, 1, 0, 1]), np.array(["gan", "gan", "camera", "flux"])
+    assert {name: list(rows) for name, rows in source_rows(labels, sources).items()} == {
+        "flux": [True, False, True, True], "gan": [True, True, False, False]}
+
+
+def test_mean_ap_weighs_sources_alike():
+    # a lies above all reals (AP 1); every b below both reals (AP of three positives ranked 3, 4, 5)
+    labels, sources = np.array([0, 0, 1, 1, 1, 1]), np.array(["camera", "camera", "a", "b", "b", "b"])
+    expected = (1 + np.mean([1 / 3, 2 / 4, 3 / 5])) / 2
+    assert mean_ap(labels, sources, np.array([1.0, 2, 9, -1, -2, -3])) == pytest.approx(expected)
+
+
+def test_chance_is_what_shuffled_scores_reach():
+    # one source has 20 images against 180 real ones (0.1), the other 60 (0.25)
+    labels = np.repeat([0, 1], [180, 80])
+    sources = np.repeat(["camera", "a", "b"], [180, 20, 60])
+    assert chance_map(labels, sources) == pytest.approx((0.1 + 0.25) / 2)
+    generator = np.random.default_rng(0)
+    reached = [mean_ap(labels, sources, generator.random(260)) for _ in range(200)]
+    assert np.mean(reached) == pytest.approx(chance_map(labels, sources), abs=0.03)
+
+
+def found(**changes) -> dict:
+    """Measures of one method, as `evaluate` gives them; a change to None takes a measure away."""
+    overall = measures(np.arange(20) % 2, np.where(np.arange(20) % 2, 1.0, -1.0)) | {"mean_ap_over_sources": 0.75} | changes
+    return {"overall": {name: value for name, value in overall.items() if value is not None}, "sources": {}, "real_sources": {}}
+
+
+def test_the_papers_measures_stand_in_a_table_of_their_own():
+    text = report({"seen": {"probe": found(), "units": found(f1=0.5)}, "unseen": {"probe": found(accuracy=0.25)}})
+    assert "| method | seen mAP over sources | seen accuracy | seen F1 | unseen mAP over sources | unseen accuracy | unseen F1 |" in text
+    assert "| probe | 0.750 | 1.000 | 1.000 | 0.750 | 0.250 | 1.000 |" in text
+    assert "| units | 0.750 | 1.000 | 0.500 | – | – | – |" in text  # a method that one split lacks
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.count("|") in (8, 9) for line in lines)
+
+
+def test_results_measured_before_accuracy_was_taken_can_still_be_shown():
+    text = report({"seen": {"probe": found(accuracy=None, f1=None)}})
+    assert "| seen | probe | 1.000" in text and "accuracy and F1" not in text

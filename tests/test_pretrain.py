@@ -18,13 +18,21 @@ from detector.pretrain import (
     PretrainConfig,
     attribute_loss,
     batches,
+    build_model,
+    caption_batches,
     caption_targets,
+    centre_square,
     contrastive_loss,
+    decoder_pairs,
+    draw_weights,
     dropout_at,
+    kept_tokens,
     load_pairs,
+    normalise_pixels,
     orthogonalise,
     pretrain,
     recall_at,
+    refine_decoder,
 )
 from detector.tokens import simple_tokenizer
 
@@ -152,3 +160,92 @@ def test_a_cut_run_goes_on_from_its_last_epoch(pairs, tmp_path, monkeypatch, cap
     shown = capsys.readouterr().out
     assert "towers 1/2" not in shown and "towers 2/2" in shown
     assert set(resumed) == set(whole)
+
+
+# --- the decoder alone ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exported(pairs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    run(pairs, folder / "out", folder / "state", SMALL)
+    return folder / "out"
+
+
+def weights_of(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "open_clip_model.safetensors")
+
+
+def test_draws_go_by_source():
+    weights = draw_weights(["flickr8k", "flickr8k", "houses", "houses", "houses", "weather"], 0.9)
+    np.testing.assert_allclose(weights, [0.45, 0.45, 0.025, 0.025, 0.025, 0.025])
+    np.testing.assert_allclose(draw_weights(["houses", "houses"], 0.9), [0.5, 0.5])
+
+
+def test_the_decoder_sees_all_sentences_and_few_class_names(pairs):
+    train = load_pairs(pairs, "train")
+    chosen = decoder_pairs(train, 3)
+    assert chosen.sources.count("flickr8k") == 12 and chosen.sources.count("imagenette") == 3
+    assert len(chosen.images) == len(chosen.captions) == 15 and all(len(c) == 2 for c, s in
+                                                                    zip(chosen.captions, chosen.sources, strict=True) if s == "flickr8k")
+
+
+def test_kept_tokens_are_the_towers_own_plain_and_mirrored(pairs, tmp_path):
+    train, preprocess = load_pairs(pairs, "train"), CONFIG["preprocess_cfg"]
+    model = build_model(CONFIG["model_cfg"]).eval()
+    tokens = kept_tokens(model, train, 32, preprocess, "cpu", tmp_path)
+    assert tokens.shape == (24, 2, 16, 32) and tokens.dtype == np.float16
+    square = centre_square(train.images[5], 32)
+    for side, image in enumerate((square, square[:, ::-1])):
+        with torch.no_grad():
+            expected = model._encode_image(normalise_pixels(np.ascontiguousarray(image)[None], preprocess))[1][0]
+        np.testing.assert_allclose(tokens[5, side], expected, rtol=2e-3, atol=2e-3)
+    model.visual.forward = None  # asked again, the kept ones are read
+    np.testing.assert_array_equal(kept_tokens(model, train, 32, preprocess, "cpu", tmp_path), tokens)
+
+
+def test_caption_batches_repeat_for_an_epoch_and_leave_tokens_out(pairs):
+    train = load_pairs(pairs, "train")
+    tokens = np.random.default_rng(0).normal(size=(24, 2, 16, 4)).astype(np.float16)
+    (first, texts), (again, same) = (next(caption_batches(train, tokens, SMALL, 0)) for _ in range(2))
+    assert torch.equal(first, again) and texts == same and first.shape == (8, 12, 4)
+    other, _ = next(caption_batches(train, tokens, SMALL, 1))
+    assert not torch.equal(first, other)
+
+
+def test_refining_trains_the_decoder_and_nothing_else(pairs, exported, tmp_path, capsys):
+    config = PretrainConfig(caption_epochs=2, caption_batch=8)
+    metrics = refine_decoder(pairs, exported, tmp_path / "out", tmp_path / "state", config, False)
+    before, after = weights_of(exported), weights_of(tmp_path / "out")
+    assert set(before) == set(after)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith("text_decoder.") for name in changed)
+    assert Backbone.load(str(tmp_path / "out")).fingerprint == Backbone.load(str(exported)).fingerprint
+    losses = [float(line.split("loss ")[1].split(" nats")[0]) for line in capsys.readouterr().out.splitlines() if "validation" in line]
+    assert metrics["caption_nats_per_token_val"] == pytest.approx(min(losses), abs=6e-4)
+    assert metrics["decoder_before"]["caption_nats_per_token_val"] > 0 and metrics["flickr8k_r10"] >= 0
+
+
+def test_refining_goes_on_from_its_last_epoch(pairs, exported, tmp_path, monkeypatch, capsys):
+    import detector.pretrain as module
+
+    config = PretrainConfig(caption_epochs=2, caption_batch=8)
+    refine_decoder(pairs, exported, tmp_path / "whole", tmp_path / "a", config, False)
+    with monkeypatch.context() as patched:
+        save = module.save_checkpoint
+
+        def cut(*arguments, **state):  # killed right after the first epoch's checkpoint
+            save(*arguments, **state)
+            raise KeyboardInterrupt
+
+        patched.setattr(module, "save_checkpoint", cut)
+        with pytest.raises(KeyboardInterrupt):
+            refine_decoder(pairs, exported, tmp_path / "cut", tmp_path / "b", config, False)
+    capsys.readouterr()
+    refine_decoder(pairs, exported, tmp_path / "cut", tmp_path / "b", config, True)
+    shown = capsys.readouterr().out
+    assert "decoder 1/2" not in shown and "decoder 2/2" in shown
+    whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert all(torch.allclose(whole[name].float(), resumed[name].float(), atol=1e-3) for name in whole)
