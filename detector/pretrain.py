@@ -57,7 +57,7 @@ class PretrainConfig:
     other_rate: float = 1.5e-3  # AdamW's step for everything else
     weight_decay: float = 0.1
     attribute_weight: float = 1.0
-    caption_epochs: int = 14  # passes over as many captions as there are images for the decoder
+    caption_epochs: int = 11  # passes over as many captions as there are images for the decoder
     caption_batch: int = 128
     caption_flickr_share: float = 0.9  # of the decoder's draws: sentences teach more than class names
     caption_others: int = 150  # images of each other source that the decoder sees
