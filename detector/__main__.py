@@ -31,7 +31,7 @@ def _add_score(commands) -> None:
     score = commands.add_parser("score", help="score images: one JSON object or CSV row each, in the order given")
     score.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders (searched through, sorted)")
     _backbone(score)
-    score.add_argument("--caption", help="words for the image; accepted, but no method here reads them yet")
+    score.add_argument("--caption", help="words for the image, instead of a caption made from its pixels; for all images given")
     score.add_argument("--released", choices=TRAININGS, default=TRAININGS[0],
                        help="training set of the released heads whose units and concepts are written, for a backbone that has "
                        "no heads of its own (default combined)")
@@ -65,7 +65,8 @@ def _add_evaluate(commands) -> None:
 
 def _add_study(commands) -> None:
     study = commands.add_parser("study", help="measure one question that a card should answer, with several seeds")
-    study.add_argument("name", metavar="NAME", help="units, concepts, cross or format")
+    study.add_argument("name", metavar="NAME", help="units, concepts, item, physical_clip, cross or "
+                       "format; alignment, with the pairs folder as --data")
     study.add_argument("--data", type=Path, required=True, metavar="DIR", action="append",
                        help="as for train; cross takes several")
     study.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
@@ -83,6 +84,8 @@ def _add_select(commands) -> None:
     select.add_argument("--seed", type=_natural, default=0, help="of the bootstrap (default 0)")
     select.add_argument("--out", type=Path, help="write everything found here as JSON")
     select.add_argument("--plot", type=Path, metavar="FILE.html", help="write the heatmap of descriptor × source here")
+    select.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
+                        help="put the tables between the marks <!-- selection --> and <!-- end selection -->")
     select.set_defaults(run=run_select)
 
 
@@ -281,7 +284,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 def run_study(arguments: argparse.Namespace) -> int:
     from detector.backbone import Backbone
     from detector.evaluate import require_marks, write_between_marks
-    from detector.studies import STUDIES, load_corpus
+    from detector.studies import STUDIES
 
     if arguments.name not in STUDIES:
         raise ValueError(f"There is no study '{arguments.name}'; there are {', '.join(STUDIES)}.")
@@ -289,7 +292,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     for path in arguments.write:
         require_marks(path, mark)
     study, backbone = STUDIES[arguments.name], Backbone.load(arguments.backbone, arguments.device)
-    corpora = [load_corpus(backbone, data, arguments.cache) for data in arguments.data]
+    corpora = [study.load(backbone, data, arguments.cache) for data in arguments.data]
     result = study.run(corpora, backbone, arguments.seeds)
     print(study.report(result))
     if arguments.out:
@@ -302,8 +305,11 @@ def run_study(arguments: argparse.Namespace) -> int:
 
 
 def run_select(arguments: argparse.Namespace) -> int:
+    from detector.evaluate import require_marks, write_between_marks
     from detector.selection import read_groups, select, selection_report
 
+    for path in arguments.write:
+        require_marks(path, "selection")
     groups, left_out = read_groups(arguments.data)
     result = select(groups, left_out, seed=arguments.seed).to_dict()
     print(selection_report(result))
@@ -316,6 +322,8 @@ def run_select(arguments: argparse.Namespace) -> int:
 
         arguments.plot.parent.mkdir(parents=True, exist_ok=True)
         selection_chart(result).write_html(arguments.plot, include_plotlyjs=True)
+    for path in arguments.write:
+        write_between_marks(path, "selection", selection_report(result))
     return 0
 
 

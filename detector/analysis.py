@@ -17,6 +17,7 @@ class Analysis:
     value at the fixed scale, and its percentile among real and among synthetic reference images (None: not defined).
     orthogonal: activations, contributions (with `bias` they sum to the logit) and names of the units. concepts: all, the
     largest contribution first. `head` names the released head that these two come from where the backbone has no own one.
+    item: the caption and its objects, see `item.record`. physical_text: what CLIP read of the descriptors.
     """
 
     file: str | None
@@ -34,6 +35,8 @@ class Analysis:
     concepts: list[dict] = field(default_factory=list)
     head: dict[str, str] = field(default_factory=dict)
     residual: dict[str, float] = field(default_factory=dict)
+    item: dict = field(default_factory=dict)
+    physical_text: str = ""
 
     def to_dict(self) -> dict:
         """The JSON object of the command line; methods without a head are absent."""
@@ -45,5 +48,5 @@ class Analysis:
         rest = {"verdict": verdict, "detectors": self.detectors, "physical": self.physical,
                 "physical_contributions": self.physical_contributions, "physical_percentiles": self.percentiles,
                 "orthogonal": self.orthogonal, "concepts": self.concepts, "heads": self.head, "residual": self.residual,
-                "file_facts": vars(self.facts)}
-        return start | {name: value for name, value in rest.items() if value not in (None, {}, [])}
+                "item": self.item, "physical_text": self.physical_text, "file_facts": vars(self.facts)}
+        return start | {name: value for name, value in rest.items() if value not in (None, {}, [], "")}

@@ -6,6 +6,7 @@ The decoder is asked greedily, so the same image gets the same caption.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -62,6 +63,16 @@ def is_usable(text: str) -> bool:
 def has_decoder(backbone: Backbone) -> bool:
     """Whether the backbone is a CoCa."""
     return hasattr(backbone.model, "text_decoder")
+
+
+def captioner(backbone: Backbone) -> str:
+    """What tells one captioner from another: sixteen hex digits of the decoder's weights, or "nouns" and the list's."""
+    digest = hashlib.sha256(NOUNS.read_bytes())
+    if not has_decoder(backbone):
+        return f"nouns {digest.hexdigest()[:16]}"
+    for parameter in backbone.model.text_decoder.parameters():
+        digest.update(parameter.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def image_tokens(backbone: Backbone, images: Tensor, features: ClipFeatures) -> Tensor:

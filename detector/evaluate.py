@@ -14,8 +14,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from detector.data import DataError, Example, read_dataset
 from detector.progress import progress
+from detector.registry import CAPTIONED
 from detector.suite import Suite
-from detector.train import Table, cached
+from detector.train import Table, cached, captioned
 
 BOOTSTRAPS = 1000
 
@@ -111,9 +112,10 @@ def verdict_measures(suite: Suite, labels: np.ndarray, fused: np.ndarray) -> dic
 
 def evaluate_table(suite: Suite, table: Table) -> dict:
     """All measures of every method and of the verdict on one split."""
-    logits = suite.logits(table.evidence)
+    raw = suite.logits(table.evidence)
+    logits = {method: np.nan_to_num(values, nan=0.0) for method, values in raw.items()}  # no answer counts as undecided
     if suite.fusion:
-        logits = {"verdict": suite.fusion.fuse(logits), **logits}
+        logits = {"verdict": suite.fusion.fuse(raw), **logits}
     result = {method: {"overall": measures(table.labels, values),
                        "sources": by_source(table.labels, table.sources, values),
                        "real_sources": false_alarms(table.labels, table.sources, values)}
@@ -134,8 +136,13 @@ def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[s
     for split in chosen:
         if {example.label for example in groups.get(split, [])} != {0, 1}:
             raise DataError(f"The split '{split}' of '{data}' needs images of both classes; there are {', '.join(groups)}.")
-    return {split: evaluate_table(suite, cached(suite.backbone, groups[split], 0, 0, cache, split))
-            for split in progress(chosen, title="splits")}
+    return {split: evaluate_table(suite, measured(suite, groups[split], cache, split)) for split in progress(chosen, title="splits")}
+
+
+def measured(suite: Suite, examples: list[Example], cache: Path | None, title: str) -> Table:
+    """The table of the examples as they are, with captions where a method of the suite reads them."""
+    table = cached(suite.backbone, examples, 0, 0, cache, title)
+    return table if suite.heads.keys().isdisjoint(CAPTIONED) else captioned(table, suite.backbone, examples, 0, cache, title)
 
 
 # --- tables --------------------------------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ class Alignment:
     """Images against their captions, B images. All embeddings are unit rows of width E.
 
     image: (B, E). caption: (B, E), NaN rows where there is no usable caption. crops, phrases: (B, 5, E) of each object's crop and
-    text, zero beyond count: (B,) objects. readings: one an image, () for cached features. patches: (B, N, E), for `realign`.
+    text, zero beyond count: (B,) objects. texts: the captions, "" for none. readings: one an image, () for cached features.
+    patches: (B, N, E), for `realign`.
     """
 
     image: Tensor
@@ -61,6 +62,7 @@ class Alignment:
     crops: Tensor
     phrases: Tensor
     count: Tensor
+    texts: tuple[str, ...] = ()
     readings: tuple[Reading, ...] = ()
     patches: Tensor | None = None
 
@@ -103,7 +105,9 @@ class Alignment:
 
     def rows(self, index: Tensor | np.ndarray) -> Alignment:
         """The images of a mask or of places, without readings and patches."""
-        return Alignment(*(part[index] for part in (self.image, self.caption, self.crops, self.phrases, self.count)))
+        places = np.arange(len(self))[np.asarray(index)].tolist()
+        tensors = (part[index] for part in (self.image, self.caption, self.crops, self.phrases, self.count))
+        return Alignment(*tensors, tuple(self.texts[i] for i in places) if self.texts else ())
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------
@@ -152,7 +156,7 @@ def _measured(backbone: Backbone, pixels: Sequence[np.ndarray], image: Tensor, p
     readings = tuple(Reading(c, tuple(f for f, owner in zip(found, owners, strict=True) if owner == row))
                      for row, c in enumerate(captions))
     return Alignment(image, _caption_embeddings(backbone, captions, image.shape[1]), crops, phrases,
-                     torch.tensor([len(row) for row in objects]), readings, patches)
+                     torch.tensor([len(row) for row in objects]), tuple(c.text for c in captions), readings, patches)
 
 
 def _chosen(features: ClipFeatures, rows: list[int]) -> ClipFeatures:
@@ -310,7 +314,12 @@ def _readable(part: Labelled) -> tuple[Tensor, Tensor]:
 
 
 def fit_item(train: Labelled, val: Labelled, *, seed: int = 0, recipe: ItemRecipe = ItemRecipe()) -> ItemHead:
-    """Train on (alignment, labels (N,)); early stopping on `val`. Images without a usable caption are left out."""
+    """Train on (alignment, labels (N,)); early stopping on `val`. Images without a usable caption are left out.
+
+    HeadError if that leaves none of a class in one of the two."""
+    for part in (train, val):
+        if set(_readable(part)[1].tolist()) != {0.0, 1.0}:
+            raise HeadError("The item head needs images of both classes with usable captions; this backbone writes too few.")
     network = _train(_readable(train), _readable(val), True, seed, recipe)
     norm, hidden, readout = network[0], network[1], network[4]
     return ItemHead(norm.weight, norm.bias, hidden.weight, hidden.bias, readout.weight[0], readout.bias[0])
@@ -405,7 +414,7 @@ def control_report(result: dict[str, dict[str, list[float]]]) -> str:
 def extract_alignment(backbone: Backbone, groups: Iterable[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays of all images of all groups, in order: what `from_arrays` reads. A group is the views of one example, (H, W, 3) uint8.
 
-    Embeddings of crops and of objects' texts in float16; captions' texts are not kept.
+    Embeddings of crops and of objects' texts in float16.
     """
     parts, waiting = [], []
     for group in groups:
@@ -420,10 +429,10 @@ def _arrays(backbone: Backbone, pixels: Sequence[np.ndarray]) -> dict[str, np.nd
     images = torch.stack([backbone.prepare(one) for one in pixels])
     made = align(backbone, pixels, images, backbone.encode(images))
     return {"image": made.image.numpy(), "caption": made.caption.numpy(), "crops": made.crops.half().numpy(),
-            "phrases": made.phrases.half().numpy(), "count": made.count.numpy()}
+            "phrases": made.phrases.half().numpy(), "count": made.count.numpy(), "texts": np.array(made.texts)}
 
 
 def from_arrays(arrays: dict[str, np.ndarray]) -> Alignment:
     """What `extract_alignment` gave, without readings and patches."""
     image, caption_, crops, phrases = (torch.from_numpy(arrays[name]).float() for name in ("image", "caption", "crops", "phrases"))
-    return Alignment(image, caption_, crops, phrases, torch.from_numpy(arrays["count"]))
+    return Alignment(image, caption_, crops, phrases, torch.from_numpy(arrays["count"]), tuple(arrays["texts"].tolist()))

@@ -11,19 +11,24 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Reference:
-    """The validation images of a backbone's training. pooled: (N, D), projected: (N, E), labels: (N,), 0 real, 1 synthetic."""
+    """The validation images of a backbone's training. pooled: (N, D), projected: (N, E), labels: (N,), 0 real, 1 synthetic.
+
+    captions: (M, E) unit embeddings of captions of M of them, (0, E) where no method of the backbone reads captions.
+    """
 
     pooled: Tensor
     projected: Tensor
     labels: Tensor
+    captions: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
         """Half precision: a percentile needs no more."""
-        return {"pooled": self.pooled.half(), "projected": self.projected.half(), "labels": self.labels.to(torch.uint8)}
+        halved = {name: getattr(self, name).half() for name in ("pooled", "projected", "captions")}
+        return halved | {"labels": self.labels.to(torch.uint8)}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Reference:
-        return cls(tensors["pooled"].float(), tensors["projected"].float(), tensors["labels"].long())
+        return cls(*(tensors[name].float() for name in ("pooled", "projected")), tensors["labels"].long(), tensors["captions"].float())
 
 
 def percentile(value: float, reference: np.ndarray) -> float:

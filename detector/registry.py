@@ -7,7 +7,9 @@ from pathlib import Path
 from detector.backbone import EMBEDDED, MODELS, Backbone
 from detector.concepts import ConceptHead
 from detector.heads import HeadCard, HeadError, check_backbone, load_head
+from detector.item import ItemHead
 from detector.orthogonal import LinearProbe, OrthogonalHead
+from detector.physical_clip import PhysicalClipHead
 from detector.physical_head import PhysicalHead
 from detector.reference import Reference
 from detector.residual import ResidualHead
@@ -20,8 +22,11 @@ METHODS = {
     "linear_probe": LinearProbe,
     "orthogonal": OrthogonalHead,
     "concepts": ConceptHead,
+    "item": ItemHead,
+    "physical_clip": PhysicalClipHead,
 }
 PIXEL_METHODS = ("physical", "residual")  # their heads serve every backbone
+CAPTIONED = ("item", "physical_clip")  # read a caption of the image
 
 
 def heads_folders(backbone: str) -> list[Path]:

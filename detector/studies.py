@@ -6,7 +6,7 @@ A study trains small heads on cached features with several seeds and reports the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,16 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from detector.backbone import Backbone
+from detector.caption_study import alignment_report, alignment_study, item_report, item_study, physical_clip_study
 from detector.concepts import ConceptHead, concept_directions, fit_concepts
-from detector.data import DataError, read_dataset, with_splits
+from detector.data import DataError, Example, read_dataset, with_splits
 from detector.evaluate import chance_map, mean_ap
 from detector.format_study import format_report, format_study
 from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
+from detector.physical_clip import ablation_report
 from detector.physical_head import PhysicalHead
 from detector.residual import ResidualHead
-from detector.train import Table, cached
+from detector.train import Table, cached, captioned
 
 COPIES, FEATURE_SEED = 4, 0  # as `train` does, so that its cached features serve here
 UNITS = (2, 4, 8, 16)
@@ -31,7 +33,8 @@ UNITS = (2, 4, 8, 16)
 class Corpus:
     """The tables of one data DIR: `train` with random copies, `val`, and every split whose name begins with `test`.
 
-    folder: the DIR itself, for studies that read its images; None for a made-up part of one.
+    folder: the DIR itself, for studies that read its images; examples: split → what its table was measured on; cache: where
+    measured features are kept. None and empty for a made-up part of a DIR.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Corpus:
     val: Table
     tests: dict[str, Table]
     folder: Path | None = None
+    examples: dict[str, list[Example]] = field(default_factory=dict)
+    cache: Path | None = None
 
 
 def load_corpus(backbone: Backbone, data: Path, cache: Path | None) -> Corpus:
@@ -51,7 +56,14 @@ def load_corpus(backbone: Backbone, data: Path, cache: Path | None) -> Corpus:
             raise DataError(f"The split '{needed}' of '{data}' needs images of both classes.")
     tables = {name: cached(backbone, splits[name], COPIES if name == "train" else 0, FEATURE_SEED, cache, name)
               for name in ("train", "val", *tests)}
-    return Corpus(data.name, tables.pop("train"), tables.pop("val"), tables, data)
+    return Corpus(data.name, tables.pop("train"), tables.pop("val"), tables, data, splits, cache)
+
+
+def told(corpora: list[Corpus], backbone: Backbone) -> dict[str, Table]:
+    """Split → table with captions, of the one data set."""
+    corpus = only(corpora)
+    tables = {"train": corpus.train, "val": corpus.val} | corpus.tests
+    return {name: captioned(table, backbone, corpus.examples[name], FEATURE_SEED, corpus.cache, name) for name, table in tables.items()}
 
 
 def only(corpora: list[Corpus]) -> Corpus:
@@ -300,7 +312,8 @@ def _cross_words(result: dict) -> str:
 
 @dataclass(frozen=True)
 class Study:
-    """run: (corpora, backbone, seeds) → plain numbers. report: those → Markdown. question: what it answers.
+    """run: (corpora, backbone, seeds) → plain numbers. report: those → Markdown. question: what it answers. load: (backbone,
+    data, cache) → what `run` takes one of for each data DIR.
 
     A new study is one more entry of STUDIES; the command line and the card's marks follow its name.
     """
@@ -308,6 +321,7 @@ class Study:
     run: Callable[[list[Corpus], Backbone, int], dict]
     report: Callable[[dict], str]
     question: str
+    load: Callable[[Backbone, Path, Path | None], object] = load_corpus
 
 
 STUDIES = {
@@ -315,5 +329,11 @@ STUDIES = {
     "concepts": Study(concepts_study, concepts_report, "how good and how sparse is the gated concept model?"),
     "format": Study(lambda corpora, backbone, seeds: format_study(corpora[0].folder), format_report,
                     "how much of the descriptors' skill is file format?"),
+    "alignment": Study(alignment_study, alignment_report, "do captions and boxes fit photographs? (takes the pairs folder)",
+                       lambda backbone, data, cache: data),
+    "item": Study(lambda corpora, backbone, seeds: item_study(told(corpora, backbone), backbone, seeds), item_report,
+                  "what are the words worth to ITEM?"),
+    "physical_clip": Study(lambda corpora, backbone, seeds: physical_clip_study(told(corpora, backbone), backbone, seeds),
+                           ablation_report, "what is each part of image, caption and descriptors worth?"),
     "cross": Study(cross_study, cross_report, "what is left on generators that no training image came from?"),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,17 +18,20 @@ from torch import Tensor
 
 from detector import physical, residual
 from detector.analysis import Analysis
-from detector.backbone import EMBEDDED, Backbone
+from detector.backbone import EMBEDDED, Backbone, ClipFeatures
+from detector.captions import user_caption
 from detector.catalogue import TRAININGS
 from detector.concepts import ConceptHead, concept_directions
 from detector.download import Progress
 from detector.heads import Evidence, HeadCard
 from detector.images import ImageError, Photo, load_photo
+from detector.item import align, realign, record
 from detector.naming import name_units
 from detector.orthogonal import OrthogonalHead
 from detector.physical_head import percentiles
+from detector.physical_text import written
 from detector.reference import Reference
-from detector.registry import read_fusion, read_heads, read_reference
+from detector.registry import CAPTIONED, read_fusion, read_heads, read_reference
 from detector.released import Released, load_released, released_features
 from detector.verdict import Fusion, Verdict
 from detector.vocabulary import Concept, vocabulary
@@ -52,6 +55,15 @@ def within_limits(verdict: Verdict, photo: Photo, luminance_variance: float) -> 
     else:
         return verdict
     return replace(verdict, label="inconclusive", reason=reason)
+
+
+@dataclass(frozen=True)
+class ItemReference:
+    """Of validation images: captions (M, E), unit embeddings; real, synthetic: ITEM logits."""
+
+    captions: Tensor
+    real: np.ndarray
+    synthetic: np.ndarray
 
 
 class Suite:
@@ -85,18 +97,58 @@ class Suite:
 
     # --- evidence ---
 
-    def evidence(self, images: Sequence[Photo | np.ndarray]) -> Evidence:
-        """All that the methods read, from one forward for the whole batch. Pixel features run in threads beside it."""
+    def evidence(self, images: Sequence[Photo | np.ndarray], captions: Sequence[str | None] | None = None) -> Evidence:
+        """All that the methods read, from one forward for the whole batch. Pixel features run in threads beside it.
+
+        captions: the user's words for each image, None where the image is to be captioned here. Images are compared with
+        captions where a method reads them or the user gave some.
+        """
         pixels = [image.pixels if isinstance(image, Photo) else image for image in images]
         with ThreadPoolExecutor(max_workers=2) as pool:
             descriptors = pool.map(physical.measure, pixels)
             residuals = pool.map(residual.features, pixels)
-            clip = self.backbone.encode(torch.stack([self.backbone.prepare(p) for p in pixels]))
+            prepared = torch.stack([self.backbone.prepare(p) for p in pixels])
+            clip = self.backbone.encode(prepared)
             released = released_features(self.released.heads, self.backbone, pixels, clip)
-            return Evidence(clip, np.stack(list(descriptors)), np.stack(list(residuals)), pixels, released=released)
+            told = captions is not None or not self.heads.keys().isdisjoint(CAPTIONED)
+            alignment = self._aligned(pixels, prepared, clip, captions) if told else None
+            return Evidence(clip, np.stack(list(descriptors)), np.stack(list(residuals)), pixels, alignment, released=released)
+
+    def _aligned(self, pixels: Sequence[np.ndarray], prepared: Tensor, clip: ClipFeatures, captions: Sequence[str | None] | None):
+        given = captions or [None] * len(pixels)
+        return align(self.backbone, pixels, prepared, clip, [None if words is None else user_caption(words) for words in given])
+
+    def captioned(self, evidence: Evidence, photo: Photo) -> Evidence:
+        """The evidence of one image, compared with a caption made here, where that was left out so far. Encodes no image again."""
+        prepared = self.backbone.prepare(photo.pixels)[None]
+        return replace(evidence, alignment=self._aligned([photo.pixels], prepared, evidence.clip, None))
+
+    def recaptioned(self, evidence: Evidence, photo: Photo, caption: str | None = None, objects: Sequence[str] | None = None) -> Evidence:
+        """The evidence of one image against the user's caption, the user's list of objects, or both. Encodes no image again but
+        the objects' crops. Without `caption` it stays as it is; without `objects` they are those that the caption names."""
+        words = None if caption is None else user_caption(caption)
+        return replace(evidence, alignment=realign(self.backbone, photo.pixels, evidence.alignment, words, objects))
+
+    def physical_texts(self, evidence: Evidence) -> list[str]:
+        """What CLIP's text tower reads of each image: caption and core descriptors; [] where no method reads them so."""
+        head = self.heads.get("physical_clip")
+        if head is None or evidence.alignment is None:
+            return []
+        return written(self.backbone, evidence.alignment.texts, evidence.descriptors, head.limits.numpy(), head.core_names)
+
+    @cached_property
+    def item_reference(self) -> ItemReference | None:
+        """What the ITEM score of an image is compared with; None where no such head was trained."""
+        if "item" not in self.heads or self.reference is None or self.fusion is None or "item" not in self.fusion.methods:
+            return None
+        logits = self.fusion.logits[:, self.fusion.methods.index("item")]
+        real, synthetic = (logits[(self.fusion.labels == label) & np.isfinite(logits)] for label in (0, 1))
+        return ItemReference(self.reference.captions, real, synthetic)
 
     def logits(self, evidence: Evidence) -> dict[str, np.ndarray]:
-        """Method → (B,) logits, for the methods that have a head."""
+        """Method → (B,) logits, for the methods that have a head. NaN where an image has nothing for a method to read."""
+        if head := self.heads.get("physical_clip"):
+            evidence = head.with_text(self.backbone, evidence, evidence.alignment.texts)
         return {method: np.asarray(head.score(evidence).logit, np.float64) for method, head in self.heads.items()}
 
     def released_logits(self, evidence: Evidence) -> dict[str, np.ndarray]:
@@ -147,15 +199,15 @@ class Suite:
     def analyze(self, source, caption: str | None = None) -> Analysis:
         """Analyse one image: a path, bytes, a Pillow image, an array or a Photo. Raises ImageError if it is none.
 
-        `caption` is for the methods that read one; none of those here does yet.
+        caption: the user's words; without them the image is captioned here, for the methods that read a caption.
         """
         photo = source if isinstance(source, Photo) else load_photo(source)
-        analysis = self.analyze_photos([photo])[0]
+        analysis = self.analyze_photos([photo], caption)[0]
         return replace(analysis, file=str(source)) if isinstance(source, (str, Path)) else analysis
 
-    def analyze_photos(self, photos: Sequence[Photo]) -> list[Analysis]:
-        """One Analysis for each photo, in order, from one batch."""
-        return self.analyses(photos, self.evidence(photos))
+    def analyze_photos(self, photos: Sequence[Photo], caption: str | None = None) -> list[Analysis]:
+        """One Analysis for each photo, in order, from one batch. caption: of all of them."""
+        return self.analyses(photos, self.evidence(photos, None if caption is None else [caption] * len(photos)))
 
     def analyses(self, photos: Sequence[Photo], evidence: Evidence) -> list[Analysis]:
         """One Analysis for each photo, in order, from the evidence of just these photos."""
@@ -165,15 +217,15 @@ class Suite:
 
     def analyze_files(self, paths: Iterable[str | Path], batch_size: int = 16,
                       caption: str | None = None) -> Iterator[Analysis]:
-        """One Analysis for each path, in order; a file that cannot be read gives one with `error` set."""
+        """One Analysis for each path, in order; a file that cannot be read gives one with `error` set. caption: of all of them."""
         batch: list[tuple[str, Photo | str]] = []
         for path in paths:
             batch.append((str(path), self._read(path)))
             pixels = sum(item.width * item.height for _, item in batch if isinstance(item, Photo))
             if len(batch) == batch_size or pixels > BATCH_PIXELS:
-                yield from self._flush(batch)
+                yield from self._flush(batch, caption)
                 batch = []
-        yield from self._flush(batch)
+        yield from self._flush(batch, caption)
 
     @staticmethod
     def _read(path: str | Path) -> Photo | str:
@@ -182,9 +234,9 @@ class Suite:
         except ImageError as error:
             return str(error)
 
-    def _flush(self, batch: list[tuple[str, Photo | str]]) -> Iterator[Analysis]:
+    def _flush(self, batch: list[tuple[str, Photo | str]], caption: str | None) -> Iterator[Analysis]:
         photos = [item for _, item in batch if isinstance(item, Photo)]
-        results = iter(self.analyze_photos(photos) if photos else [])
+        results = iter(self.analyze_photos(photos, caption) if photos else [])
         for path, item in batch:
             if isinstance(item, Photo):
                 yield replace(next(results), file=path)
@@ -198,6 +250,7 @@ class Suite:
             parts["physical"] = head.contributions(evidence.descriptors)
         if head := self.heads.get("residual"):
             parts["residual"] = head.contributions(evidence.residual)
+        parts["texts"] = dict(enumerate(self.physical_texts(evidence)))
         for kind, shown, own in (("units", self.units(), clip.pooled), ("concepts", self.concept_model(), clip.projected)):
             if shown:
                 features = evidence.released.get(shown[0], own)
@@ -209,7 +262,7 @@ class Suite:
         own = {method: float(values[index]) for method, values in logits.items()}
         heads = self.heads | self.released.heads
         scores = {name: {"probability": float(expit(values[index])), "logit": float(values[index]), "bias": float(heads[name].bias)}
-                  for name, values in (logits | released).items()}
+                  for name, values in (logits | released).items() if np.isfinite(values[index])}
         values = evidence.descriptors[index]
         variance = values[physical.NAMES.index("luminance_variance")]
         shown = {"orthogonal": self.units(), "concepts": self.concept_model()}
@@ -221,6 +274,7 @@ class Suite:
             percentiles=self._percentiles(values), orthogonal=self._units(index, parts),
             concepts=self._concepts(index, parts), head={what: found[0] for what, found in shown.items() if found},
             residual={name: float(part[index]) for name, part in parts.get("residual", {}).items()},
+            item=record(evidence.alignment, index) if evidence.alignment else {}, physical_text=parts.get("texts", {}).get(index, ""),
         )
 
     @staticmethod

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +22,26 @@ from torch import Tensor
 from detector import physical, residual
 from detector.augment import augmented
 from detector.backbone import EMBEDDED, Backbone, ClipFeatures
+from detector.captions import captioner
 from detector.concepts import concept_directions, fit_concepts
 from detector.data import DataError, Example, read_dataset, select, with_splits
 from detector.heads import Evidence, HeadCard, save_head
 from detector.images import ImageError, load_photo
+from detector.item import extract_alignment, fit_item, from_arrays
 from detector.naming import name_units
 from detector.orthogonal import fit_linear_probe, fit_orthogonal
+from detector.physical import PAPER_CORE
+from detector.physical_clip import PhysicalClipHead, fit_physical_clip, with_text
 from detector.physical_head import PhysicalHead
+from detector.physical_text import quantiles
 from detector.progress import progress
 from detector.reference import Reference
-from detector.registry import METHODS, PIXEL_METHODS, find_heads, heads_folders, read_head
+from detector.registry import CAPTIONED, METHODS, PIXEL_METHODS, find_heads, heads_folders, read_head
 from detector.residual import ResidualHead
 from detector.verdict import Fusion, fit_logistic
 from detector.vocabulary import vocabulary
+
+CAPTIONED_COPIES = 1  # random copies of a training image that get a caption: writing one costs more than all else together
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,11 @@ class Table:
     copy: np.ndarray
 
     def rows(self, mask: np.ndarray) -> Table:
-        clip = self.evidence.clip
-        patches = clip.patches[mask] if clip.patches is not None else None
-        evidence = Evidence(ClipFeatures(clip.pooled[mask], clip.projected[mask], patches),
-                            self.evidence.descriptors[mask], self.evidence.residual[mask])
+        seen = self.evidence
+        patches = seen.clip.patches[mask] if seen.clip.patches is not None else None
+        evidence = Evidence(ClipFeatures(seen.clip.pooled[mask], seen.clip.projected[mask], patches), seen.descriptors[mask],
+                            seen.residual[mask], alignment=seen.alignment.rows(mask) if seen.alignment else None,
+                            physical_text=None if seen.physical_text is None else seen.physical_text[mask])
         return Table(evidence, self.labels[mask], self.sources[mask], self.copy[mask])
 
     def pooled(self) -> tuple[Tensor, Tensor]:
@@ -104,6 +112,12 @@ def extract_clip(backbone: Backbone, examples: list[Example], copies: int, seed:
     return {"pooled": torch.cat([p.pooled for p in parts]).numpy(), "projected": torch.cat([p.projected for p in parts]).numpy()}
 
 
+def extract_captioned(backbone: Backbone, examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
+    """Captions, objects and their embeddings of every view of every example, see `item.extract_alignment`."""
+    seen = _mapped(lambda example: views(example, copies, seed), examples)
+    return extract_alignment(backbone, progress(seen, len(examples), f"{title}: captions"))
+
+
 def _kept(folder: Path | None, name: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """`make()`, kept in `folder` as an .npz under a hash of `key`; not kept without a folder."""
     if folder is None:
@@ -122,9 +136,13 @@ def _code(*modules: str) -> str:
     return "".join((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8") for name in modules)
 
 
+def _files(examples: list[Example], copies: int, seed: int) -> str:
+    return "".join(f"{e.path} {e.path.stat().st_mtime_ns} {e.label}\n" for e in examples) + f"{copies} {seed}"
+
+
 def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str) -> Table:
     """Evidence of every view; kept under a key of the files, the settings, the code and the backbone's weights."""
-    files = "".join(f"{e.path} {e.path.stat().st_mtime_ns} {e.label}\n" for e in examples) + f"{copies} {seed}"
+    files = _files(examples, copies, seed)
     pixels = _kept(folder, f"{title}-pixels", files + _code("images", "augment", "physical", "residual"),
                    lambda: extract_pixels(examples, copies, seed, title))
     clip = _kept(folder, f"{title}-clip", files + _code("images", "augment", "backbone") + backbone.fingerprint + str(backbone.preprocess),
@@ -133,6 +151,16 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
     each = copies + 1
     labels, sources = (np.repeat(values, each) for values in ([e.label for e in examples], [e.source for e in examples]))
     return Table(Evidence(features, **pixels), labels, sources, np.tile(np.arange(each), len(examples)))
+
+
+def captioned(table: Table, backbone: Backbone, examples: list[Example], seed: int, folder: Path | None, title: str) -> Table:
+    """The table's rows up to CAPTIONED_COPIES, with `alignment`; kept like the rest. examples, seed, title: as for `cached`."""
+    copies = min(CAPTIONED_COPIES, int(table.copy.max()))
+    code = _code("images", "augment", "backbone", "captions", "objects", "localise", "item")
+    key = _files(examples, copies, seed) + code + backbone.fingerprint + captioner(backbone) + str(backbone.preprocess)
+    arrays = _kept(folder, f"{title}-captions", key, lambda: extract_captioned(backbone, examples, copies, seed, title))
+    kept = table.rows(table.copy <= copies)
+    return replace(kept, evidence=replace(kept.evidence, alignment=from_arrays(arrays)))
 
 
 # --- methods -------------------------------------------------------------------------------------------------------
@@ -172,22 +200,52 @@ def _fit_concepts(train: Table, val: Table, backbone: Backbone, seed: int) -> Fi
     return Fitted(head, {"concepts": [concept.name for concept in vocabulary()]})
 
 
+def _fit_item(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
+    parts = [(table.evidence.alignment, torch.as_tensor(table.labels)) for table in (train, val)]
+    return Fitted(fit_item(*parts, seed=seed), {"captioner": captioner(backbone)})
+
+
+def _fit_physical_clip(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
+    limits = quantiles(train.evidence.descriptors[train.copy == 0])
+    parts = [(with_text(backbone, t.evidence, t.evidence.alignment.texts, limits, PAPER_CORE), t.labels) for t in (train, val)]
+    return Fitted(fit_physical_clip(*parts, limits, seed=seed), {"captioner": captioner(backbone)})
+
+
 FITTERS: dict[str, Callable[[Table, Table, Backbone, int], Fitted]] = {
     "physical": _fit_physical,
     "residual": _fit_residual,
     "linear_probe": _fit_linear_probe,
     "orthogonal": _fit_orthogonal,
     "concepts": _fit_concepts,
+    "item": _fit_item,
+    "physical_clip": _fit_physical_clip,
 }
 READS = {"physical": "fifteen descriptors at the fixed 256-pixel scale", "residual": "high-pass residual of the pixels",
          "linear_probe": "pooled", "orthogonal": "pooled", "concepts": "projected", "reference": "pooled and projected",
+         "item": "projected image, crops, caption and objects", "physical_clip": "projected image and text, descriptors",
          "verdict": "logits of the methods"}
 
 
-def calibrated(head, val: Table):
+def logits_of(head, table: Table, backbone: Backbone) -> np.ndarray:
+    """(N,) logits of a method on a table; NaN for images that it cannot read."""
+    evidence = table.evidence
+    if isinstance(head, PhysicalClipHead):
+        evidence = head.with_text(backbone, evidence, evidence.alignment.texts)
+    return np.asarray(head.score(evidence).logit, np.float64)
+
+
+def calibrated(head, val: Table, backbone: Backbone):
     """The head with its logit Platt-scaled on `val`, so that σ(logit) is a probability; parts stay exact."""
-    slope, offset = fit_logistic(head.score(val.evidence).logit[:, None], val.labels, 1e-3)
+    logits = logits_of(head, val, backbone)
+    read = np.isfinite(logits)
+    slope, offset = fit_logistic(logits[read, None], val.labels[read], 1e-3)
     return head.scaled(float(slope), float(offset))
+
+
+def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """AUROC on validation images that the method could read."""
+    read = np.isfinite(logits)
+    return {"auroc_val": round(float(roc_auc_score(labels[read], logits[read])), 4)}
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------
@@ -206,36 +264,59 @@ def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], c
     )
 
 
-def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: Path | None) -> tuple[Table, Table]:
-    """Evidence of `train` (with random copies) and of `val` (as it is)."""
+@dataclass(frozen=True)
+class Splits:
+    """Examples and tables of `train` (with random copies) and of `val` (as it is); `told`: with captions, where they are needed."""
+
+    train: Table
+    val: Table
+    told: Table | None
+
+
+def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: Path | None, methods: set[str]) -> Splits:
+    """What training `methods` needs. DataError where a split lacks a class."""
     examples = with_splits(read_dataset(data))
     train, val = select(examples, "train"), select(examples, "val")
     for name, part in (("train", train), ("val", val)):
         if {example.label for example in part} != {0, 1}:
             raise DataError(f"The split '{name}' of '{data}' needs images of both classes.")
-    return cached(backbone, train, copies, seed, cache, "train"), cached(backbone, val, 0, seed, cache, "val")
+    tables = [cached(backbone, part, n, seed, cache, name) for part, n, name in ((train, copies, "train"), (val, 0, "val"))]
+    if not methods & set(CAPTIONED):
+        return Splits(*tables, None)
+    told = [captioned(table, backbone, part, seed, cache, name)
+            for table, part, name in zip(tables, (train, val), ("train", "val"), strict=True)]
+    return Splits(tables[0], told[1], told[0])
 
 
 def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, out: Path | None = None, copies: int = 4,
                 seed: int = 0, cache: Path | None = None, device: str | None = None) -> dict[str, Path]:
     """Train the named methods, then fit the verdict over all heads that are present. Returns method → head file."""
     backbone = Backbone.load(backbone_name, device)
-    train, val = split_tables(backbone, data, copies, seed, cache)
+    present = set() if out else set(find_heads(backbone_name))
+    splits = split_tables(backbone, data, copies, seed, cache, set(methods) | present)
+    train, val, told = splits.train, splits.val, splits.told
     counts = (int((train.copy == 0).sum()), len(val.labels))
     written = {}
     for method in methods:
-        fitted = FITTERS[method](train, val, backbone, seed)
-        head = calibrated(fitted.head, val)
-        measured = {"auroc_val": round(float(roc_auc_score(val.labels, head.score(val.evidence).logit)), 4)}
+        fitted = FITTERS[method](told if method in CAPTIONED else train, val, backbone, seed)
+        head = calibrated(fitted.head, val, backbone)
+        figures = measured(logits_of(head, val, backbone), val.labels)
         path = (out or target_folder(method, backbone_name)) / f"{method}.safetensors"
-        save_head(path, head.tensors(), _card(method, backbone, data.name, counts, copies, seed, fitted.details, measured))
+        seen = min(copies, CAPTIONED_COPIES) if method in CAPTIONED else copies
+        save_head(path, head.tensors(), _card(method, backbone, data.name, counts, seen, seed, fitted.details, figures))
         written[method] = path
-    clip = val.evidence.clip
-    reference = Reference(clip.pooled, clip.projected, torch.as_tensor(val.labels))
     written["reference"] = (out or heads_folders(backbone_name)[0]) / "reference.safetensors"
-    save_head(written["reference"], reference.tensors(), _card("reference", backbone, data.name, counts, copies, seed, {}, {}))
+    card = _card("reference", backbone, data.name, counts, copies, seed, {}, {})
+    save_head(written["reference"], reference_of(val).tensors(), card)
     written["verdict"] = fit_verdict(backbone_name, backbone, val, out, data.name, counts, copies, seed, written)
     return written
+
+
+def reference_of(val: Table, most: int = 200) -> Reference:
+    """The validation images, and the first `most` captions of them as embeddings."""
+    clip, alignment = val.evidence.clip, val.evidence.alignment
+    captions = alignment.caption[alignment.usable][:most] if alignment else clip.projected[:0]
+    return Reference(clip.pooled, clip.projected, torch.as_tensor(val.labels), captions)
 
 
 def target_folder(method: str, backbone: str) -> Path:
@@ -250,10 +331,10 @@ def fit_verdict(name: str, backbone: Backbone, val: Table, out: Path | None, dat
     heads = {}
     for method in sorted(set(paths) & set(METHODS)):
         heads[method], _ = read_head(paths[method], backbone)
-    fusion = Fusion.fit({m: np.asarray(h.score(val.evidence).logit) for m, h in heads.items()}, val.labels)
+    fusion = Fusion.fit({m: logits_of(h, val, backbone) for m, h in heads.items()}, val.labels)
     path = (out or heads_folders(name)[0]) / "verdict.safetensors"
     fused = fusion.fuse({method: fusion.logits[:, i] for i, method in enumerate(fusion.methods)})
-    measured = {"auroc_val": round(float(roc_auc_score(val.labels, fused)), 4)}
-    card = _card("verdict", backbone, data, counts, copies, seed, {"methods": list(fusion.methods)}, measured)
+    details = {"methods": list(fusion.methods)}
+    card = _card("verdict", backbone, data, counts, copies, seed, details, measured(fused, val.labels))
     save_head(path, fusion.tensors(), card)
     return path

@@ -76,8 +76,9 @@ class Fusion:
         """logits: method → (N,), raw, higher speaks for synthetic; labels: (N,), 0 real, 1 synthetic."""
         matrix = np.column_stack([logits[name] for name in logits]).astype(np.float64)
         labels = np.asarray(labels)
-        platt = np.stack([fit_logistic(column[:, None], labels, 1e-3) for column in matrix.T])
-        calibrated = matrix * platt[:, 0] + platt[:, 1]
+        platt = np.stack([fit_logistic(column[read, None], labels[read], 1e-3)
+                          for column in matrix.T for read in [np.isfinite(column)]])
+        calibrated = np.nan_to_num(matrix * platt[:, 0] + platt[:, 1], nan=0.0)
         weights = _fit_fusion(calibrated, labels)
         band = conformal_band(_out_of_fold(calibrated, labels), labels, error)
         return cls(tuple(logits), platt, weights, band, matrix, labels)
@@ -90,8 +91,9 @@ class Fusion:
         return Fusion.fit(columns, self.labels)
 
     def calibrate(self, logits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Method → calibrated logit, Platt-scaled, for the methods of this fusion."""
-        return {name: logits[name] * slope + offset
+        """Method → calibrated logit, Platt-scaled, for the methods of this fusion; NaN, which a method gives for an image that
+        it cannot read, becomes 0: it speaks for neither side (choice)."""
+        return {name: np.nan_to_num(logits[name] * slope + offset, nan=0.0)
                 for name, (slope, offset) in zip(self.methods, self.platt, strict=True)}
 
     def fuse(self, logits: dict[str, np.ndarray]) -> np.ndarray:

@@ -87,6 +87,12 @@ def _listed(phrases: list[str]) -> str:
     return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
 
+def text_reading(record: dict) -> str:
+    """The very words that CLIP's text tower read of the image; "" where no method reads descriptors so."""
+    text = record.get("physical_text")
+    return f"The method physical_clip wrote the core descriptors after the caption, and CLIP read: “{text}”" if text else ""
+
+
 def descriptor_reading(analysis: dict) -> str:
     """One sentence: which descriptors are unusual for a real image."""
     places = analysis.get("physical_percentiles", {})

@@ -119,7 +119,7 @@ def test_dropping_the_one_informative_direction_costs_all_and_random_ones_little
     pooled[:, 0] += 4.0 * labels
     head = OrthogonalHead(torch.eye(40)[:4], torch.zeros(4), torch.tensor([5.0, 0.1, 0.1, 0.1]), torch.tensor(0.0))
     planted = suite.with_released(suite.released)
-    planted.heads, planted.reference = {"orthogonal": head}, Reference(pooled, pooled[:, :8], labels)
+    planted.heads, planted.reference = {"orthogonal": head}, Reference(pooled, pooled[:, :8], labels, pooled[:0, :8])
     clip = replace(evidence.clip, pooled=pooled[:1])
     curve = drop_curve(planted, replace(evidence, clip=clip), "orthogonal", draws=20)
     assert curve.k == [0, 1, 2, 4] and curve.names[0] == "unit 1"
@@ -134,7 +134,7 @@ def test_a_head_that_uses_everything_alike_is_said_to_be_no_better_than_chance(s
     pooled = torch.randn(400, 6, generator=generator) + 0.5 * labels[:, None]
     head = OrthogonalHead(torch.eye(6), torch.zeros(6), torch.ones(6), torch.tensor(0.0))
     planted = suite.with_released(suite.released)
-    planted.heads, planted.reference = {"orthogonal": head}, Reference(pooled, pooled, labels)
+    planted.heads, planted.reference = {"orthogonal": head}, Reference(pooled, pooled, labels, pooled[:0])
     clip = replace(evidence.clip, pooled=pooled[:1])
     curve = drop_curve(planted, replace(evidence, clip=clip), "orthogonal", draws=20)
     assert "no more than chance" in concepts.drop_reading(curve)

@@ -40,6 +40,14 @@ def test_the_studies_figures_are_the_measured_ones():
         assert between(card, f"study {name}") == STUDIES[name].report(result)
 
 
+def test_the_selection_s_figures_are_the_measured_ones():
+    from detector.selection import selection_report
+
+    result = json.loads((MODELS / "embedded" / "selection.json").read_text(encoding="utf-8"))
+    card = (MODELS / "embedded" / "heads" / "README.md").read_text(encoding="utf-8")
+    assert between(card, "selection") == selection_report(result)
+
+
 def test_models_are_small():
     assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 80_000_000
 

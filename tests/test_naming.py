@@ -98,7 +98,7 @@ def test_percentile_counts_ties_half(value, expected):
 
 
 def test_reference_survives_half_precision():
-    reference = Reference(torch.randn(5, 3), torch.randn(5, 2), torch.tensor([0, 1, 0, 1, 1]))
+    reference = Reference(torch.randn(5, 3), torch.randn(5, 2), torch.tensor([0, 1, 0, 1, 1]), torch.randn(4, 2))
     again = Reference.from_tensors(reference.tensors())
     torch.testing.assert_close(again.pooled, reference.pooled, rtol=1e-3, atol=1e-3)
     assert again.labels.tolist() == [0, 1, 0, 1, 1]

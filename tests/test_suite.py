@@ -115,3 +115,51 @@ def test_shipped_heads_belong_to_the_shipped_backbone(suite):
         assert card.method == method and card.labels == "0 real, 1 synthetic" and card.training_data and card.command
         assert card.fingerprint in ("none", suite.backbone.fingerprint)
     assert len(suite.cards["orthogonal"].details["names"]) == 8
+
+
+# --- captions ------------------------------------------------------------------------------------------------------
+
+
+def test_the_user_s_caption_is_the_one_that_is_read(suite, picture):
+    made, given = suite.analyze(picture), suite.analyze(picture, caption="a red bus\tnear a dog")
+    assert made.item["caption_source"] == "embedded" and given.item["caption_source"] == "user"
+    assert given.item["caption"] == "a red bus near a dog" and [o["phrase"] for o in given.item["objects"]] == ["bus", "dog"]
+    assert given.physical_text.startswith("a red bus") and given.to_dict()["physical_text"] == given.physical_text
+    assert given == suite.analyze(picture, caption="a red bus\tnear a dog")
+    for method in ("item", "physical_clip"):
+        assert given.detectors[method]["logit"] != made.detectors[method]["logit"]
+    assert given.detectors["orthogonal"] == made.detectors["orthogonal"]
+
+
+def test_a_caption_without_words_leaves_item_out_and_the_verdict_in(suite, picture):
+    analysis = suite.analyze(picture, caption="?! …")
+    record = json.loads(json.dumps(analysis.to_dict(), allow_nan=False))
+    assert "item" not in record["detectors"] and record["item"]["caption"] == "" and record["item"]["global"] is None
+    assert record["verdict"]["contributions"]["item"] == 0
+    assert sum(record["verdict"]["contributions"].values()) + record["verdict"]["bias"] == pytest.approx(record["verdict"]["logit"])
+
+
+def test_an_edited_caption_encodes_no_image_again(suite, picture, monkeypatch):
+    photo = load_photo(picture)
+    evidence = suite.evidence([photo])
+    sizes, encode = [], suite.backbone.encode
+    monkeypatch.setattr(suite.backbone, "encode", lambda images: sizes.append(len(images)) or encode(images))
+    changed = suite.recaptioned(evidence, photo, caption="a dog and a cat")
+    assert sizes == [2]  # the two objects' crops
+    whole = suite.analyses([photo], changed)[0]
+    monkeypatch.undo()
+    assert whole.item == suite.analyze(picture, caption="a dog and a cat").item
+
+
+def test_an_image_is_captioned_later_where_no_method_asked_for_it(suite, picture):
+    plain = Suite(suite.backbone, {"orthogonal": suite.heads["orthogonal"]}, suite.cards, None)
+    photo = load_photo(picture)
+    evidence = plain.evidence([photo])
+    assert evidence.alignment is None and plain.item_reference is None
+    assert plain.analyses([photo], plain.captioned(evidence, photo))[0].item == suite.analyze(picture).item
+
+
+def test_what_an_item_score_is_compared_with(suite):
+    reference = suite.item_reference
+    assert len(reference.captions) == 200 and len(reference.real) > 100 and len(reference.synthetic) > 100
+    assert reference.synthetic.mean() > reference.real.mean()

@@ -29,7 +29,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    backbone = write_tiny(tmp_path_factory.mktemp("backbone") / "tiny")
+    backbone = write_tiny(tmp_path_factory.mktemp("backbone") / "tiny", decoder=False)
     cache = tmp_path_factory.mktemp("cache")
     arguments = ["--data", str(data), "--backbone", str(backbone), "--cache", str(cache)]
     assert main(["train", "all", *arguments, "--copies", "1", "--out", str(backbone / "heads")]) == 0
@@ -72,7 +72,7 @@ def test_what_cannot_be_measured_says_so(trained, data, tmp_path, capsys):
 def test_heads_of_another_training_are_refused(trained, tmp_path, capsys):
     import shutil
 
-    other = write_tiny(tmp_path / "other", seed=5)
+    other = write_tiny(tmp_path / "other", seed=5, decoder=False)
     shutil.copytree(trained[0] / "heads", other / "heads")
     assert main(["heads", "--backbone", str(other)]) == 0
     (tmp_path / "x.png").write_bytes(b"")

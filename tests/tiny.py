@@ -20,13 +20,19 @@ CONFIG = {
 }
 
 
-def write_tiny(folder: Path, seed: int = 0) -> Path:
-    """A backbone folder that open_clip loads."""
+def write_tiny(folder: Path, seed: int = 0, decoder: bool = True) -> Path:
+    """A backbone folder that open_clip loads. Without a decoder its captions are nouns, and so always usable."""
+    from open_clip.model import CustomTextCLIP
+
     from detector.pretrain import build_model
 
     torch.manual_seed(seed)
-    model = build_model(CONFIG["model_cfg"])
+    kept = dict(CONFIG["model_cfg"])
+    if not decoder:
+        del kept["multimodal_cfg"]
+        kept |= {name: kept[name] | {"output_tokens": False} for name in ("vision_cfg", "text_cfg")}
+    model = build_model(kept) if decoder else CustomTextCLIP(**{n: part for n, part in kept.items() if n != "custom_text"})
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(CONFIG))
+    (folder / "open_clip_config.json").write_text(json.dumps(CONFIG | {"model_cfg": kept}))
     save_file({name: value.clone() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     return folder

@@ -80,8 +80,9 @@ def build_descriptors() -> list:
                           ["descriptor", "256 px", "native", "% real", "% synth.", "logits"],
                           "Value at two scales, percentile among real and among synthetic images, contribution",
                           ["32%", "16%", "16%", "11%", "13%", "12%"], 15, show_descriptors).build()
+    text = parts.reading()
     views = gr.HTML(elem_id="views", label="What four of them see")
-    return [*outputs, views]
+    return [*outputs, text, views]
 
 
 def show_descriptors(shown: Shown) -> list:
@@ -90,7 +91,7 @@ def show_descriptors(shown: Shown) -> list:
 
     record, pixels = shown.record, shown.photo.pixels
     return [report.descriptor_reading(record), figures.descriptor_chart(record, shown.suite.heads.get("physical")),
-            figures.descriptor_rows(record, describe(pixels)), gallery(pixels)]
+            figures.descriptor_rows(record, describe(pixels)), parts.plain(report.text_reading(record)), gallery(pixels)]
 
 
 def show_concepts(shown: Shown) -> list:
