@@ -49,6 +49,10 @@ def _add_train(commands) -> None:
     train.add_argument("--out", type=Path, help="folder for the head files (default: the backbone's own)")
     train.add_argument("--copies", type=_natural, default=4, help="random copies of each training image (default 4)")
     train.add_argument("--seed", type=_natural, default=0, help="of the random copies and of training (default 0)")
+    train.add_argument("--epochs", type=_positive, help="most epochs of sdd; the other methods stop by themselves")
+    train.add_argument("--checkpoints", type=Path, default=Path("checkpoints/sdd"), metavar="DIR",
+                       help="folder for what --resume goes on from, sdd only (default checkpoints/sdd)")
+    train.add_argument("--resume", action="store_true", help="go on from sdd's last checkpoint")
     train.set_defaults(run=run_train)
 
 
@@ -249,13 +253,17 @@ def run_score(arguments: argparse.Namespace) -> int:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    from detector.train import FITTERS, train_heads
+    from dataclasses import replace
+
+    from detector.train import FITTERS, SddRun, train_heads
 
     if arguments.method != "all" and arguments.method not in FITTERS:
         raise ValueError(f"There is no method '{arguments.method}'; there are {', '.join(FITTERS)} and all.")
     methods = list(FITTERS) if arguments.method == "all" else [arguments.method]
+    run = SddRun(checkpoints=arguments.checkpoints, resume=arguments.resume)
+    run = replace(run, recipe=replace(run.recipe, epochs=arguments.epochs)) if arguments.epochs else run
     written = train_heads(methods, arguments.data, arguments.backbone, arguments.out, arguments.copies, arguments.seed,
-                          arguments.cache, arguments.device)
+                          arguments.cache, arguments.device, run)
     for method, path in written.items():
         print(f"{method}\t{path}")
     return 0

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+
+from detector.images import load_photo
 
 CLASS_FOLDERS = {"real": 0, "0_real": 0, "nature": 0, "synthetic": 1, "1_fake": 1, "fake": 1, "ai": 1}
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -24,6 +29,23 @@ class Example:
     label: int
     source: str
     split: str = ""
+
+
+class Pictures(Sequence):
+    """The pixels of examples, (H, W, 3) uint8 each, decoded whenever one is asked for: a split's would fill the memory."""
+
+    def __init__(self, examples: Sequence[Example]):
+        self.examples = tuple(examples)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return load_photo(self.examples[index].path).pixels
+
+    def rows(self, mask: np.ndarray) -> Pictures:
+        """Those of a mask or of places."""
+        return Pictures([self.examples[i] for i in np.arange(len(self))[mask]])
 
 
 def read_dataset(folder: Path | str) -> list[Example]:

@@ -16,7 +16,7 @@ from detector.data import DataError, Example, read_dataset
 from detector.progress import progress
 from detector.registry import CAPTIONED
 from detector.suite import Suite
-from detector.train import Table, cached, captioned
+from detector.train import Table, cached, captioned, windowed
 
 BOOTSTRAPS = 1000
 
@@ -140,9 +140,11 @@ def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[s
 
 
 def measured(suite: Suite, examples: list[Example], cache: Path | None, title: str) -> Table:
-    """The table of the examples as they are, with captions where a method of the suite reads them."""
+    """The table of the examples as they are, with all that the suite's methods read."""
     table = cached(suite.backbone, examples, 0, 0, cache, title)
-    return table if suite.heads.keys().isdisjoint(CAPTIONED) else captioned(table, suite.backbone, examples, 0, cache, title)
+    if not suite.heads.keys().isdisjoint(CAPTIONED):
+        table = captioned(table, suite.backbone, 0, cache, title)
+    return windowed(table, suite.heads.get("sdd"), cache, title)
 
 
 # --- tables --------------------------------------------------------------------------------------------------------

@@ -36,7 +36,8 @@ class Evidence:
     clip: pooled, projected and patch tokens. descriptors: (B, 15) at the fixed scale. residual: (B, F). pixels: the B
     images, (H, W, 3) uint8, for methods that read them at their own resolution. alignment: image against caption, for
     ITEM. physical_text: (B, E) unit embeddings of the descriptors written as text after the caption. released: name of a
-    released head → (B, D) features preprocessed as its authors did.
+    released head → (B, D) features preprocessed as its authors did. windowed: identity of an SDD head → (B,) logits of the
+    images' windows before scaling, where they were made before.
     """
 
     clip: ClipFeatures
@@ -46,6 +47,7 @@ class Evidence:
     alignment: Alignment | None = None
     physical_text: Tensor | None = None
     released: Mapping[str, Tensor] = field(default_factory=dict)
+    windowed: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.descriptors)
@@ -81,7 +83,7 @@ class HeadCard:
 
 
 def save_head(path: Path, tensors: dict[str, Tensor | np.ndarray], card: HeadCard) -> None:
-    """Write float32 tensors and the card to a safetensors file; the folder is made if needed."""
+    """Write tensors, in the precision they have, and the card to a safetensors file; the folder is made if needed."""
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from detector.physical_clip import PhysicalClipHead
 from detector.physical_head import PhysicalHead
 from detector.reference import Reference
 from detector.residual import ResidualHead
+from detector.sdd import SddHead
 from detector.verdict import Fusion
 from detector.vocabulary import vocabulary
 
@@ -24,8 +25,10 @@ METHODS = {
     "concepts": ConceptHead,
     "item": ItemHead,
     "physical_clip": PhysicalClipHead,
+    "sdd": SddHead,
 }
 PIXEL_METHODS = ("physical", "residual")  # their heads serve every backbone
+TOWER_METHODS = ("sdd",)  # run the backbone's tower themselves, adapted
 CAPTIONED = ("item", "physical_clip")  # read a caption of the image
 
 
@@ -51,7 +54,8 @@ def read_head(path: Path, backbone: Backbone):
     check_backbone(card, backbone.name, backbone.fingerprint)
     if card.method == "concepts":
         _check_vocabulary(card)
-    return METHODS[card.method].from_tensors(tensors), card
+    more = (card.details, backbone) if card.method in TOWER_METHODS else ()
+    return METHODS[card.method].from_tensors(tensors, *more), card
 
 
 def _check_vocabulary(card: HeadCard) -> None:

@@ -10,8 +10,11 @@ with a line that says what it changes; what neither publishes is marked "choice"
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from torch.nn.utils import parametrize
 
 from detector.backbone import Backbone
 from detector.heads import Evidence, Score
-from detector.windows import cut, window_boxes
+from detector.windows import Box, cut, window_boxes
 
 FEATURES = 256  # length of the enhancer's summary f, and of the classifier's hidden layer
 
@@ -40,7 +43,7 @@ class SddConfig:
     use_sts: bool = True  # False: the bag is drawn at random instead of by Jensen-Shannon levels
     use_cfdl: bool = True  # False: no reconstruction, the tokens themselves modulate
     use_enhancer: bool = True  # False: the classifier reads the CLS token and the mean difference
-    highpass: bool = False  # ours: high-passed pixels beside the plain ones
+    inputs: str = "plain"  # of the enhancer; ours: "highpass", differences beside the pixels; "local", `local_residual` in their place
     covariance: bool = False  # ours: second-order statistics of the enhancer's maps beside its last map
     windows: int = 4  # scored of an image, at most (choice)
 
@@ -118,8 +121,8 @@ class Reconstruction(nn.Module):
 # --- enhancer ------------------------------------------------------------------------------------------------------
 
 
-def modulate(features: Tensor, semantic: Tensor, kind: str) -> Tensor:
-    """The enhancer's maps under the semantic maps of the same shape; "exp" weakens places where the two disagree much."""
+def modulate(features: Tensor, semantic: Tensor | float, kind: str) -> Tensor:
+    """The enhancer's maps under the semantic maps of the same shape; "exp" weakens places where the two disagree much. 1: neutral."""
     if kind == "exp":
         product = features * semantic
         return product + product * torch.exp(-(product - features).abs())
@@ -134,6 +137,25 @@ def high_passed(images: Tensor) -> Tensor:
     padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
     around = (padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:] + padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]) / 4
     return (torch.cat([across, down, images - around], dim=1) * 4).clamp(-1, 1)
+
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+def local_residual(images: Tensor, deviation: Tensor) -> Tensor:
+    """(B, 3, S, S) → (B, 6, S, S): second differences across and down of Y, B−Y and R−Y, in units of their mean size, cut at ±2.
+
+    images: CLIP-normalised; deviation: (3, 1, 1), the preprocessing's, which turns differences into grey levels again. Dividing by
+    the local size makes a flat sky and a hedge count alike; 0.3 grey levels keep rounding noise at zero. Choice, after `residual`.
+    """
+    levels = images * (deviation * 255)  # up to a constant, which differences do not see
+    luma = (levels * levels.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    planes = torch.cat([luma, levels[:, 2:] - luma, levels[:, :1] - luma], dim=1)
+    across = F.pad(planes[..., 2:] - 2 * planes[..., 1:-1] + planes[..., :-2], (1, 1, 0, 0))
+    down = F.pad(planes[..., 2:, :] - 2 * planes[..., 1:-1, :] + planes[..., :-2, :], (0, 0, 1, 1))
+    second = torch.cat([across, down], dim=1)
+    size = F.avg_pool2d(second.abs(), 8, ceil_mode=True)  # blocks: a sliding mean costs as much as a convolution
+    return (second / (0.7 * F.interpolate(size, second.shape[2:]) + 0.3)).clamp(-2, 2)
 
 
 def covariances(maps: Tensor) -> Tensor:
@@ -158,34 +180,53 @@ class Stage(nn.Module):
         self.semantic = nn.Sequential(nn.ConvTranspose2d(width, outside, kernel, stride, padding), nn.BatchNorm2d(outside), nn.ReLU())
         self.modulation, self.side = modulation, side
 
-    def forward(self, maps: Tensor, difference: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, difference: Tensor | None) -> Tensor:
         features = self.convolve(maps)  # (B, outside, side, side)
         if self.modulation is None:
             return features
-        return modulate(features, self.semantic(difference)[..., : self.side, : self.side], self.modulation)
+        semantic = 1.0 if difference is None else self.semantic(difference)[..., : self.side, : self.side]
+        return modulate(features, semantic, self.modulation)
+
+    def neutralise(self) -> None:
+        """Set the semantic maps to 1 everywhere, from where training moves them."""
+        nn.init.zeros_(self.semantic[1].weight)
+        nn.init.ones_(self.semantic[1].bias)
 
 
 class Enhancer(nn.Module):
-    """Pixels (B, 3, S, S) under the difference map (B, D, g, g) → the summary f (B, 256); METHODS 2.1, step 5."""
+    """Pixels (B, 3, S, S) under the difference map (B, D, g, g) → the summary f (B, 256); METHODS 2.1, step 5.
 
-    def __init__(self, width: int, grid: int, size: int, config: SddConfig):
+    Without a difference map the modulation is neutral: so the enhancer is trained by itself.
+    """
+
+    def __init__(self, width: int, grid: int, size: int, config: SddConfig, deviation: Tensor):
         super().__init__()
-        channels = (12 if config.highpass else 3, width // 8, width // 16, 1)
+        channels = ({"plain": 3, "highpass": 12, "local": 6}[config.inputs], width // 8, width // 16, 1)
         kinds = [config.modulation if i < config.modulated_stages else None for i in range(3)]
         self.stages = nn.ModuleList(Stage(channels[i], channels[i + 1], width, grid, size // 2 ** (i + 1), kinds[i]) for i in range(3))
         self.taps = nn.ModuleList(nn.Identity() for _ in range(3))
-        self.highpass, self.covariance = config.highpass, config.covariance
+        self.inputs, self.covariance = config.inputs, config.covariance
+        self.register_buffer("deviation", deviation, persistent=False)
         pairs = sum(c * (c + 1) // 2 for c in channels[1:3]) if config.covariance else 0
-        self.summary = nn.Linear((size // 8) ** 2 + pairs, FEATURES)
+        read = (size // 8) ** 2 + pairs
+        # covariances and places differ much in size; the paper's last map goes to the layer as it is
+        self.level = nn.BatchNorm1d(read) if config.covariance else nn.Identity()
+        self.summary = nn.Linear(read, FEATURES)
 
-    def forward(self, images: Tensor, difference: Tensor) -> Tensor:
-        maps = torch.cat([images, high_passed(images)], dim=1) if self.highpass else images
+    def read(self, images: Tensor) -> Tensor:
+        """(B, C, S, S) what the first convolution gets."""
+        if self.inputs == "local":
+            return local_residual(images, self.deviation)
+        return torch.cat([images, high_passed(images)], dim=1) if self.inputs == "highpass" else images
+
+    def forward(self, images: Tensor, difference: Tensor | None) -> Tensor:
+        maps = self.read(images)
         seen = []
         for stage, tap in zip(self.stages, self.taps, strict=True):
             maps = tap(stage(maps, difference))
             seen.append(maps)
         last = maps.flatten(1)  # (B, (S / 8)²)
-        return self.summary(torch.cat([last, *map(covariances, seen[:2])], dim=1) if self.covariance else last)
+        return self.summary(self.level(torch.cat([last, *map(covariances, seen[:2])], dim=1) if self.covariance else last))
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------
@@ -211,7 +252,7 @@ class Sdd(nn.Module):
         self.register_buffer("bag", bag)
         self.reconstruct = Reconstruction(width, config)
         size = self.grid * visual.conv1.kernel_size[0]
-        self.enhance = Enhancer(width, self.grid, size, config)
+        self.enhance = Enhancer(width, self.grid, size, config, torch.tensor(visual.image_std).view(3, 1, 1))
         self.classify = nn.Sequential(nn.BatchNorm1d(width + FEATURES), nn.Linear(width + FEATURES, FEATURES),
                                       nn.BatchNorm1d(FEATURES), nn.ReLU(), nn.Linear(FEATURES, 1))
         self.reduce = nn.Linear(width, FEATURES)  # stands in for the enhancer in its ablation
@@ -286,12 +327,32 @@ class SddHead:
         parts = [self.model(self.prepare(windows[i : i + batch])).logits for i in range(0, len(windows), batch)]
         return self.scale * torch.cat(parts).double().numpy() + self.bias
 
+    def boxes(self, pixels: np.ndarray) -> list[Box]:
+        """The windows that an image's score rests on: at most `config.windows`, evenly spaced."""
+        return window_boxes(pixels.shape[1], pixels.shape[0], self.size, most=self.model.config.windows)
+
+    def unscaled(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+        """(B,) logits of images before scaling. Four images' windows go through the model together."""
+        groups = ([pixels[i] for i in range(start, min(start + 4, len(pixels)))] for start in range(0, len(pixels), 4))
+        return (np.concatenate([self._group(group) for group in groups]) - self.bias) / self.scale
+
+    def _group(self, pixels: list[np.ndarray]) -> np.ndarray:
+        boxes = [self.boxes(p) for p in pixels]
+        logits = self.window_logits([cut(p, box, self.size) for p, own in zip(pixels, boxes, strict=True) for box in own])
+        return np.array([self.pool(own) for own in np.split(logits, np.cumsum([len(own) for own in boxes])[:-1])])
+
     def score(self, evidence: Evidence) -> Score:
-        """The image's logit: the mean over at most `config.windows` evenly spaced windows."""
-        boxes = [window_boxes(p.shape[1], p.shape[0], self.size, most=self.model.config.windows) for p in evidence.pixels]
-        windows = [cut(p, box, self.size) for p, own in zip(evidence.pixels, boxes, strict=True) for box in own]
-        logits = np.split(self.window_logits(windows), np.cumsum([len(own) for own in boxes])[:-1])
-        return Score(np.array([self.pool(own) for own in logits]))
+        """The image's logit: the mean over its windows, see `boxes`."""
+        known = evidence.windowed.get(self.identity) if evidence.windowed else None
+        return Score(self.scale * (self.unscaled(evidence.pixels) if known is None else known) + self.bias)
+
+    @cached_property
+    def identity(self) -> str:
+        """Sixteen hex digits of all that the unscaled logits depend on besides the backbone."""
+        digest = hashlib.sha256(json.dumps(self.details(), sort_keys=True).encode())
+        for name, value in sorted(replace(self, scale=1.0, bias=0.0).tensors().items()):
+            digest.update(name.encode() + value.numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def scaled(self, slope: float, offset: float) -> SddHead:
         """The same head with logit·slope + offset."""
@@ -310,10 +371,14 @@ class SddHead:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], details: dict, backbone: Backbone) -> SddHead:
-        """Build the model on the backbone's tower and fill in what training made. RuntimeError if something is missing."""
+        """Build the model on the backbone's tower and fill in what training made. RuntimeError if it does not fit."""
+        try:
+            config = SddConfig(**details["config"])
+        except (KeyError, TypeError) as error:
+            raise RuntimeError("The sdd head was made by another version of this method; train it again.") from error
         rest = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
         scale, bias = float(rest.pop("scale")), float(rest.pop("bias"))
-        model = Sdd(backbone.model.visual, SddConfig(**details["config"]), rest["bag"])
+        model = Sdd(backbone.model.visual, config, rest["bag"])
         missing, surplus = model.load_state_dict(rest, strict=False)
         lacking = [name for name in missing if not name.startswith("tower.") or name.endswith(("up", "down"))]
         if lacking or surplus:

@@ -1,29 +1,33 @@
 """Training of SDD: the bag of real tokens, the losses of arXiv 2508.12341, and a loop that a crash sets back by one epoch.
 
-Both classes get the same random windows at native resolution: scaled a little, mirrored, blurred, compressed. Early stopping
-reads the `val` split; test splits are never read here.
+Both classes get the same random windows at native resolution: scaled a little, mirrored, blurred, compressed. With a
+teacher (ours) the enhancer is first trained by itself: its windows' labels, and the logits of the `residual` head trained on
+the same images. Early stopping reads the `val` split; test splits are never read here.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from detector.augment import recompress
 from detector.backbone import Backbone
 from detector.data import Example
 from detector.images import load_photo
 from detector.progress import progress
-from detector.sdd import Sdd, SddConfig, SddHead, normalisation
+from detector.residual import WINDOW, ResidualHead, features
+from detector.sdd import FEATURES, Enhancer, Sdd, SddConfig, SddHead, normalisation
 from detector.windows import cut, window_boxes
 
 
@@ -43,6 +47,16 @@ class SddRecipe:
     margin: float = 8.0  # of Euclidean distances between summaries f
     reconstruct_all: bool = False  # released code: the reconstruction loss counts synthetic images too
     average: float = 0.98  # exponential mean of the weights, which is what is validated and kept
+    enhancer_rate: float = 1.0  # times rate; below 1 for an enhancer that has been trained before
+    pretrain_epochs: int = 0  # ours: of the enhancer by itself, over `pretrain_windows` windows of each image
+    pretrain_windows: int = 4
+    pretrain_rate: float = 2e-3
+    pretrain_batch: int = 64
+    teacher_share: float = 0.5  # of the teacher's logits in that loss, the rest is the labels'
+
+
+SHIPPED = SddConfig(inputs="local", covariance=True)  # small data: the paper's plain pixels learn content first
+SHIPPED_RECIPE = SddRecipe(epochs=6, enhancer_rate=0.4, pretrain_epochs=7)
 
 
 # --- the bag of real tokens ----------------------------------------------------------------------------------------
@@ -153,54 +167,154 @@ def batches(pictures: Sequence[np.ndarray], labels: np.ndarray, size: int, recip
         yield np.stack([random_window(pictures[i], size, generator) for i in rows]), labels[rows]
 
 
+# --- the enhancer by itself (ours) ---------------------------------------------------------------------------------
+
+Teacher = Callable[[np.ndarray], float]  # (S, S, 3) uint8 → logit, higher speaks for synthetic
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Windows (N, S, S, 3) uint8 drawn once, their labels (N,) and the teacher's logits (N,), cut at ±6."""
+
+    windows: np.ndarray
+    labels: Tensor
+    logits: Tensor
+
+
+def residual_teacher(head: ResidualHead) -> Teacher:
+    """The `residual` head on the middle of a window: it reads squares of its own size, and four would take four times as long."""
+
+    def logit(window: np.ndarray) -> float:
+        start = max(0, (window.shape[0] - WINDOW) // 2)
+        return float(head.logits(features(window[start : start + WINDOW, start : start + WINDOW])[None])[0])
+
+    return logit
+
+
+def draw_pool(pictures: Sequence[np.ndarray], labels: np.ndarray, size: int, teacher: Teacher, recipe: SddRecipe, seed: int) -> Pool:
+    """`recipe.pretrain_windows` random windows of every picture, scored by the teacher."""
+    generator = np.random.default_rng((seed, 1))
+    windows, logits = [], []
+    for _ in progress(range(recipe.pretrain_windows), title="sdd: windows"):
+        drawn = [random_window(p, size, generator) for p in pictures]
+        windows += drawn
+        logits += map(teacher, drawn)
+    each = torch.as_tensor(np.tile(labels, recipe.pretrain_windows), dtype=torch.float32)
+    return Pool(np.stack(windows), each, torch.tensor(logits).clamp(-6, 6))
+
+
+class Alone(nn.Module):
+    """The enhancer under neutral modulation, and a classifier of its own that training throws away."""
+
+    def __init__(self, enhancer: Enhancer):
+        super().__init__()
+        self.enhance = enhancer
+        self.classify = nn.Sequential(nn.BatchNorm1d(FEATURES), nn.Linear(FEATURES, FEATURES), nn.BatchNorm1d(FEATURES), nn.ReLU(),
+                                      nn.Linear(FEATURES, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classify(self.enhance(images, None)).squeeze(1)
+
+
+def pretrain_enhancer(model: Sdd, head: SddHead, pool: Pool, recipe: SddRecipe, seed: int) -> None:
+    """Train the model's enhancer on labels and the teacher's logits (smooth L1), then let the modulation start neutral."""
+    alone = Alone(model.enhance).train()
+    mean = copy.deepcopy(alone)
+    steps = recipe.pretrain_epochs * (len(pool.labels) // recipe.pretrain_batch)
+    optimiser = torch.optim.AdamW(alone.parameters(), lr=recipe.pretrain_rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.pretrain_rate, total_steps=max(1, steps))
+    for rows in progress(_pool_batches(pool, recipe, seed), steps, "sdd: enhancer"):
+        loss = teacher_loss(alone(head.prepare(pool.windows[rows.numpy()])), pool, rows, recipe.teacher_share)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        follow(mean, alone, recipe.average)
+    model.enhance.load_state_dict(mean.enhance.state_dict())
+    for stage in model.enhance.stages:
+        stage.neutralise()
+
+
+def teacher_loss(logits: Tensor, pool: Pool, rows: Tensor, share: float) -> Tensor:
+    """(1 − share) · entropy of the labels, both classes weighing the same, + share · smooth L1 to the teacher's logits."""
+    labels = pool.labels[rows]
+    balance = torch.where(labels == 1, (pool.labels == 0).sum() / (pool.labels == 1).sum(), 1.0)
+    entropy = F.binary_cross_entropy_with_logits(logits, labels, balance)
+    return (1 - share) * entropy + share * F.smooth_l1_loss(logits, pool.logits[rows])
+
+
+def _pool_batches(pool: Pool, recipe: SddRecipe, seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    whole = len(pool.labels) // recipe.pretrain_batch * recipe.pretrain_batch
+    for _ in range(recipe.pretrain_epochs):
+        yield from torch.randperm(len(pool.labels), generator=generator)[:whole].split(recipe.pretrain_batch)
+
+
 # --- the loop ------------------------------------------------------------------------------------------------------
 
 
 def validation_auroc(head: SddHead, pictures: Sequence[np.ndarray], labels: np.ndarray) -> float:
     from sklearn.metrics import roc_auc_score
 
-    return float(roc_auc_score(labels, [head.pool(head.window_logits(_scored(p, head))) for p in pictures]))
-
-
-def _scored(pixels: np.ndarray, head: SddHead) -> list[np.ndarray]:
-    boxes = window_boxes(pixels.shape[1], pixels.shape[0], head.size, most=head.model.config.windows)
-    return [cut(pixels, box, head.size) for box in boxes]
+    return float(roc_auc_score(labels, head.unscaled(pictures)))
 
 
 def fit_sdd(train: Sequence[Example], val: Sequence[Example], backbone: Backbone, config: SddConfig = SddConfig(),
-            recipe: SddRecipe = SddRecipe(), seed: int = 0, checkpoint: Path | None = None, resume: bool = False) -> SddHead:
+            recipe: SddRecipe = SddRecipe(), seed: int = 0, checkpoint: Path | None = None, resume: bool = False,
+            teacher: Teacher | None = None) -> Trained:
     """Train on windows of `train`, keep the weights (their running mean) with the best AUROC on `val`.
 
-    checkpoint: a file written after every epoch, so that `resume` loses at most the current one.
+    checkpoint: a file written after every epoch, so that `resume` loses at most the current one. teacher: of the enhancer, where
+    the recipe trains that first.
     """
     torch.manual_seed(seed)
     pictures, val_pictures = ([load_photo(e.path).pixels for e in part] for part in (train, val))
     labels, val_labels = (np.array([e.label for e in part]) for part in (train, val))
     model = Sdd(backbone.model.visual, config, build_bag(backbone, train, config, seed))
     mean = copy.deepcopy(model, {id(t): t for t in (*model.tower.parameters(),) if not t.requires_grad})
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=recipe.weight_decay)
-    state = {"epoch": 0, "best": -1.0, "waited": 0, "kept": None, "log": []}
+    head, optimiser = SddHead(mean.eval(), normalisation(backbone)), _optimiser(model, recipe)
+    state, made = {"epoch": 0, "best": -1.0, "waited": 0, "kept": None, "log": []}, _made(backbone, config, recipe, seed)
     if resume and checkpoint and checkpoint.is_file():
-        state = _restore(checkpoint, model, mean, optimiser)
-    head = SddHead(mean.eval(), normalisation(backbone))
-    for epoch in range(state["epoch"], recipe.epochs):
-        if state["waited"] >= recipe.patience:
-            break
+        state = _restore(checkpoint, model, mean, optimiser, made)
+    elif teacher and recipe.pretrain_epochs and config.use_enhancer:
+        pretrain_enhancer(model, head, draw_pool(pictures, labels, head.size, teacher, recipe, seed), recipe, seed)
+        mean.load_state_dict(model.state_dict())
+    while state["epoch"] < recipe.epochs and state["waited"] < recipe.patience:
         for group in optimiser.param_groups:  # falls linearly to a twentieth
-            group["lr"] = recipe.rate * (1 - 0.95 * epoch / recipe.epochs)
-        sums = train_epoch(model, mean, head, optimiser, batches(pictures, labels, head.size, recipe, (seed, epoch)), recipe)
-        auroc = validation_auroc(head, val_pictures, val_labels)
-        better = auroc > state["best"]
-        kept = {n: v.clone() for n, v in mean.state_dict().items()} if better else state["kept"]
-        state = {"epoch": epoch + 1, "best": max(auroc, state["best"]), "waited": 0 if better else state["waited"] + 1, "kept": kept,
-                 "log": [*state["log"], {"epoch": epoch + 1, "auroc_val": round(auroc, 4)} | sums]}
-        print(state["log"][-1], flush=True)
+            group["lr"] = recipe.rate * group["times"] * (1 - 0.95 * state["epoch"] / recipe.epochs)
+        data = batches(pictures, labels, head.size, recipe, (seed, state["epoch"]))
+        sums = train_epoch(model, mean, head, optimiser, data, recipe)
+        state = _after_epoch(state, mean, validation_auroc(head, val_pictures, val_labels), sums)
         if checkpoint:
-            _save(checkpoint, model, mean, optimiser, state)
+            _save(checkpoint, model, mean, optimiser, state, made)
     if state["kept"]:
         mean.load_state_dict(state["kept"])
-    return SddHead(mean.eval().requires_grad_(False), normalisation(backbone))
+    return Trained(SddHead(mean.eval().requires_grad_(False), normalisation(backbone)), state["log"])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The head, not yet calibrated, and for each epoch its validation AUROC and mean losses."""
+
+    head: SddHead
+    log: list[dict]
+
+
+def _optimiser(model: Sdd, recipe: SddRecipe) -> torch.optim.AdamW:
+    """Two groups, each with `times`: what its rate is of the recipe's."""
+    enhancer = set(model.enhance.parameters())
+    rest = [p for p in model.parameters() if p.requires_grad and p not in enhancer]
+    groups = [{"params": rest, "times": 1.0}, {"params": list(model.enhance.parameters()), "times": recipe.enhancer_rate}]
+    return torch.optim.AdamW(groups, lr=recipe.rate, weight_decay=recipe.weight_decay)
+
+
+def _after_epoch(state: dict, mean: Sdd, auroc: float, sums: dict[str, float]) -> dict:
+    """The state with one more epoch: its measures, and the weights if they are the best so far."""
+    better = auroc > state["best"]
+    line = {"epoch": state["epoch"] + 1, "auroc_val": round(auroc, 4)} | sums
+    print(line, file=sys.stderr, flush=True)
+    return {"epoch": line["epoch"], "best": max(auroc, state["best"]), "waited": 0 if better else state["waited"] + 1,
+            "kept": {n: v.clone() for n, v in mean.state_dict().items()} if better else state["kept"], "log": [*state["log"], line]}
 
 
 def train_epoch(model: Sdd, mean: Sdd, head: SddHead, optimiser, data: Iterator, recipe: SddRecipe) -> dict[str, float]:
@@ -222,7 +336,7 @@ def train_epoch(model: Sdd, mean: Sdd, head: SddHead, optimiser, data: Iterator,
 
 
 @torch.no_grad()
-def follow(mean: Sdd, model: Sdd, average: float) -> None:
+def follow(mean: nn.Module, model: nn.Module, average: float) -> None:
     """mean ← average · mean + (1 − average) · model for trained parameters; buffers are copied."""
     for ours, theirs in zip(mean.parameters(), model.parameters(), strict=True):
         if theirs.requires_grad:
@@ -231,16 +345,25 @@ def follow(mean: Sdd, model: Sdd, average: float) -> None:
         ours.copy_(theirs)
 
 
-def _save(path: Path, model: Sdd, mean: Sdd, optimiser, state: dict) -> None:
+def _made(backbone: Backbone, config: SddConfig, recipe: SddRecipe, seed: int) -> str:
+    """What a checkpoint belongs to; more or fewer epochs may follow it."""
+    return json.dumps([backbone.fingerprint, asdict(config), asdict(replace(recipe, epochs=0)), seed])
+
+
+def _save(path: Path, model: Sdd, mean: Sdd, optimiser, state: dict, made: str) -> None:
     """Write beside the target and rename, so that an interrupted write never replaces a good checkpoint."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
-    torch.save({"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict(), "state": state}, temporary)
+    parts = {"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict(), "state": state, "made": made}
+    torch.save(parts, temporary)
     os.replace(temporary, path)
 
 
-def _restore(path: Path, model: Sdd, mean: Sdd, optimiser) -> dict:
+def _restore(path: Path, model: Sdd, mean: Sdd, optimiser, made: str) -> dict:
+    """The state of a checkpoint. ValueError, one sentence, if it was made with other settings."""
     saved = torch.load(path, map_location="cpu", weights_only=True)
+    if saved.get("made") != made:
+        raise ValueError(f"The checkpoint {path} was made with other settings; leave out --resume or name another folder.")
     model.load_state_dict(saved["model"])
     mean.load_state_dict(saved["mean"])
     optimiser.load_state_dict(saved["optimiser"])

@@ -6,7 +6,7 @@ A study trains small heads on cached features with several seeds and reports the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from detector.backbone import Backbone
 from detector.caption_study import alignment_report, alignment_study, item_report, item_study, physical_clip_study
 from detector.concepts import ConceptHead, concept_directions, fit_concepts
-from detector.data import DataError, Example, read_dataset, with_splits
+from detector.data import DataError, read_dataset, with_splits
 from detector.evaluate import chance_map, mean_ap
 from detector.format_study import format_report, format_study
 from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
@@ -33,8 +33,7 @@ UNITS = (2, 4, 8, 16)
 class Corpus:
     """The tables of one data DIR: `train` with random copies, `val`, and every split whose name begins with `test`.
 
-    folder: the DIR itself, for studies that read its images; examples: split → what its table was measured on; cache: where
-    measured features are kept. None and empty for a made-up part of a DIR.
+    folder: the DIR itself, for studies that read its images; cache: where measured features are kept. None for a made-up part.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Corpus:
     val: Table
     tests: dict[str, Table]
     folder: Path | None = None
-    examples: dict[str, list[Example]] = field(default_factory=dict)
     cache: Path | None = None
 
 
@@ -56,14 +54,14 @@ def load_corpus(backbone: Backbone, data: Path, cache: Path | None) -> Corpus:
             raise DataError(f"The split '{needed}' of '{data}' needs images of both classes.")
     tables = {name: cached(backbone, splits[name], COPIES if name == "train" else 0, FEATURE_SEED, cache, name)
               for name in ("train", "val", *tests)}
-    return Corpus(data.name, tables.pop("train"), tables.pop("val"), tables, data, splits, cache)
+    return Corpus(data.name, tables.pop("train"), tables.pop("val"), tables, data, cache)
 
 
 def told(corpora: list[Corpus], backbone: Backbone) -> dict[str, Table]:
     """Split → table with captions, of the one data set."""
     corpus = only(corpora)
     tables = {"train": corpus.train, "val": corpus.val} | corpus.tests
-    return {name: captioned(table, backbone, corpus.examples[name], FEATURE_SEED, corpus.cache, name) for name, table in tables.items()}
+    return {name: captioned(table, backbone, FEATURE_SEED, corpus.cache, name) for name, table in tables.items()}
 
 
 def only(corpora: list[Corpus]) -> Corpus:

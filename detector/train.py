@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from detector.augment import augmented
 from detector.backbone import EMBEDDED, Backbone, ClipFeatures
 from detector.captions import captioner
 from detector.concepts import concept_directions, fit_concepts
-from detector.data import DataError, Example, read_dataset, select, with_splits
+from detector.data import DataError, Example, Pictures, read_dataset, select, with_splits
 from detector.heads import Evidence, HeadCard, save_head
 from detector.images import ImageError, load_photo
 from detector.item import extract_alignment, fit_item, from_arrays
@@ -36,8 +37,10 @@ from detector.physical_head import PhysicalHead
 from detector.physical_text import quantiles
 from detector.progress import progress
 from detector.reference import Reference
-from detector.registry import CAPTIONED, METHODS, PIXEL_METHODS, find_heads, heads_folders, read_head
+from detector.registry import CAPTIONED, METHODS, PIXEL_METHODS, TOWER_METHODS, find_heads, heads_folders, read_head
 from detector.residual import ResidualHead
+from detector.sdd import SddConfig, SddHead
+from detector.sdd_train import SHIPPED, SHIPPED_RECIPE, SddRecipe, fit_sdd, residual_teacher
 from detector.verdict import Fusion, fit_logistic
 from detector.vocabulary import vocabulary
 
@@ -46,20 +49,25 @@ CAPTIONED_COPIES = 1  # random copies of a training image that get a caption: wr
 
 @dataclass(frozen=True)
 class Table:
-    """Evidence and labels of one split. copy: 0 for the image as it is, 1… for its random copies. sources: one a row."""
+    """Evidence and labels of one split. copy: 0 for the image as it is, 1… for its random copies. sources: one a row.
+
+    files: the rows' images as they are; `evidence.pixels` where there are no copies.
+    """
 
     evidence: Evidence
     labels: np.ndarray
     sources: np.ndarray
     copy: np.ndarray
+    files: Pictures = Pictures(())
 
     def rows(self, mask: np.ndarray) -> Table:
         seen = self.evidence
         patches = seen.clip.patches[mask] if seen.clip.patches is not None else None
+        files, copy = self.files.rows(mask) if self.files else self.files, self.copy[mask]
         evidence = Evidence(ClipFeatures(seen.clip.pooled[mask], seen.clip.projected[mask], patches), seen.descriptors[mask],
-                            seen.residual[mask], alignment=seen.alignment.rows(mask) if seen.alignment else None,
-                            physical_text=None if seen.physical_text is None else seen.physical_text[mask])
-        return Table(evidence, self.labels[mask], self.sources[mask], self.copy[mask])
+                            seen.residual[mask], pixels=files if not copy.any() else (),
+                            alignment=seen.alignment.rows(mask) if seen.alignment else None)
+        return Table(evidence, self.labels[mask], self.sources[mask], copy, files)
 
     def pooled(self) -> tuple[Tensor, Tensor]:
         return self.evidence.clip.pooled, torch.as_tensor(self.labels, dtype=torch.float32)
@@ -136,28 +144,41 @@ def _code(*modules: str) -> str:
     return "".join((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8") for name in modules)
 
 
-def _files(examples: list[Example], copies: int, seed: int) -> str:
+def _named(examples: Sequence[Example], copies: int, seed: int) -> str:
     return "".join(f"{e.path} {e.path.stat().st_mtime_ns} {e.label}\n" for e in examples) + f"{copies} {seed}"
 
 
 def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str) -> Table:
     """Evidence of every view; kept under a key of the files, the settings, the code and the backbone's weights."""
-    files = _files(examples, copies, seed)
-    pixels = _kept(folder, f"{title}-pixels", files + _code("images", "augment", "physical", "residual"),
+    named = _named(examples, copies, seed)
+    pixels = _kept(folder, f"{title}-pixels", named + _code("images", "augment", "physical", "residual"),
                    lambda: extract_pixels(examples, copies, seed, title))
-    clip = _kept(folder, f"{title}-clip", files + _code("images", "augment", "backbone") + backbone.fingerprint + str(backbone.preprocess),
+    clip = _kept(folder, f"{title}-clip", named + _code("images", "augment", "backbone") + backbone.fingerprint + str(backbone.preprocess),
                  lambda: extract_clip(backbone, examples, copies, seed, title))
     features = ClipFeatures(torch.from_numpy(clip["pooled"]), torch.from_numpy(clip["projected"]), None)
     each = copies + 1
     labels, sources = (np.repeat(values, each) for values in ([e.label for e in examples], [e.source for e in examples]))
-    return Table(Evidence(features, **pixels), labels, sources, np.tile(np.arange(each), len(examples)))
+    files = Pictures([e for e in examples for _ in range(each)])
+    evidence = Evidence(features, **pixels, pixels=() if copies else files)
+    return Table(evidence, labels, sources, np.tile(np.arange(each), len(examples)), files)
 
 
-def captioned(table: Table, backbone: Backbone, examples: list[Example], seed: int, folder: Path | None, title: str) -> Table:
-    """The table's rows up to CAPTIONED_COPIES, with `alignment`; kept like the rest. examples, seed, title: as for `cached`."""
+def windowed(table: Table, head: object, folder: Path | None, title: str) -> Table:
+    """The table with the logits of an SDD head, which takes long; kept like the rest. Other heads need nothing."""
+    if not isinstance(head, SddHead) or head.identity in table.evidence.windowed:
+        return table
+    key = head.identity + "".join(f"{e.path} {e.path.stat().st_mtime_ns}\n" for e in table.files.examples)
+    kept = _kept(folder, f"{title}-sdd", key + _code("images", "windows"), lambda: {"logits": head.unscaled(table.evidence.pixels)})
+    known = {**table.evidence.windowed, head.identity: kept["logits"]}
+    return replace(table, evidence=replace(table.evidence, windowed=known))
+
+
+def captioned(table: Table, backbone: Backbone, seed: int, folder: Path | None, title: str) -> Table:
+    """The table's rows up to CAPTIONED_COPIES, with `alignment`; kept like the rest. seed, title: as for `cached`."""
+    examples = [e for e, copy in zip(table.files.examples, table.copy, strict=True) if copy == 0]
     copies = min(CAPTIONED_COPIES, int(table.copy.max()))
     code = _code("images", "augment", "backbone", "captions", "objects", "localise", "item")
-    key = _files(examples, copies, seed) + code + backbone.fingerprint + captioner(backbone) + str(backbone.preprocess)
+    key = _named(examples, copies, seed) + code + backbone.fingerprint + captioner(backbone) + str(backbone.preprocess)
     arrays = _kept(folder, f"{title}-captions", key, lambda: extract_captioned(backbone, examples, copies, seed, title))
     kept = table.rows(table.copy <= copies)
     return replace(kept, evidence=replace(kept.evidence, alignment=from_arrays(arrays)))
@@ -211,6 +232,24 @@ def _fit_physical_clip(train: Table, val: Table, backbone: Backbone, seed: int) 
     return Fitted(fit_physical_clip(*parts, limits, seed=seed), {"captioner": captioner(backbone)})
 
 
+@dataclass(frozen=True)
+class SddRun:
+    """How `sdd` is trained. checkpoints: folder of what `resume` goes on from, a file for each backbone and seed."""
+
+    config: SddConfig = SHIPPED
+    recipe: SddRecipe = SHIPPED_RECIPE
+    checkpoints: Path | None = None
+    resume: bool = False
+
+
+def _fit_sdd(train: Table, val: Table, backbone: Backbone, seed: int, run: SddRun = SddRun()) -> Fitted:
+    teacher = calibrated(_fit_residual(train, val, backbone, seed).head, val, backbone)
+    own = [e for e, copy in zip(train.files.examples, train.copy, strict=True) if copy == 0]
+    checkpoint = run.checkpoints / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', backbone.name)}-{seed}.pt" if run.checkpoints else None
+    trained = fit_sdd(own, val.files.examples, backbone, run.config, run.recipe, seed, checkpoint, run.resume, residual_teacher(teacher))
+    return Fitted(trained.head, {**trained.head.details(), "recipe": asdict(run.recipe), "seed": seed, "epochs": trained.log})
+
+
 FITTERS: dict[str, Callable[[Table, Table, Backbone, int], Fitted]] = {
     "physical": _fit_physical,
     "residual": _fit_residual,
@@ -219,11 +258,12 @@ FITTERS: dict[str, Callable[[Table, Table, Backbone, int], Fitted]] = {
     "concepts": _fit_concepts,
     "item": _fit_item,
     "physical_clip": _fit_physical_clip,
+    "sdd": _fit_sdd,
 }
 READS = {"physical": "fifteen descriptors at the fixed 256-pixel scale", "residual": "high-pass residual of the pixels",
          "linear_probe": "pooled", "orthogonal": "pooled", "concepts": "projected", "reference": "pooled and projected",
          "item": "projected image, crops, caption and objects", "physical_clip": "projected image and text, descriptors",
-         "verdict": "logits of the methods"}
+         "sdd": "pixels of windows, and the tokens of the adapted tower", "verdict": "logits of the methods"}
 
 
 def logits_of(head, table: Table, backbone: Backbone) -> np.ndarray:
@@ -257,16 +297,22 @@ def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], c
     return HeadCard(
         method=method, backbone=backbone.name if own else "none", fingerprint=backbone.fingerprint if own else "none",
         reads=READS[method],
-        preprocessing=f"shorter side to {backbone.size}, centre crop" if own else "pixels as decoded",
+        preprocessing=_preprocessing(method, backbone),
         training_data=f"{data}: {counts[0]} training images, {copies} random copies of each; {counts[1]} for validation",
         command=f"python -m detector train {method if method in FITTERS else 'all'} --data DIR --copies {copies} --seed {seed}",
         details=details, metrics=metrics,
     )
 
 
+def _preprocessing(method: str, backbone: Backbone) -> str:
+    if method in TOWER_METHODS:
+        return f"windows of {backbone.size} × {backbone.size} pixels at the image's own resolution"
+    return "pixels as decoded" if method in PIXEL_METHODS else f"shorter side to {backbone.size}, centre crop"
+
+
 @dataclass(frozen=True)
 class Splits:
-    """Examples and tables of `train` (with random copies) and of `val` (as it is); `told`: with captions, where they are needed."""
+    """Tables of `train` (with random copies) and of `val` (as it is); `told`: of `train` with captions, where they are needed."""
 
     train: Table
     val: Table
@@ -283,22 +329,22 @@ def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: 
     tables = [cached(backbone, part, n, seed, cache, name) for part, n, name in ((train, copies, "train"), (val, 0, "val"))]
     if not methods & set(CAPTIONED):
         return Splits(*tables, None)
-    told = [captioned(table, backbone, part, seed, cache, name)
-            for table, part, name in zip(tables, (train, val), ("train", "val"), strict=True)]
+    told = [captioned(table, backbone, seed, cache, name) for table, name in zip(tables, ("train", "val"), strict=True)]
     return Splits(tables[0], told[1], told[0])
 
 
 def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, out: Path | None = None, copies: int = 4,
-                seed: int = 0, cache: Path | None = None, device: str | None = None) -> dict[str, Path]:
+                seed: int = 0, cache: Path | None = None, device: str | None = None, sdd: SddRun = SddRun()) -> dict[str, Path]:
     """Train the named methods, then fit the verdict over all heads that are present. Returns method → head file."""
     backbone = Backbone.load(backbone_name, device)
     present = set() if out else set(find_heads(backbone_name))
     splits = split_tables(backbone, data, copies, seed, cache, set(methods) | present)
     train, val, told = splits.train, splits.val, splits.told
     counts = (int((train.copy == 0).sum()), len(val.labels))
-    written = {}
+    written, fitters = {}, FITTERS | {"sdd": partial(_fit_sdd, run=sdd)}
     for method in methods:
-        fitted = FITTERS[method](told if method in CAPTIONED else train, val, backbone, seed)
+        fitted = fitters[method](told if method in CAPTIONED else train, val, backbone, seed)
+        val = windowed(val, fitted.head, cache, "val")
         head = calibrated(fitted.head, val, backbone)
         figures = measured(logits_of(head, val, backbone), val.labels)
         path = (out or target_folder(method, backbone_name)) / f"{method}.safetensors"
@@ -308,7 +354,7 @@ def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, o
     written["reference"] = (out or heads_folders(backbone_name)[0]) / "reference.safetensors"
     card = _card("reference", backbone, data.name, counts, copies, seed, {}, {})
     save_head(written["reference"], reference_of(val).tensors(), card)
-    written["verdict"] = fit_verdict(backbone_name, backbone, val, out, data.name, counts, copies, seed, written)
+    written["verdict"] = fit_verdict(backbone_name, backbone, val, out, data.name, counts, copies, seed, written, cache)
     return written
 
 
@@ -325,12 +371,13 @@ def target_folder(method: str, backbone: str) -> Path:
     return shared if method in PIXEL_METHODS and backbone == EMBEDDED else own
 
 
-def fit_verdict(name: str, backbone: Backbone, val: Table, out: Path | None, data: str, counts, copies, seed, written):
+def fit_verdict(name: str, backbone: Backbone, val: Table, out: Path | None, data: str, counts, copies, seed, written, cache):
     """Fuse the heads just written and, without `out`, those that the backbone already has, on the validation logits."""
     paths = written if out else find_heads(name) | written
     heads = {}
     for method in sorted(set(paths) & set(METHODS)):
         heads[method], _ = read_head(paths[method], backbone)
+        val = windowed(val, heads[method], cache, "val")
     fusion = Fusion.fit({m: logits_of(h, val, backbone) for m, h in heads.items()}, val.labels)
     path = (out or heads_folders(name)[0]) / "verdict.safetensors"
     fused = fusion.fuse({method: fusion.logits[:, i] for i, method in enumerate(fusion.methods)})

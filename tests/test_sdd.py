@@ -1,5 +1,7 @@
 """detector/sdd.py: shapes and equations of the paper, what receives gradients, and that the shared backbone stays as it is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from tiny import write_tiny
 
 from detector.backbone import Backbone, ClipFeatures
 from detector.heads import Evidence
-from detector.sdd import Sdd, SddConfig, SddHead, covariances, high_passed, modulate, normalisation
+from detector.sdd import Sdd, SddConfig, SddHead, covariances, high_passed, local_residual, modulate, normalisation
 
 SMALL = SddConfig(bag=5, heads=2, rank=2)
 
@@ -98,8 +100,31 @@ def test_high_pass_of_a_flat_image_is_zero_and_covariance_is_numpys():
     np.testing.assert_allclose(covariances(maps)[0].square().numpy(), np.abs(expected), atol=1e-5)
 
 
+def test_local_residual_of_shading_is_zero_and_contrast_does_not_change_it():
+    deviation = torch.tensor([0.2, 0.25, 0.3]).view(3, 1, 1)
+    ramp = torch.arange(16.0).expand(1, 3, 16, 16) / 10
+    inside = (..., slice(1, -1), slice(1, -1))
+    assert local_residual(ramp, deviation)[inside].abs().max() < 1e-3
+    noise = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    once, twice = local_residual(noise, deviation), local_residual(2 * noise, deviation)
+    assert once.shape == (1, 6, 16, 16) and once.abs().max() == 2
+    torch.testing.assert_close(once, twice, atol=0.02, rtol=0)
+    spike = torch.zeros(1, 3, 8, 8)
+    spike[0, :, 3, 3] = 1 / 0.2 / 255  # one grey level of red, more of the others
+    red = local_residual(spike * torch.tensor([1.0, 0, 0]).view(3, 1, 1), deviation)[0, 0]  # across, of luma
+    size = 0.7 * 0.299 * 4 / 64 + 0.3
+    torch.testing.assert_close(red[3, 2:5], 0.299 * torch.tensor([1.0, -2.0, 1.0]) / size)
+
+
+def test_neutral_modulation_is_that_without_a_difference_map(model, images):
+    for stage in model.enhance.stages:
+        stage.neutralise()
+    enhancer = model.enhance.eval()
+    torch.testing.assert_close(enhancer(images, torch.randn(4, 32, 4, 4)), enhancer(images, None))
+
+
 @pytest.mark.parametrize("change", [{"use_cfdl": False}, {"use_enhancer": False}, {"modulation": "square"}, {"modulated_stages": 2},
-                                    {"highpass": True, "covariance": True}])
+                                    {"inputs": "highpass", "covariance": True}, {"inputs": "local"}])
 def test_every_option_runs_and_learns(tiny, images, change):
     model = Sdd(tiny.model.visual, SddConfig(bag=5, heads=2, rank=2, **change), torch.randn(5, 32))
     out = model(images)
@@ -130,6 +155,19 @@ def test_scores_of_a_batch_are_those_of_its_images_and_small_ones_are_continued(
     together = head.score(evidence(*pictures)).logit
     alone = [float(head.score(evidence(p)).logit[0]) for p in pictures]
     np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_logits_made_before_are_used_for_the_very_head_that_made_them(tiny, head):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    known = replace(evidence(pixels), pixels=(), windowed={head.identity: np.array([3.0])})
+    assert head.score(known).logit == pytest.approx(2.0 * 3 - 0.5) and head.scaled(3.0, 1.0).identity == head.identity
+    moved = SddHead.from_tensors(head.tensors() | {"bag": torch.zeros(5, 32)}, head.details(), tiny)
+    assert moved.identity != head.identity
+
+
+def test_a_head_of_another_version_is_refused(tiny, head):
+    with pytest.raises(RuntimeError, match="another version"):
+        SddHead.from_tensors(head.tensors(), {"config": {"no_such_option": 1}}, tiny)
 
 
 def test_scaling_is_affine(head):

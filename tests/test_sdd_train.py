@@ -1,5 +1,7 @@
 """detector/sdd_train.py: the bag's levels, the losses by hand, balanced windows, and resuming after a crash."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,20 +11,24 @@ from tiny import write_tiny
 from detector.backbone import Backbone
 from detector.data import read_dataset, select
 from detector.heads import Evidence
-from detector.sdd import Sdd, SddConfig
+from detector.sdd import Sdd, SddConfig, SddHead, normalisation
 from detector.sdd_train import (
+    Pool,
     SddRecipe,
     batches,
     build_bag,
+    draw_pool,
     fit_sdd,
     jensen_shannon,
+    pretrain_enhancer,
     random_window,
     sample_bag,
     sdd_loss,
+    teacher_loss,
     triplet_loss,
 )
 
-SMALL = SddConfig(bag=6, heads=2, rank=2, highpass=True)
+SMALL = SddConfig(bag=6, heads=2, rank=2, inputs="highpass")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +112,7 @@ def test_the_bag_comes_from_real_images_only(tiny, data):
 
 def test_training_finds_planted_traces_and_goes_on_after_a_crash(tiny, data, tmp_path, monkeypatch):
     recipe = SddRecipe(epochs=6, batch=16, rate=3e-3, average=0.8)
-    whole = fit_sdd(*data, tiny, SMALL, recipe, checkpoint=tmp_path / "whole.pt")
+    whole = fit_sdd(*data, tiny, SMALL, recipe, checkpoint=tmp_path / "whole.pt").head
     pixels = [np.asarray(Image.open(e.path)) for e in data[1]]
     labels = np.array([e.label for e in data[1]])
     from sklearn.metrics import roc_auc_score
@@ -130,5 +136,38 @@ def test_training_finds_planted_traces_and_goes_on_after_a_crash(tiny, data, tmp
     resumed = fit_sdd(*data, tiny, SMALL, recipe, checkpoint=tmp_path / "cut.pt", resume=True)
     state = torch.load(tmp_path / "cut.pt", weights_only=True)["state"]
     assert state["epoch"] == 6 and len(state["log"]) == 6
-    again = resumed.score(Evidence(None, np.zeros((len(pixels), 15)), np.zeros((len(pixels), 1)), pixels)).logit
+    again = resumed.head.score(Evidence(None, np.zeros((len(pixels), 15)), np.zeros((len(pixels), 1)), pixels)).logit
     np.testing.assert_allclose(again, scored, atol=1e-3)
+    with pytest.raises(ValueError, match="other settings"):
+        fit_sdd(*data, tiny, SMALL, replace(recipe, rate=1.0), checkpoint=tmp_path / "cut.pt", resume=True)
+
+
+def test_the_teacher_s_loss_by_hand():
+    pool = Pool(np.zeros((3, 1, 1, 3), np.uint8), torch.tensor([1.0, 0.0, 0.0]), torch.tensor([2.0, 0.0, -3.0]))
+    rows = torch.tensor([0, 1, 2])
+    # entropies at logit 0 are ln 2, the synthetic one weighs twice; smooth L1 of 2, 0 and 3 is 1.5, 0 and 2.5
+    entropy, taught = np.log(2) * (2 + 1 + 1) / 3, 4 / 3
+    assert float(teacher_loss(torch.zeros(3), pool, rows, 0.25)) == pytest.approx(0.75 * entropy + 0.25 * taught, rel=1e-5)
+
+
+def test_the_enhancer_alone_learns_what_its_teacher_hears(tiny, data):
+    """Labels are shuffled, so that the checkerboard can only come from the teacher."""
+    recipe = SddRecipe(pretrain_epochs=6, pretrain_windows=8, pretrain_batch=32, pretrain_rate=1e-2, average=0.8, teacher_share=1.0)
+    pictures = [np.asarray(Image.open(e.path)) for e in data[0]]
+    planted = np.array([e.label for e in data[0]])
+    board = np.where(np.indices((32, 32)).sum(0) % 2, 1.0, -1.0)
+    teacher = lambda window: float(np.abs((window.mean(-1) * board).mean()) - 1)  # noqa: E731
+    torch.manual_seed(0)
+    model = Sdd(tiny.model.visual, SddConfig(bag=6, heads=2, rank=2, inputs="local", covariance=True), torch.randn(6, 32))
+    head = SddHead(model, normalisation(tiny))
+    pool = draw_pool(pictures, np.random.default_rng(0).permutation(planted), 32, teacher, recipe, seed=0)
+    before = [p.clone() for p in model.tower.parameters()]
+    pretrain_enhancer(model, head, pool, recipe, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.tower.parameters(), strict=True))
+    assert all((stage.semantic[1].weight == 0).all() and (stage.semantic[1].bias == 1).all() for stage in model.enhance.stages)
+    with torch.no_grad():
+        summaries = model.eval().enhance(head.prepare(list(pool.windows)), None)
+    design = torch.cat([summaries, torch.ones(len(summaries), 1)], dim=1)
+    half = len(design) // 2
+    fitted = torch.linalg.lstsq(design[:half].T @ design[:half] + torch.eye(design.shape[1]), design[:half].T @ pool.logits[:half, None])
+    assert np.corrcoef((design[half:] @ fitted.solution)[:, 0], pool.logits[half:])[0, 1] > 0.7

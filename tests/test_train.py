@@ -32,7 +32,8 @@ def trained(data, tmp_path_factory):
     backbone = write_tiny(tmp_path_factory.mktemp("backbone") / "tiny", decoder=False)
     cache = tmp_path_factory.mktemp("cache")
     arguments = ["--data", str(data), "--backbone", str(backbone), "--cache", str(cache)]
-    assert main(["train", "all", *arguments, "--copies", "1", "--out", str(backbone / "heads")]) == 0
+    assert main(["train", "all", *arguments, "--copies", "1", "--out", str(backbone / "heads"), "--epochs", "2",
+                 "--checkpoints", str(cache / "checkpoints")]) == 0
     return backbone, arguments
 
 
@@ -55,6 +56,18 @@ def test_evaluation_of_those_heads(trained, tmp_path, capsys):
     assert set(results) == {"test"} and results["test"]["verdict"]["overall"]["auroc"] == 1
     assert set(results["test"]["verdict"]["sources"]) == {"grid"}
     assert "| test | verdict | 1.000" in page.read_text() and "1.000" in capsys.readouterr().out
+
+
+def test_windows_are_scored_once(trained, monkeypatch):
+    from detector.sdd import SddHead
+
+    def never(self, pixels):
+        raise AssertionError("scored again")
+
+    _, arguments = trained
+    assert main(["evaluate", *arguments]) == 0
+    monkeypatch.setattr(SddHead, "unscaled", never)
+    assert main(["evaluate", *arguments]) == 0
 
 
 def test_what_cannot_be_measured_says_so(trained, data, tmp_path, capsys):
