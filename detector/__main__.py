@@ -69,7 +69,7 @@ def _add_evaluate(commands) -> None:
 
 def _add_study(commands) -> None:
     study = commands.add_parser("study", help="measure one question that a card should answer, with several seeds")
-    study.add_argument("name", metavar="NAME", help="units, concepts, item, physical_clip, cross or "
+    study.add_argument("name", metavar="NAME", help="units, concepts, item, physical_clip, sdd, cross or "
                        "format; alignment, with the pairs folder as --data")
     study.add_argument("--data", type=Path, required=True, metavar="DIR", action="append",
                        help="as for train; cross takes several")

@@ -6,7 +6,8 @@ A study trains small heads on cached features with several seeds and reports the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
 from detector.physical_clip import ablation_report
 from detector.physical_head import PhysicalHead
 from detector.residual import ResidualHead
+from detector.sdd import SddHead
+from detector.sdd_train import SHIPPED, SddRecipe, fit_sdd
 from detector.train import Table, cached, captioned
 
 COPIES, FEATURE_SEED = 4, 0  # as `train` does, so that its cached features serve here
@@ -308,6 +311,39 @@ def _cross_words(result: dict) -> str:
             "the change of generator is measured, not that of photographs.")
 
 
+# --- what each part of SDD is worth --------------------------------------------------------------------------------
+
+ABLATION = {"all": {}, "without STS": {"use_sts": False}, "without CFDL": {"use_cfdl": False},
+            "without the enhancer": {"use_enhancer": False}}
+ABLATION_RECIPE = SddRecipe(epochs=1)  # short: twelve trainings; the enhancer does not learn alone before
+ABLATION_CHECKPOINTS = Path("checkpoints/sdd-study")
+
+
+def sdd_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
+    """Table 4 of arXiv 2508.12341 on our data: SDD as a whole and without each of its parts, trained equally long.
+
+    Images are scored by one window. A training that was finished before is taken from its checkpoint.
+    """
+    corpus = only(corpora)
+    rows = {name: {"measures": over_seeds(partial(_ablated, corpus, backbone, change), corpus, seeds)[1]}
+            for name, change in ABLATION.items()}
+    return {"seeds": seeds, "epochs": ABLATION_RECIPE.epochs, "chance": chance(corpus.tests), "rows": rows}
+
+
+def _ablated(corpus: Corpus, backbone: Backbone, change: dict[str, bool], seed: int) -> SddHead:
+    config = replace(SHIPPED, windows=1, **change)
+    name = "-".join([backbone.fingerprint[:8], *change, str(seed)])
+    parts = [[e for e, copy in zip(t.files.examples, t.copy, strict=True) if copy == 0] for t in (corpus.train, corpus.val)]
+    return fit_sdd(*parts, backbone, config, ABLATION_RECIPE, seed, ABLATION_CHECKPOINTS / f"{name}.pt", resume=True).head
+
+
+def sdd_report(result: dict) -> str:
+    """In words how long each was trained, then the table."""
+    return (f"Mean and range over {result['seeds']} seeds; each variant trained for {result['epochs']} epoch(s) without the enhancer's own "
+            "training before, images scored by one window: the figures compare the variants and lie below those of the shipped head. "
+            f"{_chance_words(result)}\n\n" + _table(result["rows"], {}))
+
+
 @dataclass(frozen=True)
 class Study:
     """run: (corpora, backbone, seeds) → plain numbers. report: those → Markdown. question: what it answers. load: (backbone,
@@ -333,5 +369,6 @@ STUDIES = {
                   "what are the words worth to ITEM?"),
     "physical_clip": Study(lambda corpora, backbone, seeds: physical_clip_study(told(corpora, backbone), backbone, seeds),
                            ablation_report, "what is each part of image, caption and descriptors worth?"),
+    "sdd": Study(sdd_study, sdd_report, "what is each part of SDD worth?"),
     "cross": Study(cross_study, cross_report, "what is left on generators that no training image came from?"),
 }

@@ -203,3 +203,29 @@ def test_a_data_set_without_a_test_split_is_refused(tmp_path):
 def test_every_study_can_be_run_and_reported():
     for name, study in STUDIES.items():
         assert callable(study.run) and callable(study.report) and study.question.endswith("?"), name
+
+
+def test_the_sdd_study_leaves_out_each_part_and_takes_finished_trainings_from_their_checkpoints(tmp_path, monkeypatch):
+    import cv2
+
+    from detector import sdd_train, studies
+    from detector.backbone import Backbone
+
+    backbone = Backbone.load(str(write_tiny(tmp_path / "tiny")))
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4), ("test", 6)):
+        for index in range(count):
+            path = tmp_path / "data" / split / ("synthetic/grid" if index % 2 else "real") / f"{split}{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), generator.integers(0, 256, (40, 40, 3)).astype(np.uint8))
+    monkeypatch.setattr(studies, "ABLATION_CHECKPOINTS", tmp_path / "checkpoints")
+    corpus = load_corpus(backbone, tmp_path / "data", None)
+    result = STUDIES["sdd"].run([corpus], backbone, 1)
+    assert list(result["rows"]) == ["all", "without STS", "without CFDL", "without the enhancer"]
+    assert "| without CFDL | " in STUDIES["sdd"].report(result) and len(list((tmp_path / "checkpoints").glob("*.pt"))) == 4
+
+    def never(*arguments):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(sdd_train, "train_epoch", never)
+    assert STUDIES["sdd"].run([corpus], backbone, 1) == result
