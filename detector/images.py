@@ -26,6 +26,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
+from detector.effort import SLOW_BYTES, burden, tag_burden
+
 # Above a camera's JPEG even at 100 megapixels (tens of MiB), far below what would fill a small server's memory
 # when several people upload at once.
 MAX_BYTES = 64 * 2**20
@@ -35,16 +37,21 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 120_000_000
 
 # Following the pages of a TIFF costs up to about a millisecond each, and a 64 MiB file can hold millions of empty ones.
-_MAX_COUNTED_PAGES = 10_000
+_MAX_COUNTED_PAGES = 2_000
 
 # Pillow compares sizes inside its decoders with a limit of its own, and warns in words of its own. Raised once, at
 # import, to ours; never lowered, so that a program which imports us keeps what it can open.
 if Image.MAX_IMAGE_PIXELS is not None:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
 
-# EPS would start Ghostscript, WMF would be drawn by Windows, and IPTC wraps a file of any format, so EPS too. The others
-# Pillow only recognises; their pixels would have to come from outside programs.
-_REFUSED_FORMATS = {"EPS", "WMF", "IPTC", "BUFR", "GRIB", "HDF5", "MPEG"}
+# EPS would start Ghostscript, WMF would be drawn by Windows, and IPTC wraps a file of any format, so EPS too. FITS is
+# unpacked without any bound, BLP wraps a JPEG that nothing has looked at. The others Pillow only
+# recognises; their pixels would have to come from outside programs.
+_REFUSED_FORMATS = {"EPS", "WMF", "IPTC", "FITS", "BLP", "BUFR", "GRIB", "HDF5", "MPEG"}
+
+# What cameras, programs and the web write. The rest is read as well, but some of it by Python code, pixel by pixel.
+_COMMON_FORMATS = {"JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA"}
+_MAX_RARE_PIXELS = 16_000_000
 
 _VECTOR_STARTS = (b"%!PS", b"%PDF", b"\xc5\xd0\xd3\xc6", b"\xd7\xcd\xc6\x9a", b"\x01\x00\x09\x00")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
@@ -96,7 +103,7 @@ class FileFacts:
     stored_width: int  # pixels, before the orientation is applied
     stored_height: int
     orientation: int  # EXIF, 1..8; 1 where it is absent or nonsense
-    frames: int  # at least 1; pages of a TIFF are counted up to 10,000
+    frames: int  # at least 1; pages of a TIFF are counted up to 2,000
     jpeg_quality: int | None  # 1..100, an estimate: see `_jpeg_quality`; None where not JPEG
     chroma_subsampling: str | None  # "4:4:4", "4:2:2" or "4:2:0"; None for grey, other ratios and other formats
     has_exif: bool  # an EXIF block is present, readable or not
@@ -222,9 +229,11 @@ def _open(data: bytes) -> Image.Image:
     That guard warns or raises in words of its own, by a limit that the whole process shares; ours follows right after.
     """
     _refuse_markup(data)
+    if found := burden(data):
+        raise _Refusal(f"holds {found}, which could keep this program busy for minutes; save it again as PNG or JPEG and choose that")
     Image.preinit()  # the common formats first, as `Image.open` tries them
     Image.init()
-    for name in tuple(Image.ID):
+    for name in [name for name in Image.ID if name in _COMMON_FORMATS or len(data) <= SLOW_BYTES]:
         factory, accepts = Image.OPEN[name]
         try:
             accepted = accepts is None or accepts(data[:16])  # a text where the plug-in lacks its library
@@ -250,6 +259,9 @@ def _why_unreadable(data: bytes) -> str:
         return "is a vector drawing or a document (EPS, PDF, WMF or EMF); export it as PNG and choose that"
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
         return "is a HEIC photo, which cannot be read here; export it as JPEG and choose that"
+    if len(data) > SLOW_BYTES:
+        known, limit = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file", SLOW_BYTES // 2**20
+        return f"is no {known}, and others are read up to {limit} MiB only; save it as PNG and choose that"
     return "is not an image, or its first bytes are damaged; choose a JPEG, PNG, WebP, AVIF, GIF or TIFF file"
 
 
@@ -279,6 +291,8 @@ def _bytes_from_unit_range(array: np.ndarray) -> np.ndarray:
 
 def _develop(image: Image.Image, data: bytes | None, name: str | None) -> Photo:
     _check_pixel_count(image.size)
+    if data is not None and image.format not in _COMMON_FORMATS and image.width * image.height > _MAX_RARE_PIXELS:
+        raise _Refusal(f"is a large picture in a rare format ({image.format}); save it as PNG or JPEG and choose that")
     mode = image.mode
     # Pillow turns a TIFF upright by itself while it loads, and forgets the tag; every other format it leaves to us.
     orientation = _orientation(image) if image.format == "TIFF" else 1
@@ -295,10 +309,22 @@ def _develop(image: Image.Image, data: bytes | None, name: str | None) -> Photo:
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation (or XMP's, as Pillow has it), 1..8; 1 where it cannot be read."""
     try:
+        if tag_burden(_exif_block(image)):  # what stands in the file as it is was looked at before, what was packed was not
+            return 1
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
         return int(value) if value in range(1, 9) else 1
     except Exception:  # a broken EXIF block fails in as many ways as there are bytes in it
         return 1
+
+
+def _exif_block(image: Image.Image) -> bytes:
+    """The EXIF block from its TIFF header on, as Pillow takes it from a file or, in older PNG files, from hexadecimal text."""
+    block = image.info.get("exif") or b""
+    if not block and (text := image.info.get("Raw profile type exif")):
+        block = bytes.fromhex("".join(text.split("\n")[3:]))
+    while block.startswith(b"Exif\0\0"):
+        block = block[6:]
+    return block
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
