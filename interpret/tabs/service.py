@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from detector.catalogue import TRAININGS
+from interpret.tabs.gpu import lend, page_device
 
 if TYPE_CHECKING:
     from detector import Suite
@@ -57,7 +58,8 @@ def get_suite(name: str = EMBEDDED, progress=None) -> Suite:
         raise BackboneError(f"The backbone '{name}' is not offered here; there are {', '.join(offered())}.")
     with _locks[name]:
         if name not in _suites:
-            suite = Suite.load(name, progress=progress)
+            suite = Suite.load(name, page_device(), progress)
+            lend(suite.backbone)
             for other in [n for n in _suites if n not in (EMBEDDED, name)]:
                 del _suites[other]
             _suites[name] = suite
