@@ -62,8 +62,13 @@ def _add_evaluate(commands) -> None:
     _backbone(evaluate)
     evaluate.add_argument("--out", type=Path, help="write all measures here as JSON")
     evaluate.add_argument("--split", action="append", help="a split to measure (default: those that begin with test)")
+    evaluate.add_argument("--robustness", type=Path, nargs="?", const=Path(), metavar="FILE.json",
+                          help="measure also under JPEG, WebP, resizing and blur; curves go to FILE.json, else into --out as 'robustness'")
+    evaluate.add_argument("--robustness-images", type=_positive, default=100, metavar="N",
+                          help="images of each class and split for that, drawn at random with a fixed seed (default 100)")
     evaluate.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
-                          help="put the tables between the marks <!-- evaluation --> and <!-- end evaluation -->")
+                          help="put the tables between the marks <!-- evaluation --> and <!-- end evaluation -->; with --robustness "
+                          "also between <!-- robustness --> or <!-- robustness summary --> and their ends")
     evaluate.set_defaults(run=run_evaluate)
 
 
@@ -270,7 +275,8 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    from detector.evaluate import evaluate, report, require_marks, write_between_marks
+    from detector.evaluate import evaluate, has_marks, report, require_marks, write_between_marks
+    from detector.robustness import REPORTS, robustness, robustness_report
     from detector.suite import Suite
 
     for path in arguments.write:
@@ -279,14 +285,29 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     results = evaluate(suite, arguments.data, arguments.cache, arguments.split)
     if "all" in results:
         print("No split is named: all images were measured, also those that `train` on this folder learns from.", file=sys.stderr)
-    print(report(results))
+    texts = {"evaluation": report(results)}
+    print(texts["evaluation"])
+    if arguments.robustness is not None:
+        curves = robustness(suite, arguments.data, arguments.split, arguments.robustness_images)
+        texts |= {mark: write(curves) for mark, write in REPORTS.items()}
+        print(f"\n{robustness_report(curves)}")
+        if arguments.robustness.name:
+            _write_json(arguments.robustness, curves)
+        else:
+            results["robustness"] = curves
     if arguments.out:
-        with _output(arguments.out) as file:
-            json.dump(results, file, indent=1, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
+        _write_json(arguments.out, results)
     for path in arguments.write:
-        write_between_marks(path, "evaluation", report(results))
+        for mark, text in texts.items():
+            if has_marks(path, mark):
+                write_between_marks(path, mark, text)
     return 0
+
+
+def _write_json(path: Path, found: dict) -> None:
+    with _output(path) as file:
+        json.dump(found, file, indent=1, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
 
 
 def run_study(arguments: argparse.Namespace) -> int:
@@ -322,9 +343,7 @@ def run_select(arguments: argparse.Namespace) -> int:
     result = select(groups, left_out, seed=arguments.seed).to_dict()
     print(selection_report(result))
     if arguments.out:
-        with _output(arguments.out) as file:
-            json.dump(result, file, indent=1, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
+        _write_json(arguments.out, result)
     if arguments.plot:
         from interpret.figures import selection_chart  # this command line is the one place that draws on both layers
 

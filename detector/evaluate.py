@@ -13,6 +13,7 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from detector.data import DataError, Example, read_dataset
+from detector.heads import Evidence
 from detector.progress import progress
 from detector.registry import CAPTIONED
 from detector.suite import Suite
@@ -44,7 +45,10 @@ def calibration_error(labels: np.ndarray, probability: np.ndarray, bins: int = 1
 
 
 def true_positive_rate(labels: np.ndarray, scores: np.ndarray, false_positive_rate: float) -> float:
-    """Share of synthetic images found where at most `false_positive_rate` of the real ones are called synthetic."""
+    """Share of synthetic images found where at most `false_positive_rate` of the real ones are called synthetic.
+
+    The threshold is the best in hindsight, taken from these very images; `frozen_thresholds` takes it from others.
+    """
     false, true, _ = roc_curve(labels, scores)
     return float(true[false <= false_positive_rate].max())
 
@@ -64,6 +68,28 @@ def measures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float | list[f
         "tpr_at_5_fpr": true_positive_rate(labels, logits, 0.05),
         "ece": calibration_error(labels, probability), "brier": float(((probability - labels) ** 2).mean()),
     }
+
+
+def frozen_thresholds(suite: Suite, false_positive_rate: float) -> dict[str, float]:
+    """Method, and "verdict", → the lowest logit above which at most a share `false_positive_rate` of the real validation
+    images lies.
+
+    The validation images are those that travel with the verdict, so methods that it does not read have no such threshold;
+    {} without a verdict. Few real images make a share of 1 % coarse.
+    """
+    if suite.fusion is None:
+        return {}
+    logits = {method: suite.fusion.logits[:, i] for i, method in enumerate(suite.fusion.methods)}
+    real = suite.fusion.labels == 0
+    above = int(false_positive_rate * real.sum() + 1e-9)
+    return {method: float(np.sort(values[real])[-1 - above])
+            for method, values in (logits | {"verdict": suite.fusion.fuse(logits)}).items()}
+
+
+def at_threshold(labels: np.ndarray, logits: np.ndarray, threshold: float) -> dict[str, float]:
+    """The threshold, and the shares of synthetic (tpr) and of real images (fpr) whose logit lies above it."""
+    called = logits > threshold
+    return {"threshold": threshold, "tpr": float(called[labels == 1].mean()), "fpr": float(called[labels == 0].mean())}
 
 
 def source_rows(labels: np.ndarray, sources: np.ndarray) -> dict[str, np.ndarray]:
@@ -112,23 +138,26 @@ def verdict_measures(suite: Suite, labels: np.ndarray, fused: np.ndarray) -> dic
 
 def evaluate_table(suite: Suite, table: Table) -> dict:
     """All measures of every method and of the verdict on one split."""
-    raw = suite.logits(table.evidence)
-    logits = {method: np.nan_to_num(values, nan=0.0) for method, values in raw.items()}  # no answer counts as undecided
-    if suite.fusion:
-        logits = {"verdict": suite.fusion.fuse(raw), **logits}
+    logits = all_logits(suite, table.evidence)
     result = {method: {"overall": measures(table.labels, values),
                        "sources": by_source(table.labels, table.sources, values),
                        "real_sources": false_alarms(table.labels, table.sources, values)}
               for method, values in logits.items()}
     for method, values in logits.items():
         result[method]["overall"]["mean_ap_over_sources"] = mean_ap(table.labels, table.sources, values)
+    for percent in (1, 5):
+        for method, threshold in frozen_thresholds(suite, percent / 100).items():
+            result[method]["overall"][f"frozen_at_{percent}_fpr"] = at_threshold(table.labels, logits[method], threshold)
     if suite.fusion:
         result["verdict"]["overall"] |= verdict_measures(suite, table.labels, logits["verdict"])
     return result
 
 
-def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[str] | None = None) -> dict:
-    """Split → method → measures. Without `splits`: every split whose name starts with `test`, else all images."""
+def chosen_splits(data: Path, splits: list[str] | None = None) -> dict[str, list[Example]]:
+    """Split → examples. Without `splits`: every split whose name starts with `test`, else all images as "all".
+
+    DataError, one sentence, if a split does not hold both classes.
+    """
     groups: dict[str, list[Example]] = {}
     for example in read_dataset(data):
         groups.setdefault(example.split or "all", []).append(example)
@@ -136,7 +165,13 @@ def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[s
     for split in chosen:
         if {example.label for example in groups.get(split, [])} != {0, 1}:
             raise DataError(f"The split '{split}' of '{data}' needs images of both classes; there are {', '.join(groups)}.")
-    return {split: evaluate_table(suite, measured(suite, groups[split], cache, split)) for split in progress(chosen, title="splits")}
+    return {split: groups[split] for split in chosen}
+
+
+def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[str] | None = None) -> dict:
+    """Split → method → measures, for the splits that `chosen_splits` gives."""
+    groups = chosen_splits(data, splits)
+    return {split: evaluate_table(suite, measured(suite, groups[split], cache, split)) for split in progress(groups, title="splits")}
 
 
 def measured(suite: Suite, examples: list[Example], cache: Path | None, title: str) -> Table:
@@ -147,19 +182,27 @@ def measured(suite: Suite, examples: list[Example], cache: Path | None, title: s
     return windowed(table, suite.heads.get("sdd"), cache, title)
 
 
+def all_logits(suite: Suite, evidence: Evidence) -> dict[str, np.ndarray]:
+    """Method, and "verdict" first where there is one, → (N,) logits; 0, undecided, where a method has no answer."""
+    raw = suite.logits(evidence)
+    logits = {method: np.nan_to_num(values, nan=0.0) for method, values in raw.items()}
+    return {"verdict": suite.fusion.fuse(raw), **logits} if suite.fusion else logits
+
+
 # --- tables --------------------------------------------------------------------------------------------------------
 
 
 def overall_table(results: dict) -> str:
     """Markdown: one row for each split and method."""
-    lines = ["| split | method | AUROC (95 %) | AP | balanced accuracy | TPR at 5 % FPR | ECE | Brier |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = ["| split | method | AUROC (95 %) | AP | balanced accuracy | TPR at 1 % FPR | TPR at 5 % FPR | ECE | Brier |",
+             "|---|---|---|---|---|---|---|---|---|"]
     for split, methods in results.items():
         for method, found in methods.items():
             m = found["overall"]
             low, high = m["auroc_95"]
             lines.append(f"| {split} | {method} | {m['auroc']:.3f} ({low:.3f}–{high:.3f}) | {m['ap']:.3f} "
-                         f"| {m['balanced_accuracy']:.3f} | {m['tpr_at_5_fpr']:.3f} | {m['ece']:.3f} | {m['brier']:.3f} |")
+                         f"| {m['balanced_accuracy']:.3f} | {m['tpr_at_1_fpr']:.3f} | {m['tpr_at_5_fpr']:.3f} | {m['ece']:.3f} "
+                         f"| {m['brier']:.3f} |")
     return "\n".join(lines)
 
 
@@ -179,28 +222,51 @@ def papers_table(results: dict) -> str:
 
 def source_table(results: dict, method: str = "verdict") -> str:
     """Markdown: one row for each synthetic source, compared as `by_source` does."""
-    lines = ["| split | synthetic source | images | AUROC (95 %) | AP | TPR at 5 % FPR |", "|---|---|---|---|---|---|"]
+    lines = ["| split | synthetic source | images | AUROC (95 %) | AP | balanced accuracy | TPR at 1 % FPR | TPR at 5 % FPR |",
+             "|---|---|---|---|---|---|---|---|"]
     for split, methods in results.items():
         for source, m in methods[method]["sources"].items():
             low, high = m["auroc_95"]
             lines.append(f"| {split} | {source} | {m['images'][1]} | {m['auroc']:.3f} ({low:.3f}–{high:.3f}) "
-                         f"| {m['ap']:.3f} | {m['tpr_at_5_fpr']:.3f} |")
+                         f"| {m['ap']:.3f} | {m['balanced_accuracy']:.3f} | {m['tpr_at_1_fpr']:.3f} | {m['tpr_at_5_fpr']:.3f} |")
+    return "\n".join(lines)
+
+
+def frozen_table(results: dict) -> str:
+    """Markdown: found (TPR) and false alarms (FPR) at thresholds that the validation images set; '' where none were taken."""
+    lines = ["| split | method | TPR (FPR) at the threshold for 1 % | TPR (FPR) at the threshold for 5 % |", "|---|---|---|---|"]
+    for split, methods in results.items():
+        for method, found in methods.items():
+            levels = [found["overall"].get(f"frozen_at_{percent}_fpr") for percent in (1, 5)]
+            if all(levels):
+                lines.append(f"| {split} | {method} | " + " | ".join(f"{m['tpr']:.3f} ({m['fpr']:.3f})" for m in levels) + " |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def decision_table(results: dict) -> str:
+    """Markdown: how many images the verdict gives a label, and how many of these labels are wrong."""
+    names = {"coverage": "images with a label", "error_of_labelled": "of these wrong", "real_called_synthetic": "real called synthetic",
+             "synthetic_called_real": "synthetic called real"}
+    lines = ["| split | " + " | ".join(names.values()) + " |", "|---|---|---|---|---|"]
+    for split, methods in results.items():
+        m = methods["verdict"]["overall"]
+        lines.append(f"| {split} | " + " | ".join(f"{m[name]:.1%}" for name in names) + " |")
     return "\n".join(lines)
 
 
 def report(results: dict) -> str:
-    """The text that stands in README and card: the tables and the verdict's coverage."""
+    """The text that stands in README and card: the tables, each under a sentence that says what it is."""
     parts = [overall_table(results)]
+    if frozen := frozen_table(results):
+        parts.append("TPR above is at the threshold that is best in hindsight. At thresholds frozen on validation images, above which 1 % "
+                     "or 5 % of the real ones lie, with the share of real test images above them:\n\n" + frozen)
     if papers := papers_table(results):
         parts.append("What the papers report: the mean over synthetic sources of the AP, then accuracy and F1 of \"synthetic\" "
                      "at logit 0:\n\n" + papers)
     if all("verdict" in methods for methods in results.values()):
         parts.append("The verdict by synthetic source:\n\n" + source_table(results))
-        for split, methods in results.items():
-            m = methods["verdict"]["overall"]
-            parts.append(f"On {split} the verdict gives a label to {m['coverage']:.0%} of the images and is wrong on "
-                         f"{m['error_of_labelled']:.1%} of those; it calls {m['real_called_synthetic']:.1%} of the real "
-                         f"images synthetic and {m['synthetic_called_real']:.1%} of the synthetic ones real.")
+        parts.append("The verdict's labels, \"inconclusive\" being none (the last two columns are shares of all images of that class):"
+                     "\n\n" + decision_table(results))
     return "\n\n".join(parts)
 
 
@@ -228,6 +294,14 @@ def require_marks(path: Path, name: str) -> tuple[str, str]:
     if not found:
         raise ValueError(f"{path.name} has no marks '{start}' … '{end}'.")
     return before, after
+
+
+def has_marks(path: Path, name: str) -> bool:
+    """Whether a file has the marks that `require_marks` asks for."""
+    try:
+        return bool(require_marks(path, name))
+    except ValueError:
+        return False
 
 
 def write_between_marks(path: Path, name: str, text: str) -> None:

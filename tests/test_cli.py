@@ -14,6 +14,7 @@ from PIL import Image
 from detector.__main__ import main
 from detector.physical import NAMES
 from detector.registry import METHODS
+from detector.variants import jpeg
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -138,3 +139,24 @@ def test_prepare_writes_a_folder_that_train_understands(folder, tmp_path, capsys
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)).save(tmp_path / "set" / "1_fake" / "b.png")
     assert main(["prepare", "univfd", "--from", str(tmp_path / "set"), "--out", str(tmp_path / "out")]) == 0
     assert "2 images" in capsys.readouterr().out and (tmp_path / "out" / "manifest.csv").is_file()
+
+
+def test_evaluate_writes_robustness_beside_the_rest_or_by_itself(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("detector.robustness.CURVES", {"JPEG": (jpeg(50),)})  # one level is enough here
+    generator = np.random.default_rng(0)
+    for name in ("real", "synthetic"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(2):
+            noise = generator.integers(0, 256, (66, 66, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / "data" / name / f"{name}{i}.png")
+    card, out, curves = (tmp_path / name for name in ("card.md", "found.json", "curves.json"))
+    card.write_text("<!-- evaluation -->\n<!-- end evaluation -->\n<!-- robustness -->\n<!-- end robustness -->\n")
+    common = ["evaluate", "--data", str(tmp_path / "data"), "--cache", str(tmp_path / "cache"), "--out", str(out),
+              "--robustness-images", "1"]
+    assert main([*common, "--robustness", str(curves), "--write", str(card)]) == 0
+    assert set(json.loads(out.read_text())) == {"all"}
+    measured = json.loads(curves.read_text())
+    assert measured["images"] == {"all": [1, 1]} and "| JPEG 50 |" in card.read_text() and "| all | verdict |" in card.read_text()
+    assert main([*common, "--robustness"]) == 0
+    assert json.loads(out.read_text())["robustness"] == measured
+    assert "JPEG 50" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import pytest
 
 from detector.backbone import MODELS
 from detector.evaluate import embedded_report, report
+from detector.robustness import robustness_report, robustness_summary
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +29,15 @@ def test_the_embedded_model_s_figures_are_the_measured_ones(file):
 def test_the_heads_figures_are_the_measured_ones(file):
     results = json.loads((MODELS / "embedded" / "evaluation.json").read_text(encoding="utf-8"))
     assert between((ROOT / file).read_text(encoding="utf-8"), "evaluation") == report(results)
+
+
+@pytest.mark.parametrize("file, mark, write", [
+    ("README.md", "robustness summary", robustness_summary),
+    ("assets/models/embedded/heads/README.md", "robustness", robustness_report),
+])
+def test_the_robustness_figures_are_the_measured_ones(file, mark, write):
+    results = json.loads((MODELS / "embedded" / "robustness.json").read_text(encoding="utf-8"))
+    assert between((ROOT / file).read_text(encoding="utf-8"), mark) == write(results)
 
 
 def test_the_studies_figures_are_the_measured_ones():

@@ -2,21 +2,33 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
+from detector.backbone import ClipFeatures
+from detector.data import DataError
 from detector.evaluate import (
+    at_threshold,
     auroc_interval,
     by_source,
     calibration_error,
     chance_map,
+    chosen_splits,
+    evaluate_table,
     false_alarms,
+    frozen_thresholds,
     mean_ap,
     measures,
     report,
     source_rows,
     true_positive_rate,
+    verdict_measures,
     write_between_marks,
 )
+from detector.heads import Evidence, Score
+from detector.suite import Suite
+from detector.train import Table
+from detector.verdict import Fusion
 
 
 def test_calibration_error_by_hand():
@@ -115,9 +127,74 @@ def test_the_papers_measures_stand_in_a_table_of_their_own():
     assert "| probe | 0.750 | 1.000 | 1.000 | 0.750 | 0.250 | 1.000 |" in text
     assert "| units | 0.750 | 1.000 | 0.500 | – | – | – |" in text  # a method that one split lacks
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert all(line.count("|") in (8, 9) for line in lines)
+    assert all(line.count("|") in (8, 10) for line in lines)
 
 
 def test_results_measured_before_accuracy_was_taken_can_still_be_shown():
     text = report({"seen": {"probe": found(accuracy=None, f1=None)}})
     assert "| seen | probe | 1.000" in text and "accuracy and F1" not in text
+
+
+def labelled_fusion(labels=(0, 0, 0, 0, 1, 1, 1, 1)) -> Fusion:
+    """A fusion of one method that passes its logit through, with a band from −1 to 1."""
+    logits = np.array([[-3.0, -2.0, -1.0, 0.5, 0.0, 1.0, 2.0, 3.0]]).T
+    return Fusion(("probe",), np.array([[1.0, 0.0]]), np.array([1.0, 0.0]), (-1.0, 1.0), logits, np.array(labels))
+
+
+class Probe:
+    """A head whose logit is the first pooled number."""
+
+    @staticmethod
+    def score(evidence):
+        return Score(evidence.clip.pooled[:, 0].numpy())
+
+
+def probe_suite() -> Suite:
+    return Suite(None, {"probe": Probe()}, {}, labelled_fusion())
+
+
+def test_verdict_measures_by_hand():
+    # real: labelled real, none, synthetic (wrong), real; synthetic: real (wrong), none, synthetic, synthetic
+    labels, fused = np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([-2, 0.0, 4, -5, -3, 0.5, 2, 9])
+    assert verdict_measures(probe_suite(), labels, fused) == {
+        "coverage": 6 / 8, "error_of_labelled": 2 / 6, "real_called_synthetic": 1 / 4, "synthetic_called_real": 1 / 4}
+
+
+def test_a_verdict_that_labels_nothing_is_not_wrong():
+    found = verdict_measures(probe_suite(), np.array([0, 1]), np.zeros(2))
+    assert found["coverage"] == 0 and found["error_of_labelled"] == 0
+
+
+def test_thresholds_come_from_the_real_validation_images():
+    # the real ones lie at −3, −2, −1, 0.5: above 0.5 there is none (at most 5 %), above −1 one in four
+    assert frozen_thresholds(probe_suite(), 0.05) == {"probe": 0.5, "verdict": 0.5}
+    assert frozen_thresholds(probe_suite(), 0.30)["verdict"] == -1.0
+    assert frozen_thresholds(Suite(None, {}, {}, None), 0.05) == {}
+
+
+def test_rates_at_a_threshold_by_hand():
+    found = at_threshold(np.array([0, 0, 1, 1]), np.array([0.0, 2.0, 1.0, 3.0]), 1.0)  # a logit on the threshold is not above it
+    assert found == {"threshold": 1.0, "tpr": 0.5, "fpr": 0.5}
+
+
+def test_a_split_s_measures_hold_frozen_rates_coverage_and_error():
+    pooled = torch.tensor([[-2.0], [0.0], [2.0], [-2.0], [0.0], [2.0]])
+    table = Table(Evidence(ClipFeatures(pooled, pooled, None), np.zeros((6, 15)), np.zeros((6, 1))), np.array([0, 0, 0, 1, 1, 1]),
+                  np.array(["camera"] * 3 + ["gan"] * 3), np.zeros(6))
+    found = evaluate_table(probe_suite(), table)
+    assert found["probe"]["overall"]["frozen_at_5_fpr"] == {"threshold": 0.5, "tpr": 1 / 3, "fpr": 1 / 3}
+    assert found["verdict"]["overall"]["coverage"] == 4 / 6 and found["verdict"]["overall"]["error_of_labelled"] == 0.5
+    text = report({"test": found})
+    assert "| test | probe | 0.333 (0.333) | 0.333 (0.333) |" in text  # the thresholds for 1 % and for 5 %
+    assert "| test | 66.7% | 50.0% | 33.3% | 33.3% |" in text
+    assert "| test | gan | 3 | 0.500" in text
+
+
+def test_splits_to_measure(tmp_path):
+    for split in ("train", "test"):
+        for name in ("real", "synthetic"):
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "a.png").touch()
+    assert list(chosen_splits(tmp_path)) == ["test"] and list(chosen_splits(tmp_path, ["train"])) == ["train"]
+    with pytest.raises(DataError, match="there are test, train"):
+        chosen_splits(tmp_path, ["val"])
