@@ -37,6 +37,7 @@ CSS = """
 .reading p {margin: 2px 0 8px}
 #story th, #story th *, #story .body-cell, #story .body-cell * {font-family: var(--font) !important; font-size: .86rem;
   word-break: normal !important;  overflow-wrap: normal !important; font-variant-numeric: tabular-nums}
+#stability-table {contain: inline-size}  /* as many columns as methods: let it scroll, not widen the page */
 .gradio-container .plot-container, .gradio-container .js-plotly-plot {max-width: 100%}
 @media (max-width: 760px) {
   #story th, #story th *, #story .body-cell, #story .body-cell * {font-size: .72rem !important}

@@ -60,4 +60,11 @@ The last charts project the strongest directions out of the features, and as man
 directions along which images do vary. Only where the orange line leaves the bands do the names matter more than chance.""",
     "residual": """What is left when a picture's content is filtered away: sensor noise, demosaicing, upsampling and compression
 leave different spectra. Read at the image's own resolution. A method of our own, not from a paper.""",
+    "stability": """Changed copies are made of the picture's own pixels, and each goes through all methods and the verdict like
+an image of its own: JPEG 95 to 50, WebP 80, half, three quarters and one and a half times its size, a slight blur, its middle,
+its mirror image. Read the chart from the top: a straight line down is a method that no change moves. The dots of the verdict are
+orange for synthetic, blue for real, grey for no label; the grey field holds the probabilities for which the verdict gives none.
+A flip means that the label hangs on traces that saving or sharing a picture destroys, not that the changed copy is judged
+better. How much each change costs over many images is measured in the card of the heads. Choices, ours; no paper prescribes
+them.""",
 }

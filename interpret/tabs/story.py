@@ -11,6 +11,7 @@ from interpret import figures, report
 from interpret.tabs import parts
 from interpret.tabs.probe import build_probe, show_probe, wire_probe
 from interpret.tabs.service import Seen, suite_of
+from interpret.tabs.stability import build_stability, show_stability, wire_stability
 
 WELCOME = '<div class="card"><h2>Drop an image</h2><p>Or paste one, or choose an example. The verdict appears here.</p></div>'
 
@@ -119,6 +120,7 @@ PANELS = (
     Panel(build_probe, show_probe, wire_probe),
     chart_panel("Pixel residual", "residual", "Residual spectrum: this image, mean real, mean synthetic", ["part", "logits"],
                 "Contribution of each part", ["70%", "30%"], 7, show_residual),
+    Panel(build_stability, show_stability, wire_stability),
 )
 
 

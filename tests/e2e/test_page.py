@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -106,3 +107,24 @@ def test_a_hub_out_of_reach_is_said_in_one_sentence_and_the_page_stays(page, pic
     upload(page, picture)
     page.wait_for_selector("#verdict .card .big", timeout=60_000)
     assert "Traceback" not in page.inner_text("body")
+
+
+def test_stability_is_computed_when_asked_and_forgotten_with_the_image(page, picture, tmp_path):
+    upload(page, picture)
+    page.wait_for_selector("#residual .js-plotly-plot .main-svg", timeout=60_000)
+    assert not page.locator("#stability .js-plotly-plot").is_visible()
+    page.locator("#try-changes").click()
+    page.wait_for_selector("#stability .js-plotly-plot .main-svg", timeout=60_000)
+    page.wait_for_selector("#stability-reading >> text=The verdict", timeout=30_000)
+    assert page.locator("#stability .scatterlayer .trace").count() == 6  # five methods and the verdict
+    page.wait_for_selector("#stability-table >> text=JPEG 70", timeout=30_000)
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    other = tmp_path / "other.png"
+    Image.effect_noise((200, 160), 60).convert("RGB").save(other)
+    page.locator("#image button[aria-label*='emove' i], #image button[aria-label*='lear' i]").first.click()
+    page.wait_for_selector("#verdict >> text=Drop an image", timeout=30_000)
+    upload(page, other)
+    page.wait_for_selector("#verdict .card .big", timeout=60_000)
+    page.wait_for_selector("#residual .js-plotly-plot .main-svg", timeout=60_000)
+    assert not page.locator("#stability .js-plotly-plot").is_visible() and not page.locator("#stability-table").is_visible()
+    assert page.inner_text("#stability-reading").strip() == ""

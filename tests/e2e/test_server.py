@@ -77,7 +77,7 @@ def test_building_the_page_loads_no_weights():
 
 def test_every_action_has_a_named_endpoint(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
-    assert {"/analyze", "/probe", "/switch_off", "/drop_directions", "/use_model", "/get_heads"} <= set(named)
+    assert {"/analyze", "/probe", "/switch_off", "/drop_directions", "/stability", "/use_model", "/get_heads"} <= set(named)
 
 
 def test_an_api_client_probes_its_own_image(client, picture):
@@ -95,3 +95,15 @@ def test_a_backbone_that_is_not_offered_is_refused(client, picture):
 
 def test_embedded_has_no_released_heads(client):
     assert "No head has been released" in client.predict("embedded", api_name="/get_heads")
+
+
+def test_an_api_client_tries_changes_of_its_own_image(client, picture):
+    analyze(client, picture)
+    reading, _, table = client.predict(api_name="/stability")
+    assert reading.startswith("The verdict ") and table["headers"][:2] == ["the image", "verdict"] and len(table["data"]) == 12
+
+
+def test_stability_without_an_image_is_one_sentence(server):
+    fresh = Client(server, verbose=False)
+    assert fresh.predict(api_name="/stability")[0] == "Analyse an image first."
+    fresh.close()

@@ -1,0 +1,217 @@
+"""Would the verdict still be the same had the picture been saved again, resized, blurred, cropped or mirrored?
+
+Every change of `detector.variants.VARIANTS` is made of the picture's own pixels, and each result goes through all methods and the
+verdict like an image of its own. A verdict that turns with a harmless change says little. Choices, ours.
+
+Memory: the changed pictures are taken in passes of at most `detector.suite.BATCH_PIXELS` pixels (60 million, 180 MB), which
+is one pass up to 3 megapixels; a picture of more than MOST_PIXELS is first shrunk to that, so that its enlargement fits too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from scipy.special import expit
+
+if TYPE_CHECKING:
+    import numpy as np
+    import plotly.graph_objects as go
+
+    from detector.analysis import Analysis
+    from detector.images import Photo
+    from detector.suite import Suite
+    from detector.variants import Variant
+
+MOST_PIXELS = 24_000_000
+OPPOSITE = {"synthetic": "real", "real": "synthetic"}
+TONES = ("rgb(0,158,115)", "rgb(204,121,167)", "rgb(86,160,200)", "rgb(180,140,20)", "rgb(130,130,130)")  # neither side's colour
+MARKS = ("square", "diamond", "triangle-up", "cross", "x", "star", "pentagon", "hourglass")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one changed picture gets. probabilities: method → σ(logit). label and probability: the verdict's, None without one."""
+
+    name: str
+    words: str
+    probabilities: dict[str, float]
+    label: str | None
+    probability: float | None
+
+
+@dataclass(frozen=True)
+class Stability:
+    """outcomes: the picture as it is, then each change. left_out: changes that cannot be made of a picture of this size.
+
+    shrunk: whether the picture was reduced to MOST_PIXELS first. band: probabilities between which the verdict gives no label.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    left_out: tuple[str, ...] = ()
+    shrunk: bool = False
+    band: tuple[float, float] | None = None
+
+    @property
+    def flips(self) -> tuple[Outcome, ...]:
+        """The changes under which the verdict's label is another than for the picture as it is."""
+        first = self.outcomes[0]
+        return tuple(outcome for outcome in self.outcomes[1:] if outcome.label != first.label)
+
+
+# --- the changed pictures ------------------------------------------------------------------------------------------
+
+
+def stability(suite: Suite, photo: Photo) -> Stability:
+    """All methods and the verdict on the photo as it is and on every change that can be made of it."""
+    from detector.variants import VARIANTS, at_most
+
+    pixels = at_most(photo.pixels, MOST_PIXELS)
+    possible = [variant for variant in VARIANTS if variant.fits(pixels)]
+    analyses, shown = [], shown_methods(suite)
+    for photos in _passes(photo, pixels, possible):
+        analyses += suite.analyze_photos(photos)
+        photos.clear()  # lets go of their pixels before the next pass is made
+    outcomes = tuple(_outcome(variant, analysis, shown) for variant, analysis in zip(possible, analyses, strict=True))
+    left_out = tuple(variant.name for variant in VARIANTS if not variant.fits(pixels))
+    band = tuple(float(expit(edge)) for edge in suite.fusion.band) if suite.fusion else None
+    return Stability(outcomes, left_out, pixels is not photo.pixels, band)
+
+
+def shown_methods(suite: Suite) -> tuple[str, ...]:
+    """The suite's own methods and, of the heads that others have released, those of the training set that is shown."""
+    training = suite.released.training
+    return (*suite.heads, *(name for name in suite.released.heads if name == "univfd/fc" or name.endswith(f"_{training}")))
+
+
+def _passes(photo: Photo, pixels: np.ndarray, variants: list[Variant]) -> Iterator[list[Photo]]:
+    """The changed pictures, as many at once as stay within BATCH_PIXELS, at least one."""
+    from detector.suite import BATCH_PIXELS
+
+    batch, held = [], 0
+    for variant in variants:
+        changed = replace(photo, pixels=variant.apply(pixels))
+        count = changed.width * changed.height
+        if batch and held + count > BATCH_PIXELS:
+            yield batch
+            batch, held = [], 0
+        batch.append(changed)
+        held += count
+    yield batch
+
+
+def _outcome(variant: Variant, analysis: Analysis, methods: tuple[str, ...]) -> Outcome:
+    verdict = analysis.verdict
+    probabilities = {name: analysis.detectors[name]["probability"] for name in methods}
+    return Outcome(variant.name, variant.words, probabilities, verdict.label if verdict else None,
+                   verdict.probability if verdict else None)
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+def reading(found: Stability) -> str:
+    """Plain text: which changes turn the verdict, how far it moves, which method moves most, and what was left out."""
+    return " ".join(part for part in (verdict_sentence(found), _range(found), _most_moved(found), _limits(found)) if part)
+
+
+def verdict_sentence(found: Stability) -> str:
+    """One sentence that names every change under which the label is another one; "flips" is between real and synthetic."""
+    first, changes = found.outcomes[0], len(found.outcomes) - 1
+    if first.label is None:
+        return "There is no verdict on this backbone; the chart shows each method by itself."
+    if not found.flips:
+        return f"The verdict stays {first.label} under all {changes} changes."
+    parts = [f"{_turns(first.label, label)} when the image is {_listed([o.words for o in found.flips if o.label == label])}"
+             for label in ("synthetic", "real", "inconclusive") if any(o.label == label for o in found.flips)]
+    return f"The verdict {', and it '.join(parts)}."
+
+
+def _turns(old: str, new: str) -> str:
+    return f"flips from {old} to {new}" if OPPOSITE.get(old) == new else f"changes from {old} to {new}"
+
+
+def _listed(phrases: list[str]) -> str:
+    """With commas and "or"; a verb that was just said ("saved as") is not said again."""
+    verbs = [phrase.split()[:2] for phrase in phrases]
+    short = [" ".join(phrase.split()[2:]) if i and verbs[i] == verbs[i - 1] else phrase for i, phrase in enumerate(phrases)]
+    return short[0] if len(short) == 1 else ", ".join(short[:-1]) + " or " + short[-1]
+
+
+def _range(found: Stability) -> str:
+    values = [outcome.probability for outcome in found.outcomes if outcome.probability is not None]
+    return f"Its probability lies between {100 * min(values):.0f} % and {100 * max(values):.0f} %." if values else ""
+
+
+def _most_moved(found: Stability) -> str:
+    """The method whose probability moves most from the picture as it is, and under which change."""
+    from interpret.report import method_name
+
+    first = found.outcomes[0].probabilities
+    moves = [(abs(o.probabilities[m] - first[m]), m, o) for o in found.outcomes[1:] for m in first]
+    if not moves:
+        return ""
+    distance, method, outcome = max(moves, key=lambda move: move[0])
+    return (f"Most moved of the methods: {method_name(method)}, from {100 * first[method]:.0f} % to "
+            f"{100 * outcome.probabilities[method]:.0f} % when the image is {outcome.words}.") if distance >= 0.005 else ""
+
+
+def _limits(found: Stability) -> str:
+    parts = []
+    if found.left_out:
+        parts.append(f"Left out, because the format holds no sides this long: {', '.join(found.left_out)}.")
+    if found.shrunk:
+        parts.append(f"The image was first shrunk to {MOST_PIXELS // 10**6} megapixels, so that its own verdict here may differ "
+                     "from the one above.")
+    return " ".join(parts)
+
+
+def headers(found: Stability) -> list[str]:
+    """Column titles of `rows`: the change, the verdict, then each method."""
+    return ["the image", "verdict", *(_short(name) for name in found.outcomes[0].probabilities)]
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("clip-cues/").replace("_", " ").replace("/", " ")
+
+
+def rows(found: Stability) -> list[list[str]]:
+    """The figure in numbers: one row for each outcome, probabilities of synthetic in percent."""
+    return [[o.name, f"{_percent(o.probability)} {o.label}" if o.label else "none", *map(_percent, o.probabilities.values())]
+            for o in found.outcomes]
+
+
+def _percent(probability: float) -> str:
+    return f"{100 * probability:.0f} %"
+
+
+# --- chart ---------------------------------------------------------------------------------------------------------
+
+
+def stability_chart(found: Stability) -> go.Figure:
+    """One line for the verdict and one for each method, from the picture as it is on top down through the changes.
+
+    To the right speaks for synthetic. A straight line down is a method that no change moves. The verdict's dots have the colour
+    of its label; the grey field holds the probabilities for which it gives none.
+    """
+    import plotly.graph_objects as go
+
+    from interpret.figures import INK, NEUTRAL, REAL, SYNTHETIC, _layout
+    from interpret.report import method_name
+
+    figure, names = go.Figure(), [outcome.name for outcome in found.outcomes]
+    if found.band:
+        figure.add_vrect(x0=found.band[0], x1=found.band[1], fillcolor="rgba(128,128,128,0.16)", line_width=0, layer="below")
+    for i, method in enumerate(found.outcomes[0].probabilities):
+        tone, values = TONES[i % len(TONES)], [o.probabilities[method] for o in found.outcomes]
+        figure.add_scatter(x=values, y=names, name=method_name(method), mode="lines+markers", line={"color": tone, "width": 1.5},
+                           marker={"symbol": MARKS[i % len(MARKS)], "size": 7}, hovertemplate="%{y}: %{x:.0%}")
+    if found.outcomes[0].label:
+        colours = [{"synthetic": SYNTHETIC, "real": REAL}.get(o.label, NEUTRAL) for o in found.outcomes]
+        figure.add_scatter(x=[o.probability for o in found.outcomes], y=names, name="Verdict", mode="lines+markers",
+                           line={"color": INK, "width": 3.5}, customdata=[o.label for o in found.outcomes],
+                           marker={"size": 12, "color": colours, "line": {"color": "white", "width": 1.5}},
+                           hovertemplate="%{y}: %{x:.0%}, %{customdata}")
+    _layout(figure, len(names) + 2, "← real · probability of synthetic · synthetic →", [-0.02, 1.02])
+    return figure.update_layout(showlegend=True, legend={"traceorder": "reversed"}).update_xaxes(tickformat=".0%")
