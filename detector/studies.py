@@ -363,7 +363,7 @@ STUDIES = {
     "concepts": Study(concepts_study, concepts_report, "how good and how sparse is the gated concept model?"),
     "format": Study(lambda corpora, backbone, seeds: format_study(corpora[0].folder), format_report,
                     "how much of the descriptors' skill is file format?"),
-    "alignment": Study(alignment_study, alignment_report, "do captions and boxes fit photographs? (takes the pairs folder)",
+    "alignment": Study(alignment_study, alignment_report, "do captions and boxes fit photographs?",
                        lambda backbone, data, cache: data),
     "item": Study(lambda corpora, backbone, seeds: item_study(told(corpora, backbone), backbone, seeds), item_report,
                   "what are the words worth to ITEM?"),
