@@ -11,9 +11,10 @@ import threading  # noqa: E402
 import gradio as gr  # noqa: E402
 
 from interpret.examples import existing_examples, make_examples  # noqa: E402
+from interpret.tabs.downloads import build_downloads, wire_downloads  # noqa: E402
 from interpret.tabs.model import build_model, wire_model  # noqa: E402
 from interpret.tabs.service import analyze, get_suite  # noqa: E402
-from interpret.tabs.story import WELCOME, build_story, render, wire_story  # noqa: E402
+from interpret.tabs.story import STOPPED, WELCOME, build_story, started, wire_showing, wire_story  # noqa: E402
 from interpret.words import about  # noqa: E402
 
 MAX_UPLOAD = "64mb"
@@ -34,6 +35,7 @@ CSS = """
 .views {display: grid; grid-template-columns: repeat(auto-fit, minmax(120px, 1fr)); gap: 12px}
 .views figure {margin: 0} .views img {width: 100%; border-radius: 6px; image-rendering: pixelated}
 .views figcaption {font-size: .8rem; opacity: .85; margin-top: 4px; line-height: 1.3}
+.progress {display: flex; align-items: center; gap: 10px; font-size: .85rem; opacity: .85; min-height: 1.6em}
 .reading p {margin: 2px 0 8px}
 #story th, #story th *, #story .body-cell, #story .body-cell * {font-family: var(--font) !important; font-size: .86rem;
   word-break: normal !important;  overflow-wrap: normal !important; font-variant-numeric: tabular-nums}
@@ -56,12 +58,14 @@ LAUNCH = {"theme": THEME, "css": CSS, "max_file_size": MAX_UPLOAD, "run_history"
           "show_error": True}
 
 
-def _input_column() -> tuple[gr.Image, gr.Button]:
+def _input_column() -> tuple[gr.Image, gr.Button, gr.Button]:
     image = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image", height=320,
                      buttons=["fullscreen"], elem_id="image")
     # Gradio would open the file here and, where it is no image, show its own error with a path of this machine
     image.preprocess = lambda payload: payload.path if payload else None
-    return image, gr.Button("Analyze", variant="primary", elem_id="analyze")
+    with gr.Row():
+        return image, gr.Button("Analyze", variant="primary", elem_id="analyze", scale=3), gr.Button("Cancel", elem_id="cancel",
+                                                                                                     min_width=90, scale=1)
 
 
 def _examples(image: gr.Image) -> None:
@@ -74,23 +78,31 @@ def _examples(image: gr.Image) -> None:
 def _analyze_tab() -> None:
     with gr.Row(equal_height=False, elem_classes="stack"):
         with gr.Column(scale=2, min_width=300):
-            image, button = _input_column()
+            image, button, cancel = _input_column()
         with gr.Column(scale=3, min_width=300):
             card = gr.HTML(WELCOME, elem_id="verdict")
+            progress = gr.HTML("", elem_id="progress")
+            downloads = build_downloads()
             with gr.Accordion("What do these numbers mean?", open=False):
                 gr.Markdown(about())
             model = build_model()
     _examples(image)
     seen = gr.State()
-    story, outputs = build_story()
+    places = build_story()
     with gr.Accordion("All numbers (JSON)", open=False):
         numbers = gr.JSON(label="Analysis", show_label=False)
-    sizes = [len(panel) for panel in outputs]
-    gr.on([image.change, button.click], analyze, [image, model.in_use, model.training], [numbers, seen], api_name="analyze",
-          concurrency_id="model", trigger_mode="always_last").then(
-        lambda state: render(state, sizes), seen, [card, story, *[c for panel in outputs for c in panel]],
-        api_visibility="private", concurrency_id="model")
-    wire_story(outputs, seen)  # after the analysis, whose endpoint is the first
+    hidden = [downloads.row, *[place.column for place in places]]
+    triggers = [image.change, button.click]
+    start = gr.on(triggers, None, None, [card, progress, *hidden], js=started(len(hidden)), show_progress="hidden")
+    analysis = start.then(analyze, [image, model.in_use, model.training], [numbers, seen], api_name="analyze",
+                          concurrency_id="model", trigger_mode="always_last", show_progress="minimal", show_progress_on=progress)
+    showing = wire_showing(analysis, seen, [card, progress, downloads.row], places)
+    gr.on(triggers, None, cancels=showing)  # panels of the last image that are still to come
+    stop = {"fn": None, "inputs": card, "outputs": [card, progress], "js": STOPPED, "show_progress": "hidden"}
+    cancel.click(**stop, cancels=[analysis, *showing])
+    analysis.failure(**stop)
+    wire_downloads(downloads, seen)
+    wire_story(places, seen)  # after the analysis, whose endpoint is the first
     wire_model(model)
 
 

@@ -70,6 +70,6 @@ def gallery(pixels: np.ndarray) -> str:
 
 
 def data_url(image: np.ndarray) -> str:
-    """A picture as a PNG that stands in the page itself."""
-    _, png = cv2.imencode(".png", image)
+    """A picture, grey or RGB, as a PNG that stands in the page itself."""
+    _, png = cv2.imencode(".png", image if image.ndim == 2 else image[..., ::-1])
     return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode()

@@ -35,6 +35,11 @@ def method_name(name: str) -> str:
     return METHOD_NAMES.get(name) or (f"{RELEASED_KINDS[kind]} (released, {training})" if kind in RELEASED_KINDS else name)
 
 
+def head_of(analysis: dict, method: str) -> str:
+    """The head behind a panel: the method's own, or the released one that is shown in its place."""
+    return analysis.get("heads", {}).get(method, method)
+
+
 def verdict_basis(analysis: dict) -> str:
     """One sentence where heads were scored that the verdict does not read; else empty."""
     fused = analysis["verdict"]["contributions"]

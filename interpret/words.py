@@ -1,9 +1,35 @@
 """The texts of the page: what it is, and how each panel works."""
 
 import json
+from functools import cache
 from pathlib import Path
 
-STUDIES = Path(__file__).resolve().parent.parent / "assets" / "models" / "embedded" / "studies.json"
+EMBEDDED = "embedded"
+ASSETS = Path(__file__).resolve().parent.parent / "assets" / "models" / EMBEDDED
+STUDIES, EVALUATION = ASSETS / "studies.json", ASSETS / "evaluation.json"
+PIXEL_METHODS = ("physical", "residual")  # read no CLIP feature, so that their figures hold beside any backbone
+SPLITS = {"test_seen": "on generators of the kinds it was trained on", "test_unseen": "on generators it had never seen"}
+
+
+@cache
+def _measured(file: Path) -> dict:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def how_good(method: str, backbone: str = EMBEDDED, evaluation: Path = EVALUATION) -> str:
+    """How far a method can be trusted, in one sentence from the measured figures; plain text.
+
+    method: as in an analysis' "detectors", or "verdict". evaluation: the file that `python -m detector evaluate` writes.
+    A method that was not measured there, such as a released head or one on another backbone, is said not to be.
+    """
+    results = _measured(evaluation) if backbone == EMBEDDED or method in PIXEL_METHODS else {}
+    found = [(words, results[split][method]["overall"]) for split, words in SPLITS.items() if method in results.get(split, {})]
+    if not found:
+        return "How good is this? Not measured by this project for this backbone: take it as a hint."
+    figures = " and ".join(f"{r['auroc']:.2f} (95 % interval {r['auroc_95'][0]:.2f} to {r['auroc_95'][1]:.2f}) {words}"
+                           for words, r in found)
+    what = "The verdict tells" if method == "verdict" else "By itself it tells"
+    return f"How good is this? {what} synthetic from real images with an AUROC of {figures}; 0.5 is chance, 1 perfect."
 
 
 def about() -> str:

@@ -6,7 +6,8 @@ import re
 
 import gradio as gr
 
-from interpret.words import HOW
+from interpret.report import head_of
+from interpret.words import HOW, how_good
 
 
 def heading(title: str, how: str) -> None:
@@ -19,6 +20,11 @@ def heading(title: str, how: str) -> None:
 def reading() -> gr.Markdown:
     """The panel in one sentence."""
     return gr.Markdown(elem_classes="reading")
+
+
+def trust(record: dict, method: str) -> str:
+    """How good a panel's method is, from the measured figures, as Markdown for a `reading`; method: as in "detectors"."""
+    return f"*{how_good(head_of(record, method), record['backbone'])}*"
 
 
 def table(headers: list[str], label: str, widths: list[str], rows: int = 8) -> gr.Dataframe:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from detector.catalogue import TRAININGS
@@ -14,6 +15,7 @@ from interpret.tabs.gpu import lend, page_device
 if TYPE_CHECKING:
     from detector import Suite
     from detector.heads import Evidence
+    from detector.images import Photo
 
 EMBEDDED = "embedded"
 BACKBONES = {
@@ -86,6 +88,17 @@ def suite_of(seen: Seen) -> Suite:
     return get_suite(seen.backbone).showing(seen.training)
 
 
+@lru_cache(maxsize=2)
+def photo_of(file: str) -> Photo:
+    """The decoded image behind a file of Gradio's cache, whose folder is named after its content; the last two are kept.
+
+    So that an image is decoded once for its analysis and its panels. Raises ImageError.
+    """
+    from detector.images import load_photo
+
+    return load_photo(file)
+
+
 def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININGS[0]) -> tuple[dict | None, Seen | None]:
     """Analyse one image file.
 
@@ -101,11 +114,11 @@ def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININ
         return None, None
     from detector.analysis import Analysis
     from detector.backbone import BackboneError
-    from detector.images import ImageError, load_photo
+    from detector.images import ImageError
 
     name = os.path.basename(image)  # the folder is the server's own business
     try:
-        photo = load_photo(image)
+        photo = photo_of(image)
         suite = get_suite(backbone).showing(training if training in TRAININGS else TRAININGS[0])
         evidence = suite.evidence([photo])
         analysis = suite.analyses([photo], evidence)[0]

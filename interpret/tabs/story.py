@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from html import escape
 
 import gradio as gr
 
 from interpret import figures, report
 from interpret.tabs import parts
 from interpret.tabs.probe import build_probe, show_probe, wire_probe
+<<<<<<< HEAD
 from interpret.tabs.service import Seen, suite_of
 from interpret.tabs.stability import build_stability, show_stability, wire_stability
+=======
+from interpret.tabs.service import Seen, photo_of, suite_of
+>>>>>>> 7d01ced (The page shows one panel after another, the cheap first, can be cancelled, and gives a report and the JSON away)
 
 WELCOME = '<div class="card"><h2>Drop an image</h2><p>Or paste one, or choose an example. The verdict appears here.</p></div>'
+
+HIDDEN = "hidden"  # on the page, not seen; with False Gradio would take the components off it and build them again
+WORKING = '<div class="card" data-working><h2>Analysing …</h2></div>'
+STOPPED = """(card) => [
+  card.includes("data-working") ? '<div class="card"><h2>Stopped</h2><p>Press Analyze to start again.</p></div>' : card,
+  '<div class="progress" role="status">Stopped. What is here stays; press Analyze to start again.</div>']"""
 
 
 @dataclass(frozen=True)
@@ -31,11 +45,17 @@ class Shown:
 
 @dataclass(frozen=True)
 class Panel:
-    """build lays out a panel's components; show gives their values, one for each, for an analysed image; wire its events."""
+    """One part of the story.
+
+    build lays out the components; show gives their values, one for each, for an analysed image; wire their events.
+    title: said while the panel is on its way. cost: seconds that show takes on one core, roughly; the cheap come first.
+    """
 
     build: Callable[[], list]
     show: Callable[[Shown], list]
     wire: Callable[[list, gr.State], None] = lambda components, seen: None
+    title: str = ""
+    cost: float = 0.0
 
 
 # --- methods -------------------------------------------------------------------------------------------------------
@@ -47,34 +67,43 @@ def build_methods() -> list:
             parts.heading("Methods", "methods")
             table = parts.table(["method", "probability of synthetic", "share of verdict"], "Methods: shares in logits",
                                 ["46%", "27%", "27%"])
+            good = parts.reading()
             text = gr.Textbox(label="Summary to copy", lines=4, buttons=["copy"], interactive=False)
         with gr.Column(scale=2):
             gr.Markdown("## The exact pixels")
             view = gr.Image(label="What CLIP saw", format="png", interactive=False, height=220, buttons=["fullscreen", "download"])
             where = parts.reading()
-    return [text, table, view, where]
+    return [good, text, table, view, where]
 
 
 def show_methods(shown: Shown) -> list:
     view = shown.suite.backbone.view(shown.photo)
-    return [report.summary(shown.record), report.method_rows(shown.record), view.pixels, report.view_reading(view)]
+    record = shown.record
+    return [parts.trust(record, "verdict"), report.summary(record), report.method_rows(record), view.pixels,
+            report.view_reading(view)]
 
 
 # --- a sentence, a chart, a table ----------------------------------------------------------------------------------
 
 
-def chart_panel(title: str, name: str, label: str, headers: list[str], caption: str, widths: list[str], rows: int,
-                show: Callable[[Shown], list]) -> Panel:
-    """Heading, how it works, one sentence, the chart and beside it the same numbers as a table."""
+def chart_panel(title: str, name: str, method: str, label: str, headers: list[str], caption: str, widths: list[str], rows: int,
+                show: Callable[[Shown], list], cost: float) -> Panel:
+    """Heading, how it works, one sentence, how good it is, the chart and beside it the same numbers as a table.
+
+    method: as in an analysis' "detectors". show gives the sentence, the chart and the table's rows.
+    """
 
     def build() -> list:
         parts.heading(title, name)
-        reading = parts.reading()
+        reading, good = parts.reading(), parts.reading()
         with gr.Row(elem_classes="stack"):
-            return [reading, parts.plot(label, name), parts.table(headers, caption, widths, rows)]
+            return [reading, good, parts.plot(label, name), parts.table(headers, caption, widths, rows)]
 
-    return Panel(build, show)
+    def show_all(shown: Shown) -> list:
+        reading, *rest = show(shown)
+        return [reading, parts.trust(shown.record, method), *rest]
 
+<<<<<<< HEAD
 
 def build_descriptors() -> list:
     outputs = chart_panel("Fifteen physical descriptors", "descriptors", "Descriptors: this image between real and synthetic",
@@ -84,15 +113,40 @@ def build_descriptors() -> list:
     text = parts.reading()
     views = gr.HTML(elem_id="views", label="What four of them see")
     return [*outputs, text, views]
+=======
+    return Panel(build, show_all, title=title, cost=cost)
+>>>>>>> 7d01ced (The page shows one panel after another, the cheap first, can be cancelled, and gives a report and the JSON away)
 
 
 def show_descriptors(shown: Shown) -> list:
     from detector.physical import describe
+
+    record = shown.record
+    return [report.descriptor_reading(record), figures.descriptor_chart(record, shown.suite.heads.get("physical")),
+            figures.descriptor_rows(record, describe(shown.photo.pixels))]
+
+
+DESCRIPTORS = chart_panel(
+    "Fifteen physical descriptors", "descriptors", "physical", "Descriptors: this image between real and synthetic",
+    ["descriptor", "256 px", "native", "% real", "% synth.", "logits"],
+    "Value at two scales, percentile among real and among synthetic images, contribution",
+    ["32%", "16%", "16%", "11%", "13%", "12%"], 15, show_descriptors, cost=0.5)
+
+
+def build_descriptors() -> list:
+    return [*DESCRIPTORS.build(), gr.HTML(elem_id="views", label="What four of them see")]
+
+
+def show_descriptors_and_views(shown: Shown) -> list:
     from interpret.descriptor_views import gallery
 
+<<<<<<< HEAD
     record, pixels = shown.record, shown.photo.pixels
     return [report.descriptor_reading(record), figures.descriptor_chart(record, shown.suite.heads.get("physical")),
             figures.descriptor_rows(record, describe(pixels)), parts.plain(report.text_reading(record)), gallery(pixels)]
+=======
+    return [*DESCRIPTORS.show(shown), gallery(shown.photo.pixels)]
+>>>>>>> 7d01ced (The page shows one panel after another, the cheap first, can be cancelled, and gives a report and the JSON away)
 
 
 def show_concepts(shown: Shown) -> list:
@@ -109,44 +163,114 @@ def show_residual(shown: Shown) -> list:
 
 
 PANELS = (
-    Panel(build_methods, show_methods),
-    Panel(build_descriptors, show_descriptors),
-    chart_panel("Photographic concepts", "concepts", "Concepts that push the concept model most",
+    Panel(build_methods, show_methods, title="Methods"),
+    Panel(build_descriptors, show_descriptors_and_views, title=DESCRIPTORS.title, cost=DESCRIPTORS.cost),
+    chart_panel("Photographic concepts", "concepts", "concepts", "Concepts that push the concept model most",
                 ["positive pole", "negative pole", "activation", "logits"], "All concepts: activation and contribution",
-                ["33%", "33%", "18%", "16%"], 10, show_concepts),
-    chart_panel("Orthogonal units", "units", "What each unit contributes",
+                ["33%", "33%", "18%", "16%"], 10, show_concepts, cost=0.02),
+    chart_panel("Orthogonal units", "units", "orthogonal", "What each unit contributes",
                 ["unit", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"],
+<<<<<<< HEAD
                 "Units: names by two methods, activation and contribution", ["8%", "32%", "30%", "16%", "14%"], 9, show_units),
     Panel(build_probe, show_probe, wire_probe),
     chart_panel("Pixel residual", "residual", "Residual spectrum: this image, mean real, mean synthetic", ["part", "logits"],
                 "Contribution of each part", ["70%", "30%"], 7, show_residual),
     Panel(build_stability, show_stability, wire_stability),
+=======
+                "Units: names by two methods, activation and contribution", ["8%", "32%", "30%", "16%", "14%"], 9, show_units,
+                cost=0.02),
+    Panel(build_probe, show_probe, wire_probe, "Probe it", cost=0.03),
+    chart_panel("Pixel residual", "residual", "residual", "Residual spectrum: this image, mean real, mean synthetic",
+                ["part", "logits"], "Contribution of each part", ["70%", "30%"], 7, show_residual, cost=0.05),
+>>>>>>> 7d01ced (The page shows one panel after another, the cheap first, can be cancelled, and gives a report and the JSON away)
 )
 
 
-def build_story() -> tuple[gr.Column, list[list]]:
-    """Everything below the verdict, hidden until there is a result; each panel's components in a list of their own."""
-    with gr.Column(visible=False, elem_id="story") as story:
-        outputs = [panel.build() for panel in PANELS]
-    return story, outputs
+@dataclass(frozen=True)
+class Place:
+    """Where a panel stands on the page: its column, hidden until there is something to show, and its components."""
+
+    column: gr.Column
+    components: list
 
 
-def wire_story(components: list[list], seen: gr.State) -> None:
+def build_story() -> list[Place]:
+    """Everything below the verdict, one place for each panel."""
+    places = []
+    with gr.Column(elem_id="story"):
+        for panel in PANELS:
+            with gr.Column(visible=HIDDEN) as column:
+                places.append(Place(column, panel.build()))
+    return places
+
+
+def wire_story(places: list[Place], seen: gr.State) -> None:
     """The events inside the panels."""
-    for panel, own in zip(PANELS, components, strict=True):
-        panel.wire(own, seen)
+    for panel, place in zip(PANELS, places, strict=True):
+        panel.wire(place.components, seen)
 
 
-def render(seen: Seen | None, sizes: list[int]) -> list:
-    """Verdict card, the story's visibility, and the values of all panels; without a result the story is hidden.
+# --- showing -------------------------------------------------------------------------------------------------------
 
-    sizes: the number of components of each panel.
+
+def wire_showing(analysis, seen: gr.State, head: list, places: list[Place]) -> list:
+    """Show an analysis: first the verdict, then panel after panel, the cheap first, each by an event of its own.
+
+    Not by one generator: Gradio's browser side drops updates of a generator that follow one another quickly.
+    head: verdict card, progress and the downloads' row. Returns the events, for `cancels`.
     """
-    if seen is None or seen.record.get("error"):
-        card = report.verdict_card(seen.record) if seen else WELCOME
-        return [card, gr.Column(visible=False), *[gr.skip()] * sum(sizes)]
-    from detector.images import load_photo
+    _, progress, _ = head
+    way = {"api_visibility": "private", "concurrency_id": "panels", "trigger_mode": "always_last", "show_progress": "hidden"}
+    events = [analysis.success(show_verdict, seen, head, **way)]
+    order = sorted(range(len(PANELS)), key=lambda index: PANELS[index].cost)
+    for done, index in enumerate(order, start=1):
+        following = PANELS[order[done]].title if done < len(order) else None
+        outputs = [places[index].column, *places[index].components]
+        show = partial(show_panel, PANELS[index], len(outputs), progress_words(done, len(order), following))
+        events.append(events[-1].success(show, seen, [progress, *outputs], **way))
+    return events
 
-    shown = Shown(seen, suite_of(seen), load_photo(seen.file))
-    values = [value for panel in PANELS for value in panel.show(shown)]
-    return [report.verdict_card(seen.record), gr.Column(visible=True), *values]
+
+def usable(seen: Seen | None) -> bool:
+    return seen is not None and not seen.record.get("error")
+
+
+def show_verdict(seen: Seen | None) -> list:
+    """Verdict card, progress, and the downloads' row."""
+    if not usable(seen):
+        return [report.verdict_card(seen.record) if seen else WELCOME, "", gr.Row(visible=HIDDEN)]
+    return [report.verdict_card(seen.record), progress_words(0, len(PANELS), "Methods"), gr.Row(visible=True)]
+
+
+def show_panel(panel: Panel, count: int, progress: str, seen: Seen | None) -> list:
+    """Progress, the panel's column, and the values of its components; count: of the column and its components.
+
+    A panel that fails is left out and said to be, so that it takes no other with it.
+    """
+    if not usable(seen):
+        return [gr.skip()] * (1 + count)
+    try:
+        return [progress, gr.Column(visible=True), *panel.show(Shown(seen, suite_of(seen), photo_of(seen.file)))]
+    except Exception:
+        logging.getLogger(__name__).exception("The panel %s could not be shown.", panel.title)
+        return [progress_line(f"{panel.title} could not be shown; the rest follows."), *[gr.skip()] * count]
+
+
+def progress_words(done: int, total: int, following: str | None) -> str:
+    """HTML: how many panels are shown and which comes next, for the eye and for a screen reader."""
+    if following is None:
+        return progress_line(f"Complete: {total} panels.")
+    return progress_line(f"{done} of {total} panels; next: {following}", done / total)
+
+
+def started(columns: int) -> str:
+    """JavaScript for the moment in which an image is chosen: nothing of the last one stays. columns: how many to hide."""
+    hidden = [{"__type__": "update", "visible": HIDDEN}] * columns
+    return f"() => {json.dumps([WORKING, progress_line('Reading the image, then all methods at once', None), *hidden])}"
+
+
+def progress_line(words: str, share: float | None = 1.0) -> str:
+    """HTML: one line, and a bar unless all is done; share None: under way for nobody knows how long."""
+    value = "" if share is None else f' value="{share:.3f}"'
+    bar = "" if share == 1.0 else f'<progress max="1"{value} aria-hidden="true"></progress>'
+    return f'<div class="progress" role="status">{bar}<span>{escape(words)}</span></div>'
