@@ -22,7 +22,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m detector", description="Why does a CLIP-based detector call an image "
                                   "AI-generated? Scores, trains and measures; needs no network with the embedded model.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_score, _add_train, _add_evaluate, _add_study, _add_select, _add_prepare, _add_pretrain, _add_autoencoder, _add_heads):
+    for add in (_add_score, _add_explain, _add_train, _add_evaluate, _add_study, _add_measure_maps, _add_select, _add_prepare,
+                _add_pretrain, _add_autoencoder, _add_heads):
         add(commands)
     return top
 
@@ -39,6 +40,35 @@ def _add_score(commands) -> None:
     score.add_argument("--format", choices=["jsonl", "csv"], default="jsonl")
     score.add_argument("--batch-size", type=_positive, default=16, help="images in one forward (default 16)")
     score.set_defaults(run=run_score)
+
+
+def _add_explain(commands) -> None:
+    explain = commands.add_parser("explain", help="where the evidence lies in one image: explanation.json and heatmaps",
+                                  description="Writes explanation.json (what score writes, and each map in numbers), and for each "
+                                  "heatmap NAME.npy (float32, the image's height × width, NaN where nothing was seen, positive for "
+                                  "synthetic) and NAME.png; sdd.npy is the default map.")
+    explain.add_argument("image", metavar="IMAGE", help="an image file")
+    explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
+    _backbone(explain)
+    explain.add_argument("--caption", help="words for the image, as for score")
+    explain.add_argument("--windows", type=_natural, metavar="N",
+                         help="read at most N windows; a larger image is reduced to fit (default 100; 0: no limit, at full resolution)")
+    explain.set_defaults(run=run_explain)
+
+
+def _add_measure_maps(commands) -> None:
+    maps = commands.add_parser("measure-maps", help="how far can the heatmaps of the sdd head be trusted? deletion, insertion, splices, "
+                               "shuffled weights")
+    maps.add_argument("--data", type=Path, required=True, metavar="DIR", help="as for train; colours are scaled on its val split")
+    _backbone(maps)
+    maps.add_argument("--split", default="test", help="measure on splits whose names begin so (default test)")
+    maps.add_argument("--images", type=_positive, default=40, help="for deletion and insertion (default 40)")
+    maps.add_argument("--splices", type=_positive, default=40, help="of each kind (default 40)")
+    maps.add_argument("--seed", type=_natural, default=0, help="of every draw (default 0)")
+    maps.add_argument("--out", type=Path, metavar="FILE.json", help="write here (default: maps.json beside the backbone's heads)")
+    maps.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
+                      help="put the tables between the marks <!-- maps --> and <!-- end maps -->")
+    maps.set_defaults(run=run_measure_maps)
 
 
 def _add_train(commands) -> None:
@@ -254,6 +284,53 @@ def run_score(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+# --- explain -------------------------------------------------------------------------------------------------------
+
+
+def run_explain(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from detector.images import load_photo
+    from detector.progress import byte_progress, count_progress
+    from detector.suite import Suite
+    from interpret import explain  # this command line is the one place that draws on both layers
+
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise ValueError(f"'{arguments.out}' is a file; --out needs a folder.")
+    photo = load_photo(arguments.image)
+    with byte_progress("weights") as shown:
+        suite = Suite.load(arguments.backbone, arguments.device, shown)
+    analysis = replace(suite.analyze(photo, arguments.caption), file=arguments.image)
+    most = explain.WINDOWS if arguments.windows is None else arguments.windows or None
+    try:
+        with count_progress("windows") as shown:
+            found = explain.explain(suite, photo, most=most, progress=shown)
+    except explain.ExplainError:
+        explain.write(analysis, None, photo.pixels, arguments.out)  # the rest is worth having
+        raise
+    for path in explain.write(analysis, found, photo.pixels, arguments.out):
+        print(path)
+    return 0
+
+
+def run_measure_maps(arguments: argparse.Namespace) -> int:
+    from detector.data import read_dataset, with_splits
+    from detector.evaluate import require_marks, write_between_marks
+    from detector.suite import Suite
+    from interpret import explain, mapcard
+
+    for path in arguments.write:
+        require_marks(path, "maps")
+    examples = with_splits(read_dataset(arguments.data), test=True)
+    suite = Suite.load(arguments.backbone, arguments.device)
+    found = mapcard.measure(explain.sdd_head(suite), examples, arguments.split, arguments.seed, arguments.images, arguments.splices)
+    mapcard.store(found, arguments.out or mapcard.path_of(arguments.backbone))
+    print(mapcard.report(found))
+    for path in arguments.write:
+        write_between_marks(path, "maps", mapcard.report(found))
+    return 0
+
+
 # --- the others ----------------------------------------------------------------------------------------------------
 
 
@@ -345,7 +422,7 @@ def run_select(arguments: argparse.Namespace) -> int:
     if arguments.out:
         _write_json(arguments.out, result)
     if arguments.plot:
-        from interpret.figures import selection_chart  # this command line is the one place that draws on both layers
+        from interpret.figures import selection_chart
 
         arguments.plot.parent.mkdir(parents=True, exist_ok=True)
         selection_chart(result).write_html(arguments.plot, include_plotlyjs=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -16,12 +16,17 @@ def progress(items: Iterable[Item], total: int | None = None, title: str = "") -
     return tqdm(items, total=total, desc=title, disable=None, leave=False)
 
 
-@contextmanager
-def byte_progress(title: str) -> Iterator[Callable[[int, int], None]]:
+def byte_progress(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
     """Gives a function of (bytes so far, bytes in all) that draws a bar from its first call on."""
+    return count_progress(title, unit="B", unit_scale=True)
+
+
+@contextmanager
+def count_progress(title: str, **looks) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function of (done, in all) that draws a bar from its first call on. looks: tqdm's options."""
     from tqdm import tqdm
 
-    with tqdm(desc=title, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+    with tqdm(desc=title, disable=None, leave=False, **looks) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

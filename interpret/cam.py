@@ -32,9 +32,11 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from detector.progress import progress
 from detector.windows import Box, cut, window_boxes
 
 Formula = Callable[[Tensor, Tensor], Tensor]
+Progress = Callable[[int, int], None]  # (windows done, in all)
 
 DEFAULT = "difference"
 ERROR = "reconstruction_error"  # the length of the difference vector at each place: how much, not which way
@@ -156,13 +158,13 @@ def layers_of(head: WindowHead) -> list[str]:
 
 
 def heatmap(head: WindowHead, pixels: np.ndarray, layer: str = DEFAULT, most: int | None = None, batch: int = 8,
-            progress: Callable[[int, int], None] | None = None) -> Heatmap:
+            progress: Progress | None = None) -> Heatmap:
     """`heatmaps` for one layer."""
     return heatmaps(head, pixels, [layer], most, batch, progress)[layer]
 
 
 def heatmaps(head: WindowHead, pixels: np.ndarray, layers: Sequence[str] | None = None, most: int | None = None, batch: int = 8,
-             progress: Callable[[int, int], None] | None = None) -> dict[str, Heatmap]:
+             progress: Progress | None = None) -> dict[str, Heatmap]:
     """Maps of an (H, W, 3) uint8 image for several layers (None: all) from one pass over its windows.
 
     Overlapping windows at the image's own resolution are merged with weights that fade towards a window's edge, so that no
@@ -172,7 +174,7 @@ def heatmaps(head: WindowHead, pixels: np.ndarray, layers: Sequence[str] | None 
     Memory: two float32 numbers a pixel, one more for each further layer, besides one batch.
     """
     layers = list(layers or layers_of(head))
-    small, note = _reduced(pixels, head.size, most)
+    small, note = reduced(pixels, head.size, most)
     height, width = small.shape[:2]
     boxes = window_boxes(width, height, head.size, most=most)
     sums = {layer: np.zeros((height, width), np.float32) for layer in layers}
@@ -183,13 +185,13 @@ def heatmaps(head: WindowHead, pixels: np.ndarray, layers: Sequence[str] | None 
             _add(weights, box, None, mirrored, head.size)
             for layer in layers:
                 _add(sums[layer], box, maps[layer][i], mirrored, head.size)
-    first = Heatmap(weights, "", _scaled(boxes, small, pixels), np.array(logits), float(head.pool(np.array(logits))), note=note)
-    return {layer: replace(first, values=_finished(sums.pop(layer), weights, pixels), layer=layer, signed=layer != ERROR)
+    first = Heatmap(weights, "", tuple(boxes), np.array(logits), float(head.pool(np.array(logits))), note=note)
+    return {layer: enlarged(replace(first, values=_mean(sums.pop(layer), weights), layer=layer, signed=layer != ERROR), pixels.shape[:2])
             for layer in layers}
 
 
-def _reduced(pixels: np.ndarray, size: int, most: int | None) -> tuple[np.ndarray, str]:
-    """The image, or a copy small enough for `most` windows (its shorter side at least one window), and the note."""
+def reduced(pixels: np.ndarray, size: int, most: int | None) -> tuple[np.ndarray, str]:
+    """The (H, W, 3) image, or a copy small enough for `most` windows (its shorter side at least one window), and the note."""
     height, width = pixels.shape[:2]
     factor, smallest = 1.0, min(1.0, size / min(height, width))
     while most and factor > smallest and len(window_boxes(round(width * factor), round(height * factor), size)) > most:
@@ -202,7 +204,7 @@ def _reduced(pixels: np.ndarray, size: int, most: int | None) -> tuple[np.ndarra
 
 
 def _passes(head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box], layers: Sequence[str], batch: int,
-            progress: Callable[[int, int], None] | None) -> Iterator[tuple[Sequence[Box], bool, np.ndarray, dict[str, np.ndarray]]]:
+            progress: Progress | None) -> Iterator[tuple[Sequence[Box], bool, np.ndarray, dict[str, np.ndarray]]]:
     """(boxes, mirrored, logits, layer → (b, S, S) maps) batch by batch: the image, then the mirrored image."""
     done = 0
     for mirrored in (False, True):
@@ -245,18 +247,26 @@ def _add(canvas: np.ndarray, box: Box, values: np.ndarray | None, mirrored: bool
     target[y0:y1, x0:x1] += patch
 
 
-def _finished(total: np.ndarray, weights: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """(H, W) weighted mean at the original's size, NaN where no window lay; `total` is used up."""
+def _mean(total: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(H, W) weighted mean, NaN where no window lay; `total` is used up."""
     np.divide(total, weights, out=total, where=weights > 0)
     total[weights == 0] = np.nan
-    height, width = pixels.shape[:2]
-    return total if total.shape == (height, width) else cv2.resize(total, (width, height), interpolation=cv2.INTER_LINEAR)
+    return total
 
 
-def _scaled(boxes: Sequence[Box], small: np.ndarray, pixels: np.ndarray) -> tuple[Box, ...]:
-    """Boxes of the reduced copy in coordinates of the original."""
-    y, x = (pixels.shape[axis] / small.shape[axis] for axis in (0, 1))
-    return tuple((round(a * x), round(b * y), round(c * x), round(d * y)) for a, b, c, d in boxes)
+def enlarged(found: Heatmap, shape: tuple[int, int]) -> Heatmap:
+    """The map of a reduced copy (or of a larger one) in the coordinates of an image of `shape`, (H, W)."""
+    height, width = shape
+    if found.values.shape == (height, width):
+        return found
+    boxes = tuple(scaled_box(box, found.values.shape, shape) for box in found.boxes)
+    return replace(found, values=cv2.resize(found.values, (width, height), interpolation=cv2.INTER_LINEAR), boxes=boxes)
+
+
+def scaled_box(box: Box, shape: tuple[int, int], target: tuple[int, int]) -> Box:
+    """A box of an image of `shape`, (H, W), in the coordinates of the same image at the size `target`."""
+    y, x = (target[axis] / shape[axis] for axis in (0, 1))
+    return round(box[0] * x), round(box[1] * y), round(box[2] * x), round(box[3] * y)
 
 
 def reference_scales(head: WindowHead, pictures: Sequence[np.ndarray], percentile: float = 99.0) -> dict[str, float]:
@@ -265,7 +275,7 @@ def reference_scales(head: WindowHead, pictures: Sequence[np.ndarray], percentil
     To be stored beside the head and used for every image. Choice, not from the paper.
     """
     kept: dict[str, list[np.ndarray]] = {}
-    for pixels in pictures:
+    for pixels in progress(pictures, title="scale"):
         for layer, found in heatmaps(head, pixels).items():
             kept.setdefault(layer, []).append(np.abs(found.values[::4, ::4]).ravel())
     return {layer: float(np.nanpercentile(np.concatenate(values), percentile)) for layer, values in kept.items()}

@@ -20,8 +20,9 @@ import torch
 from torch import nn
 
 from detector.data import Example
+from detector.progress import progress
 from detector.windows import cut
-from interpret.cam import WindowHead, heatmaps, layers_of
+from interpret.cam import WindowHead, heatmap, heatmaps, layers_of
 from interpret.splices import CONTROL, baselines, interval, make_splices, splice_test
 
 Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -93,16 +94,27 @@ def faithfulness(score: Scorer, pixels: np.ndarray, maps: Mapping[str, np.ndarra
     lower deletion and higher insertion are better for every image. others: the same names' maps of another image, as smooth and
     strong: a map that only has its usual places does no better than these. Rivals besides: random, centre, edges.
     """
-    side = 1.0 if float(score([pixels])[0]) > 0 else -1.0
     height, width = pixels.shape[:2]
     fitted = {name + OTHER: cv2.resize(values, (width, height)) for name, values in others.items()}
-    signed = {name: side * values for name, values in (maps | fitted).items()}
+    return {name: {measure: area(curve) for measure, curve in found.items()}
+            for name, found in oriented_curves(score, pixels, maps | fitted, seed, steps).items()}
+
+
+def oriented_curves(score: Scorer, pixels: np.ndarray, maps: Mapping[str, np.ndarray], seed: int = 0,
+                    steps: int = STEPS) -> dict[str, dict[str, np.ndarray]]:
+    """Map or baseline → `curves` in logits towards the side that the detector decided for; see `faithfulness`."""
+    side = 1.0 if float(score([pixels])[0]) > 0 else -1.0
+    signed = {name: side * values for name, values in maps.items()}
 
     def towards(pictures: Sequence[np.ndarray]) -> np.ndarray:
         return side * np.asarray(score(pictures))
 
-    return {name: {measure: area(curve) for measure, curve in curves(towards, pixels, values, steps).items()}
-            for name, values in (signed | baselines(pixels, seed)).items()}
+    return {name: curves(towards, pixels, values, steps) for name, values in (signed | baselines(pixels, seed)).items()}
+
+
+def curves_of_window(head: WindowHead, pixels: np.ndarray, layer: str, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """`oriented_curves` of one layer's map, named by the layer, and of the baselines, for a picture of at most one window."""
+    return oriented_curves(_scorer(head), pixels, {layer: heatmap(head, pixels, layer).values}, seed)
 
 
 def compared(results: Sequence[Mapping[str, Mapping[str, float]]], names: Sequence[str], seed: int = 0) -> dict[str, dict]:
@@ -188,13 +200,13 @@ def measure_maps(head: WindowHead, examples: Sequence[Example], seed: int = 0, i
     pictures = [centre_window(_load(example), head.size) for example in _balanced(examples, images, seed)]
     maps = [_values(head, pixels, layers) for pixels in pictures]
     others = maps[2:] + maps[:2]  # classes stand in turns, so the next but one is of the same class
-    results = [faithfulness(_scorer(head), pixels, own, other, seed + i)
-               for i, (pixels, own, other) in enumerate(zip(pictures, maps, others, strict=True))]
+    triples_of_maps = progress(list(zip(pictures, maps, others, strict=True)), title="curves")
+    results = [faithfulness(_scorer(head), pixels, own, other, seed + i) for i, (pixels, own, other) in enumerate(triples_of_maps)]
     splices = make_splices(examples, triples, seed, _load)
     return {
         "seed": seed, "counts": {"images": len(pictures), "triples": len(splices) // 3, "shuffles": min(shuffles, len(pictures))},
         "curves": compared(results, layers, seed),
-        "splices": splice_test(lambda pixels: _values(head, pixels, layers), splices, seed),
+        "splices": splice_test(lambda pixels: _values(head, pixels, layers), progress(splices, title="splices"), seed),
         "randomisation": randomisation(head, pictures[:shuffles], seed, layers),
     }
 
