@@ -97,9 +97,8 @@ def test_the_command_measures_and_fills_the_card(monkeypatch, examples, tmp_path
     from detector.__main__ import main
 
     monkeypatch.setattr(Suite, "load", classmethod(lambda cls, *rest: SimpleNamespace(heads={"sdd": planted()})))
-    data = tmp_path / "data"
-    data.mkdir()
-    rows = [f"{e.path},{e.split},{e.label},{e.source}\n" for e in examples]
+    data = examples[0].path.parent
+    rows = [f"{e.path.name},{e.split},{e.label},{e.source}\n" for e in examples]
     (data / "manifest.csv").write_text("file,split,label,source\n" + "".join(rows))
     card = tmp_path / "card.md"
     card.write_text("before\n<!-- maps -->\nold\n<!-- end maps -->\nafter\n")
