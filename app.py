@@ -37,6 +37,10 @@ CSS = """
 .views figcaption {font-size: .8rem; opacity: .85; margin-top: 4px; line-height: 1.3}
 .progress {display: flex; align-items: center; gap: 10px; font-size: .85rem; opacity: .85; min-height: 1.6em}
 .reading p {margin: 2px 0 8px}
+.evidence i {display: block; height: 12px; border-radius: 6px; background-color: #fff}
+.evidence i.signed {background-image: linear-gradient(90deg, var(--below), #fff, var(--above))}
+.evidence i.unsigned {background-image: linear-gradient(90deg, #fff, var(--above))}
+.evidence p {display: flex; justify-content: space-between; font-size: .8rem; opacity: .85; margin: 3px 0 0}
 #story th, #story th *, #story .body-cell, #story .body-cell * {font-family: var(--font) !important; font-size: .86rem;
   word-break: normal !important;  overflow-wrap: normal !important; font-variant-numeric: tabular-nums}
 #stability-table {contain: inline-size}  /* as many columns as methods: let it scroll, not widen the page */
@@ -45,6 +49,7 @@ CSS = """
   #story th, #story th *, #story .body-cell, #story .body-cell * {font-size: .72rem !important}
   #story th, #story .body-cell, #story .cell-wrap {padding: 2px !important}
   .stack {flex-direction: column; flex-wrap: nowrap}
+  #heatmap, #heatmap > * {min-width: 0 !important; max-width: 100%}
   .stack > * {width: 100% !important; min-width: 0 !important; flex-grow: 0}
 }
 """

@@ -290,8 +290,9 @@ def _rgb(colour: str) -> np.ndarray:
 
 
 def overlay(pixels: np.ndarray, heatmap: Heatmap, scale: float, opacity: float = 0.6) -> Image.Image:
-    """The image under its map: orange for synthetic, blue for real, violet for an unsigned map, clear at 0 and at NaN.
+    """The image in grey under its map: orange for synthetic, blue for real, violet for an unsigned map, clear at 0 and at NaN.
 
+    In grey, so that every colour is evidence and none the picture's own.
     scale: the value at which the colour reaches `opacity` (0 to 1), from `reference_scales`; never from this image.
     What was read is outlined: as a whole where nothing was left out, else window by window.
     """
@@ -303,7 +304,8 @@ def overlay(pixels: np.ndarray, heatmap: Heatmap, scale: float, opacity: float =
         rows_ = slice(start, start + STRIP)
         share = np.clip(np.nan_to_num(heatmap.values[rows_]) / scale, -1, 1)[..., None]
         alpha = opacity * np.abs(share)
-        blended[rows_] = np.rint(pixels[rows_] * (1 - alpha) + alpha * np.where(share > 0, above, below))
+        grey = cv2.cvtColor(pixels[rows_], cv2.COLOR_RGB2GRAY)[..., None]
+        blended[rows_] = np.rint(grey * (1 - alpha) + alpha * np.where(share > 0, above, below))
     image = Image.fromarray(blended)
     _outline(image, heatmap.boxes, whole=bool(np.isfinite(heatmap.values).all()))
     return image
@@ -338,12 +340,13 @@ def _reading(region: np.ndarray, scale: float, signed: bool) -> tuple[str, str]:
     return f"{mean:+.2f}", ("synthetic" if mean > 0 else "real") if signed else "much"
 
 
-def write(heatmaps: Mapping[str, Heatmap], folder: Path, pixels: np.ndarray, scales: Mapping[str, float]) -> list[Path]:
+def write(heatmaps: Mapping[str, Heatmap], folder: Path, pixels: np.ndarray, scales: Mapping[str, float],
+          default: str = DEFAULT) -> list[Path]:
     """`<layer>.npy` (float32, H×W) and `<layer>.png` (overlay) for each map; the default layer's are named `sdd`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for layer, found in heatmaps.items():
-        path = folder / f"{'sdd' if layer == DEFAULT else layer}.npy"
+        path = folder / f"{'sdd' if layer == default else layer}.npy"
         np.save(path, found.values)
         overlay(pixels, found, scales[layer]).save(path.with_suffix(".png"))
         paths += [path, path.with_suffix(".png")]

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from detector.windows import Box
 from interpret import cam, mapcard
 from interpret.cam import Heatmap, Progress
+from interpret.faithfulness import MEASURES, RIVALS, area, curves_of_window
 from interpret.mapcard import Measures
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ WINDOWS = 100  # read at most (choice): with windows of 144 pixels a 1024 × 102
 LITTLE = 0.1  # of the scale: evidence below that is called little
 PLACES = 3  # strongest places named on either side
 UNIT = "logits per window if it all looked like this place"
-FILES = {cam.DEFAULT: "sdd"}  # a layer's file name where it is not the layer's own
 
 
 class ExplainError(ValueError):
@@ -56,13 +57,22 @@ def explain(suite: Suite, photo: Photo, layers: Sequence[str] | None = None, mos
 
     progress: called with (windows done, in all). ExplainError, one sentence, where the backbone has no sdd head or no such layer.
     """
-    head = sdd_head(suite)
-    known = cam.layers_of(head)
+    head, measures, known = sdd_head(suite), _measures(suite), layers_of(suite)
     if unknown := [layer for layer in layers or () if layer not in known]:
         raise ExplainError(f"There is no layer '{unknown[0]}'; there are {', '.join(known)}.")
     small, note = cam.reduced(photo.pixels, head.size, most)
-    maps = cam.heatmaps(head, small, layers, most, progress=progress)
-    return Explanation(small, photo.pixels.shape[:2], head.size, maps, mapcard.read(mapcard.path_of(suite.backbone.name), head), note)
+    maps = cam.heatmaps(head, small, layers or known, most, progress=progress)
+    return Explanation(small, photo.pixels.shape[:2], head.size, maps, measures, note)
+
+
+def _measures(suite: Suite) -> Measures:
+    return mapcard.read(mapcard.path_of(suite.backbone.name), sdd_head(suite))
+
+
+def layers_of(suite: Suite) -> list[str]:
+    """All layers of the suite's sdd head, the default first."""
+    default = _measures(suite).default
+    return sorted(cam.layers_of(sdd_head(suite)), key=lambda layer: layer != default)
 
 
 def sdd_head(suite: Suite):
@@ -81,6 +91,16 @@ def shrunk(found: Explanation, side: int) -> Explanation:
     maps = {layer: cam.enlarged(own, shape) for layer, own in found.maps.items()}
     pixels = cv2.resize(found.pixels, shape[::-1], interpolation=cv2.INTER_AREA) if factor < 1 else found.pixels
     return replace(found, pixels=pixels, maps={layer: replace(own, values=own.values.astype(np.float16)) for layer, own in maps.items()})
+
+
+def drawn(found: Explanation, layer: str, opacity: float, side: int) -> Image.Image:
+    """`cam.overlay` with `side` pixels on the longer side, on the measured scale. opacity: 0 to 1."""
+    height, width = found.pixels.shape[:2]
+    factor, own = side / max(height, width), found.maps[layer]
+    shape = max(1, round(height * factor)), max(1, round(width * factor))
+    pixels = cv2.resize(found.pixels, shape[::-1], interpolation=cv2.INTER_LINEAR if factor > 1 else cv2.INTER_AREA)
+    large = cam.enlarged(replace(own, values=own.values.astype(np.float32)), shape)
+    return cam.overlay(pixels, large, found.measures.scale(layer), opacity)
 
 
 # --- numbers -------------------------------------------------------------------------------------------------------
@@ -159,6 +179,47 @@ def rows(found: Explanation, layer: str) -> list[list[str]]:
     return table
 
 
+# --- does it hold on this image? -----------------------------------------------------------------------------------
+
+
+def focus(found: Explanation, layer: str) -> Box:
+    """The window around the strongest place, of either sign, in the coordinates of `found.pixels`."""
+    places, (height, width) = strongest(found.maps[layer].values, max(1, found.window // 3)), found.pixels.shape[:2]
+    box = max(places, key=lambda place: abs(place[1]))[0]
+    x, y = (int(np.clip((low + high - found.window) // 2, 0, max(0, length - found.window)))
+            for low, high, length in zip(box[:2], box[2:], (width, height), strict=True))
+    return x, y, min(x + found.window, width), min(y + found.window, height)
+
+
+def check(suite: Suite, photo: Photo, layer: str, box: Box, most: int | None = WINDOWS) -> dict[str, dict[str, np.ndarray]]:
+    """Deletion and insertion curves of one layer's map and of maps that know nothing, for one window of the picture that was read.
+
+    box: from `focus`. Returns `faithfulness.curves_of_window`: logits towards the side that the head decides for there. One window, as
+    in `measure_maps`, because every point of a curve costs a forward pass for each window.
+    """
+    head = sdd_head(suite)
+    small, _ = cam.reduced(photo.pixels, head.size, most)
+    x0, y0, x1, y1 = box
+    return curves_of_window(head, np.ascontiguousarray(small[y0:y1, x0:x1]), layer)
+
+
+def check_rows(curves: dict[str, dict[str, np.ndarray]]) -> list[list[str]]:
+    """Map, area under its deletion curve, area under its insertion curve, in logits."""
+    named = ((name if name in RIVALS else "this map", found) for name, found in curves.items())
+    return [[name, *(f"{area(found[measure]):+.2f}" for measure in MEASURES)] for name, found in named]
+
+
+def check_reading(curves: dict[str, dict[str, np.ndarray]], layer: str) -> str:
+    """In a sentence: which of the baselines the map beats in this window."""
+    parts = []
+    for measure, sign in zip(MEASURES, (-1, 1), strict=True):
+        own = area(curves[layer][measure])
+        beaten = [name for name in curves if name != layer and sign * (own - area(curves[name][measure])) > 0]
+        parts.append(f"{len(beaten)} of {len(curves) - 1} in {measure}" + (f" ({', '.join(beaten)})" if beaten else ""))
+    return (f"In the window around its strongest place this map beats, of the maps that know nothing, {' and '.join(parts)}. "
+            "One image proves little; the sentence above tells what holds over many.")
+
+
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
@@ -166,13 +227,14 @@ def to_dict(analysis: Analysis, found: Explanation | None) -> dict:
     """The JSON object of `explain`: the analysis, and under "heatmaps" each map's numbers and file names."""
     if found is None:
         return analysis.to_dict()
-    layers = {layer: {"values": f"{name}.npy", "overlay": f"{name}.png"} | numbers(found, layer)
-              for layer, name in ((layer, FILES.get(layer, layer)) for layer in found.maps)}
-    return analysis.to_dict() | {"heatmaps": {"default": FILES[cam.DEFAULT], "windows": windows(found), "layers": layers}}
+    names = {layer: "sdd" if layer == found.measures.default else layer for layer in found.maps}
+    layers = {layer: {"values": f"{name}.npy", "overlay": f"{name}.png"} | numbers(found, layer) for layer, name in names.items()}
+    return analysis.to_dict() | {"heatmaps": {"default": found.measures.default, "windows": windows(found), "layers": layers}}
 
 
 def write(analysis: Analysis, found: Explanation | None, pixels: np.ndarray, folder: Path) -> list[Path]:
-    """`explanation.json`, and for each map `<layer>.npy` and `<layer>.png` at the size of `pixels`, the original (H, W, 3).
+    """`explanation.json`, and for each map `<layer>.npy` and `<layer>.png` at the size of `pixels`, the original (H, W, 3); `sdd` for
+    the default layer.
 
     One map at a time is brought to the original's size, so that memory does not grow with their number.
     """
@@ -183,5 +245,6 @@ def write(analysis: Analysis, found: Explanation | None, pixels: np.ndarray, fol
         file.write("\n")
     paths = [path]
     for layer, own in (found.maps if found else {}).items():
-        paths += cam.write({layer: cam.enlarged(own, found.shape)}, folder, pixels, {layer: found.measures.scale(layer)})
+        full = cam.enlarged(own, found.shape)
+        paths += cam.write({layer: full}, folder, pixels, {layer: found.measures.scale(layer)}, found.measures.default)
     return paths

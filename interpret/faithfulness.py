@@ -197,12 +197,12 @@ def measure_maps(head: WindowHead, examples: Sequence[Example], seed: int = 0, i
     drawn by `seed`. Returns {"seed", "counts", "curves", "splices", "randomisation"}: plain numbers, ready for a card.
     """
     layers = list(layers or layers_of(head))
-    pictures = [centre_window(_load(example), head.size) for example in _balanced(examples, images, seed)]
+    pictures = [centre_window(load(example), head.size) for example in _balanced(examples, images, seed)]
     maps = [_values(head, pixels, layers) for pixels in pictures]
     others = maps[2:] + maps[:2]  # classes stand in turns, so the next but one is of the same class
     triples_of_maps = progress(list(zip(pictures, maps, others, strict=True)), title="curves")
     results = [faithfulness(_scorer(head), pixels, own, other, seed + i) for i, (pixels, own, other) in enumerate(triples_of_maps)]
-    splices = make_splices(examples, triples, seed, _load)
+    splices = make_splices(examples, triples, seed, load)
     return {
         "seed": seed, "counts": {"images": len(pictures), "triples": len(splices) // 3, "shuffles": min(shuffles, len(pictures))},
         "curves": compared(results, layers, seed),
@@ -211,7 +211,8 @@ def measure_maps(head: WindowHead, examples: Sequence[Example], seed: int = 0, i
     }
 
 
-def _load(example: Example) -> np.ndarray:
+def load(example: Example) -> np.ndarray:
+    """(H, W, 3) uint8 pixels of an example."""
     from detector.images import load_photo
 
     return load_photo(example.path).pixels

@@ -231,6 +231,23 @@ def drop_chart(curve: DropCurve | None, what: str) -> go.Figure | None:
 # --- residual ------------------------------------------------------------------------------------------------------
 
 
+def curve_chart(curves: dict[str, dict[str, np.ndarray]], layer: str, measure: str) -> go.Figure:
+    """A heatmap's deletion or insertion curve among those of maps that know nothing of the detector.
+
+    curves: map → measure → logits towards the side decided for; `layer` is the map in question.
+    """
+    figure, dashes = go.Figure(), iter(("dot", "dash", "dashdot"))
+    for name, found in curves.items():
+        own, values = name == layer, found[measure]
+        line = {"color": INK, "width": 3} if own else {"color": NEUTRAL, "width": 2, "dash": next(dashes, "solid")}
+        figure.add_scatter(x=np.linspace(0, 100, len(values)).tolist(), y=values.tolist(), name="this map" if own else name, mode="lines",
+                           line=line, hovertemplate=f"{name}: %{{y:+.2f}} logits at %{{x:.0f}} %<extra></extra>")
+    what = "deletion: % blurred" if measure == "deletion" else "insertion: % brought back"
+    _layout(figure, 8, f"{what}, the map's highest places first").update_layout(showlegend=True)
+    figure.update_yaxes(autorange=True, title={"text": "logit towards its side", "font": {"size": 12}}, gridcolor="rgba(128,128,128,0.25)")
+    return figure
+
+
 def residual_rows(analysis: dict) -> list[list]:
     """Group of residual features and its contribution in logits."""
     rows = [[name, f"{value:+.2f}"] for name, value in analysis.get("residual", {}).items()]

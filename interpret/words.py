@@ -84,6 +84,15 @@ of "A photograph"). The activation is the image's cosine with it; the percentile
 the heads were validated on. Switching a unit or a concept off takes its contribution out of its head: the new logit is exact.
 The last charts project the strongest directions out of the features, and as many random ones: grey, any direction; blue,
 directions along which images do vary. Only where the orange line leaves the bands do the names matter more than chance.""",
+    "heatmap": """SDD ([arXiv 2508.12341](https://arxiv.org/abs/2508.12341)) rebuilds the patch tokens of an image from tokens of real
+images and looks harder where that fails. Each map multiplies what a layer of it holds at a place with the gradient of the logit
+there ([Grad-CAM](https://arxiv.org/abs/1610.02391), [HiResCAM](https://arxiv.org/abs/2011.08891)), keeps the sign, and averages
+overlapping windows and their mirror images. Orange speaks for synthetic, blue for real; a value of +2 reads "if the whole window
+looked like this place, the logit would be 2 higher", to first order. Colours are full at the same value for every image, measured on
+validation images, so an image without evidence stays clear. The white line frames what was read. Whether a map points at the
+right place is measured, not assumed: we paste parts of synthetic images into real ones and see whether the map finds them
+better than a map that knows nothing, and better than it "finds" a part of another real image; we blur what it points at; and
+we shuffle the model's weights, after which the map must change. The sentence beside each map says what came out.""",
     "residual": """What is left when a picture's content is filtered away: sensor noise, demosaicing, upsampling and compression
 leave different spectra. Read at the image's own resolution. A method of our own, not from a paper.""",
     "stability": """Changed copies are made of the picture's own pixels, and each goes through all methods and the verdict like

@@ -169,7 +169,7 @@ def test_explanation_json_holds_the_analysis_and_the_maps(sdd_suite, tmp_path, p
     explain.write(analysis, explain.explain(sdd_suite, photo), photo.pixels, tmp_path)
     record = json.loads((tmp_path / "explanation.json").read_text())
     assert record.items() >= json.loads(json.dumps(analysis.to_dict())).items()
-    assert record["heatmaps"]["default"] == "sdd" and list(record["heatmaps"]["layers"]) == LAYERS
+    assert record["heatmaps"]["default"] == "difference" and list(record["heatmaps"]["layers"]) == LAYERS
     windows = record["heatmaps"]["windows"]
     assert windows["logit"] == pytest.approx(np.mean(windows["logits"]))
     for layer in record["heatmaps"]["layers"].values():

@@ -60,6 +60,16 @@ def test_scales_come_from_validation_images_alone(measured, examples):
     assert measured["scales"]["difference"] == pytest.approx(cam.reference_scales(planted(), pictures)["difference"])
 
 
+def test_the_default_tells_the_origins_best_on_validation_images(measured, examples, monkeypatch):
+    assert measured["default"] == "difference" and measured["validation"]["difference"] > 0.9
+    good, bad = ({kind: {"auroc": [value] * 3} for kind in ("synthetic in real", "real in synthetic")} for value in (0.7, 0.4))
+    bad["synthetic in real"] = {"auroc": [0.9] * 3}  # points at content: right one way, wrong the other
+    monkeypatch.setattr(mapcard, "splice_test", lambda *rest: {"difference": bad, "tokens": good, "random": good})
+    monkeypatch.setattr(mapcard, "layers_of", lambda head: ["difference", "tokens", cam.ERROR])
+    found = mapcard.choose_default(planted(), [e for e in examples if e.split == "val"], 0)
+    assert found == {"default": "tokens", "validation": {"difference": pytest.approx(0.65), "tokens": pytest.approx(0.7)}}
+
+
 def test_a_split_must_have_both_classes(examples):
     with pytest.raises(DataError, match="splits test_unseen, val"):
         mapcard.chosen(examples, "train")
@@ -87,7 +97,7 @@ def test_nan_fails_its_test_also_when_stored(measured, tmp_path):
 
 def test_the_report_names_the_split(measured):
     text = mapcard.report(measured)
-    assert text.startswith("Measured on test, colours scaled on val.") and "| difference | deletion |" in text
+    assert text.startswith("Measured on test; colours scaled on val. Shown first: difference") and "| difference | deletion |" in text
 
 
 def test_the_command_measures_and_fills_the_card(monkeypatch, examples, tmp_path, capsys):

@@ -13,6 +13,7 @@ import gradio as gr
 
 from interpret import figures, report
 from interpret.tabs import parts
+from interpret.tabs.heatmap import build_heatmap, show_heatmap, wire_heatmap
 from interpret.tabs.probe import build_probe, show_probe, wire_probe
 <<<<<<< HEAD
 from interpret.tabs.service import Seen, suite_of
@@ -173,6 +174,7 @@ PANELS = (
 <<<<<<< HEAD
                 "Units: names by two methods, activation and contribution", ["8%", "32%", "30%", "16%", "14%"], 9, show_units),
     Panel(build_probe, show_probe, wire_probe),
+    Panel(build_heatmap, show_heatmap, wire_heatmap),
     chart_panel("Pixel residual", "residual", "Residual spectrum: this image, mean real, mean synthetic", ["part", "logits"],
                 "Contribution of each part", ["70%", "30%"], 7, show_residual),
     Panel(build_stability, show_stability, wire_stability),

@@ -1,0 +1,202 @@
+"""Where the evidence lies: SDD's heatmaps over the image, the same in numbers, and whether they can be believed.
+
+Computed after the cheap panels have been shown: `show_heatmap` sets a ticket, whose change starts the work. What it finds stays in
+the visitor's own session, so that another layer or opacity is drawn without the model.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from interpret import figures
+from interpret.tabs import parts
+from interpret.tabs.service import Seen, suite_of
+
+if TYPE_CHECKING:
+    from interpret.explain import Explanation
+    from interpret.tabs.story import Shown
+
+LAYERS = {"difference": "Difference map", "tokens": "Patch tokens of CLIP", "stage1": "Enhancer, stage 1", "stage2": "Enhancer, stage 2",
+          "stage3": "Enhancer, stage 3", "reconstruction_error": "Reconstruction error (no direction)"}
+WINDOWS = {"quick": 36, "fine": 100}  # read at most
+SIDE = 512  # pixels that a session keeps of the picture and of each map
+DRAWN = 900  # pixels on the longer side of what is drawn, so that its frame is fine
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One image's maps in one visitor's session. found: shrunk to `SIDE`. The rest was read off at full size.
+
+    rows: layer → table. focus: layer → the window that is checked, in the picture that was read through at most `most` windows.
+    """
+
+    found: Explanation = field(repr=False)
+    rows: dict[str, list]
+    focus: dict[str, tuple[int, int, int, int]]
+    pooling: str
+    most: int
+
+
+# --- layout --------------------------------------------------------------------------------------------------------
+
+
+def build_heatmap() -> list:
+    parts.heading("Where the evidence lies", "heatmap")
+    ticket, kept, reading = gr.State(), gr.State(), gr.Markdown(elem_classes="reading", elem_id="heatmap-reading")
+    with gr.Column(elem_id="heatmap") as body:
+        with gr.Row(elem_classes="stack"):
+            with gr.Column(scale=3):
+                picture = gr.Image(label="Orange: synthetic, blue: real", format="png", interactive=False,
+                                   buttons=["fullscreen", "download"], elem_id="heatmap-picture", type="pil",
+                                   alt_text="The image under its heatmap; the table holds the same in numbers")
+                legend = gr.HTML()
+                point = gr.Markdown(elem_classes="reading", elem_id="heatmap-point")
+            with gr.Column(scale=2):
+                layer, opacity, detail = _controls()
+                trust = gr.Markdown(elem_classes="reading", elem_id="heatmap-trust")
+                table = parts.table(["place", "evidence", "speaks for"], "In numbers: mean evidence, logits",
+                                    ["56%", "20%", "24%"], 9)
+        check = _check()
+    return [ticket, kept, reading, body, picture, legend, point, layer, opacity, detail, trust, table, *check]
+
+
+def _controls() -> list:
+    labelled = [(label, name) for name, label in LAYERS.items()]
+    layer = parts.unchecked(gr.Dropdown(labelled, value="difference", label="Layer", elem_id="heatmap-layer"))
+    opacity = gr.Slider(0, 1, 0.6, step=0.05, label="Opacity at full evidence", elem_id="heatmap-opacity", buttons=[])
+    choices = [(f"{name}: at most {count} windows", name) for name, count in WINDOWS.items()]
+    detail = parts.unchecked(gr.Radio(choices, value="quick", label="Detail, for large images", elem_id="heatmap-detail"))
+    return [layer, opacity, detail]
+
+
+def _check() -> list:
+    gr.Markdown("### Does it hold on this image?")
+    with gr.Row(elem_classes="stack"):
+        button = gr.Button("Blur what the map points at", scale=0, min_width=240, elem_id="heatmap-check")
+        reading = gr.Markdown(elem_classes="reading", elem_id="check-reading")
+    with gr.Row(elem_classes="stack"):
+        deletion = parts.plot("Deletion: lower is better", "deletion", visible=False)
+        insertion = parts.plot("Insertion: higher is better", "insertion", visible=False)
+    table = gr.Dataframe(headers=["map", "deletion (lower is better)", "insertion (higher is better)"], interactive=False, visible=False,
+                         label="Areas under the curves, in logits", wrap=True)
+    return [button, reading, deletion, insertion, table]
+
+
+def show_heatmap(shown: Shown) -> list:
+    """Nothing of the last image, and a ticket that starts the work; one sentence where the backbone has no sdd head."""
+    from interpret.explain import ExplainError, layers_of
+
+    hidden = [gr.skip(), "", gr.Plot(visible=False), gr.Plot(visible=False), gr.Dataframe(visible=False)]
+    keep = [gr.skip()] * 2  # opacity, detail
+    try:
+        known = layers_of(shown.suite)
+    except ExplainError as error:
+        return [None, None, parts.plain(str(error)), gr.Column(visible=False), None, "", "", gr.skip(), *keep, "", None, *hidden]
+    layer = gr.Dropdown([(LAYERS.get(name, name), name) for name in known], value=known[0])
+    return [uuid.uuid4().hex, None, "Reading the image window by window …", gr.Column(visible=True), None, "", "", layer, *keep, "", None,
+            *hidden]
+
+
+def wire_heatmap(components: list, seen: gr.State) -> None:
+    ticket, kept, reading, _, picture, legend, point, layer, opacity, detail, trust, table, *checked = components
+    check, words, deletion, insertion, areas = checked
+    drawn = [reading, picture, legend, trust, table]
+    gr.on([ticket.change, detail.input], heatmap, [seen, layer, opacity, detail], [kept, *drawn], api_name="heatmap",
+          concurrency_id="model", trigger_mode="always_last", show_progress_on=picture)
+    gr.on([layer.input, opacity.release], draw, [kept, layer, opacity], drawn, api_visibility="private", trigger_mode="always_last",
+          show_progress="hidden")
+    check.click(faithfulness, [seen, kept, layer], [words, deletion, insertion, areas], api_name="faithfulness",
+          concurrency_id="model", show_progress_on=words)
+    picture.select(value_at, [kept, layer], point, api_visibility="private", show_progress="hidden")
+
+
+# --- actions -------------------------------------------------------------------------------------------------------
+
+
+def heatmap(seen: Seen | None, layer: str = "difference", opacity: float = 0.6, detail: str = "quick",
+            progress=gr.Progress()) -> list:  # noqa: B008
+    """Heatmaps of the image analysed last in this session.
+
+    Args:
+        layer: "difference" (default), "tokens", "stage1", "stage2", "stage3" or "reconstruction_error".
+        opacity: of the colour where the evidence is full, 0 to 1.
+        detail: "quick" or "fine"; matters for large images only.
+
+    Returns:
+        What was read, in words; the image under its map; its colour scale; how far the map can be trusted; the map in numbers.
+    """
+    if seen is None or seen.evidence is None:
+        return [None, "Analyse an image first.", None, "", "", None]
+    from detector.images import load_photo
+    from interpret import explain
+
+    most = WINDOWS.get(detail, WINDOWS["quick"])
+    try:
+        found = explain.explain(suite_of(seen), load_photo(seen.file), most=most,
+                                progress=lambda done, total: progress(done / total, desc="windows"))
+    except explain.ExplainError as error:
+        return [None, parts.plain(str(error)), None, "", "", None]
+    kept = Kept(explain.shrunk(found, SIDE), {name: explain.rows(found, name) for name in found.maps},
+                {name: explain.focus(found, name) for name in found.maps}, explain.pooling(found, seen.record), most)
+    return [kept, *draw(kept, layer, opacity)]
+
+
+def draw(kept: Kept | None, layer: str, opacity: float) -> list:
+    """Words, picture, colour scale, trust and table of one layer, from what the session keeps."""
+    if kept is None:
+        return [gr.skip()] * 5
+    if layer not in kept.rows:
+        return [f"There is no layer '{parts.plain(str(layer))}'; there are {', '.join(kept.rows)}.", None, "", "", None]
+    from interpret.explain import drawn
+
+    found, measures = kept.found, kept.found.measures
+    legend = _legend(found.maps[layer].signed, measures.scale(layer), layer in measures.scales)
+    return [kept.pooling, drawn(found, layer, float(opacity), DRAWN), legend, measures.trust(layer), kept.rows[layer]]
+
+
+def _legend(signed: bool, scale: float, measured: bool) -> str:
+    """The colour scale, the same for every image."""
+    above, below = (figures.SYNTHETIC, figures.REAL) if signed else (figures.INK, "")
+    ends = [f"real −{scale:.2g}", "0", f"+{scale:.2g} synthetic"] if signed else ["0", f"{scale:.2g} and more"]
+    origin = "one scale for every image" if measured else "one scale for every image, not measured for this head"
+    spans = "".join(f"<span>{end}</span>" for end in ends)
+    return (f'<div class="evidence" style="--above:{above};--below:{below}"><i class="{"signed" if signed else "unsigned"}"></i>'
+            f"<p>{spans}</p><p>{origin}</p></div>")
+
+
+def value_at(kept: Kept | None, layer: str, place: gr.SelectData) -> str:
+    """The evidence where the visitor pointed."""
+    if kept is None or layer not in kept.rows:
+        return ""
+    values, shape = kept.found.maps[layer].values, kept.found.shape
+    rows, columns = values.shape
+    column, row = (min(at * max(rows, columns) // DRAWN, length - 1) for at, length in zip(place.index, (columns, rows), strict=True))
+    value, x, y = float(values[row, column]), (2 * column + 1) * shape[1] // (2 * columns), (2 * row + 1) * shape[0] // (2 * rows)
+    return f"At x {x}, y {y}: " + ("not seen." if value != value else f"{value:+.2f} logits per window.")
+
+
+def faithfulness(seen: Seen | None, kept: Kept | None, layer: str = "difference") -> list:
+    """Blur what a heatmap points at, then bring it back, against maps that know nothing; for the image analysed last.
+
+    Args:
+        layer: as for /heatmap, which must be called first.
+
+    Returns:
+        What was found, in words; a chart of deletion and one of insertion; the areas under the curves.
+    """
+    nothing = [parts.chart(None), parts.chart(None), gr.Dataframe(visible=False)]
+    if seen is None or kept is None:
+        return ["Draw a heatmap first.", *nothing]
+    if layer not in kept.focus:
+        return [f"There is no layer '{parts.plain(str(layer))}'; there are {', '.join(kept.focus)}.", *nothing]
+    from detector.images import load_photo
+    from interpret import explain
+
+    curves = explain.check(suite_of(seen), load_photo(seen.file), layer, kept.focus[layer], kept.most)
+    charts = [parts.chart(figures.curve_chart(curves, layer, measure)) for measure in ("deletion", "insertion")]
+    table = gr.Dataframe(explain.check_rows(curves), visible=True)
+    return [f"**{LAYERS.get(layer, layer)}.** {explain.check_reading(curves, layer)}", *charts, table]
