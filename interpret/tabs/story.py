@@ -15,12 +15,8 @@ from interpret import figures, report
 from interpret.tabs import parts
 from interpret.tabs.heatmap import build_heatmap, show_heatmap, wire_heatmap
 from interpret.tabs.probe import build_probe, show_probe, wire_probe
-<<<<<<< HEAD
-from interpret.tabs.service import Seen, suite_of
-from interpret.tabs.stability import build_stability, show_stability, wire_stability
-=======
 from interpret.tabs.service import Seen, photo_of, suite_of
->>>>>>> 7d01ced (The page shows one panel after another, the cheap first, can be cancelled, and gives a report and the JSON away)
+from interpret.tabs.stability import build_stability, show_stability, wire_stability
 
 WELCOME = '<div class="card"><h2>Drop an image</h2><p>Or paste one, or choose an example. The verdict appears here.</p></div>'
 
@@ -104,19 +100,7 @@ def chart_panel(title: str, name: str, method: str, label: str, headers: list[st
         reading, *rest = show(shown)
         return [reading, parts.trust(shown.record, method), *rest]
 
-<<<<<<< HEAD
-
-def build_descriptors() -> list:
-    outputs = chart_panel("Fifteen physical descriptors", "descriptors", "Descriptors: this image between real and synthetic",
-                          ["descriptor", "256 px", "native", "% real", "% synth.", "logits"],
-                          "Value at two scales, percentile among real and among synthetic images, contribution",
-                          ["32%", "16%", "16%", "11%", "13%", "12%"], 15, show_descriptors).build()
-    text = parts.reading()
-    views = gr.HTML(elem_id="views", label="What four of them see")
-    return [*outputs, text, views]
-=======
     return Panel(build, show_all, title=title, cost=cost)
->>>>>>> 7d01ced (The page shows one panel after another, the cheap first, can be cancelled, and gives a report and the JSON away)
 
 
 def show_descriptors(shown: Shown) -> list:
@@ -135,19 +119,13 @@ DESCRIPTORS = chart_panel(
 
 
 def build_descriptors() -> list:
-    return [*DESCRIPTORS.build(), gr.HTML(elem_id="views", label="What four of them see")]
+    return [*DESCRIPTORS.build(), parts.reading(), gr.HTML(elem_id="views", label="What four of them see")]
 
 
 def show_descriptors_and_views(shown: Shown) -> list:
     from interpret.descriptor_views import gallery
 
-<<<<<<< HEAD
-    record, pixels = shown.record, shown.photo.pixels
-    return [report.descriptor_reading(record), figures.descriptor_chart(record, shown.suite.heads.get("physical")),
-            figures.descriptor_rows(record, describe(pixels)), parts.plain(report.text_reading(record)), gallery(pixels)]
-=======
-    return [*DESCRIPTORS.show(shown), gallery(shown.photo.pixels)]
->>>>>>> 7d01ced (The page shows one panel after another, the cheap first, can be cancelled, and gives a report and the JSON away)
+    return [*DESCRIPTORS.show(shown), parts.plain(report.text_reading(shown.record)), gallery(shown.photo.pixels)]
 
 
 def show_concepts(shown: Shown) -> list:
@@ -171,20 +149,13 @@ PANELS = (
                 ["33%", "33%", "18%", "16%"], 10, show_concepts, cost=0.02),
     chart_panel("Orthogonal units", "units", "orthogonal", "What each unit contributes",
                 ["unit", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"],
-<<<<<<< HEAD
-                "Units: names by two methods, activation and contribution", ["8%", "32%", "30%", "16%", "14%"], 9, show_units),
-    Panel(build_probe, show_probe, wire_probe),
-    Panel(build_heatmap, show_heatmap, wire_heatmap),
-    chart_panel("Pixel residual", "residual", "Residual spectrum: this image, mean real, mean synthetic", ["part", "logits"],
-                "Contribution of each part", ["70%", "30%"], 7, show_residual),
-    Panel(build_stability, show_stability, wire_stability),
-=======
                 "Units: names by two methods, activation and contribution", ["8%", "32%", "30%", "16%", "14%"], 9, show_units,
                 cost=0.02),
     Panel(build_probe, show_probe, wire_probe, "Probe it", cost=0.03),
+    Panel(build_heatmap, show_heatmap, wire_heatmap, "Where the evidence lies", cost=1.0),  # its ticket starts work that takes long
     chart_panel("Pixel residual", "residual", "residual", "Residual spectrum: this image, mean real, mean synthetic",
                 ["part", "logits"], "Contribution of each part", ["70%", "30%"], 7, show_residual, cost=0.05),
->>>>>>> 7d01ced (The page shows one panel after another, the cheap first, can be cancelled, and gives a report and the JSON away)
+    Panel(build_stability, show_stability, wire_stability, "Stability"),
 )
 
 
