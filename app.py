@@ -36,7 +36,8 @@ CSS = """
 .views figure {margin: 0} .views img {width: 100%; border-radius: 6px; image-rendering: pixelated}
 .views figcaption {font-size: .8rem; opacity: .85; margin-top: 4px; line-height: 1.3}
 .progress {display: flex; align-items: center; gap: 10px; font-size: .85rem; opacity: .85; min-height: 1.6em}
-.reading p {margin: 2px 0 8px}
+.reading p {margin: 2px 0 8px} .reading .html-container {padding: 0 !important}
+.reading, #caption-view label {overflow-wrap: anywhere}
 .evidence i {display: block; height: 12px; border-radius: 6px; background-color: #fff}
 .evidence i.signed {background-image: linear-gradient(90deg, var(--below), #fff, var(--above))}
 .evidence i.unsigned {background-image: linear-gradient(90deg, #fff, var(--above))}

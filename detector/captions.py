@@ -57,6 +57,11 @@ def is_usable(text: str) -> bool:
     return len(words) >= 2 and len(set(words)) > len(words) / 3
 
 
+def is_cut(backbone: Backbone, text: str) -> bool:
+    """Whether the text is longer than the text tower reads: its context less the two markers."""
+    return len(backbone.tokenizer.encode(text)) > backbone.model.context_length - 2
+
+
 # --- the decoder's words -------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66))  # one an object, five at most
 REACH = 0.25  # difference of cosines that gets the full colour: one scale for all images, so that a vague map looks vague
 HEAT = (204, 102, 0)
-SOURCES = {"user": "your caption", "nouns": "the nearest nouns, for want of a caption writer", "": "the caption"}
+SHOWN = 720  # pixels of the drawn picture's longer side: enough to read a number on, little to send
+QUOTED = 160  # characters of a caption that are repeated in a sentence
+SOURCES = {"user": "your words", "nouns": "the nearest nouns, for want of a caption writer"}
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
@@ -28,22 +30,43 @@ SOURCES = {"user": "your caption", "nouns": "the nearest nouns, for want of a ca
 def sentence(item: dict, rank: float | None = None) -> str:
     """One sentence of plain text. rank: share of other images' captions that match the image less than its own (`caption_rank`)."""
     if not item["caption"]:
-        return "There is no usable caption for this image, so words and picture were not compared."
-    source = SOURCES.get(item["caption_source"], "the caption written from the pixels")
+        compared = "only the objects were compared with it" if item["objects"] else "words and picture were not compared"
+        return f"There is no usable caption for this image, so {compared}{_weakest(item)}."
+    source = SOURCES.get(item["caption_source"], "written from the pixels")
     among = "" if rank is None else f", better than {100 * rank:.0f} % of other images' captions"
-    return f"Picture and words match with a cosine of {item['global']:.2f}{among} ({source}: “{item['caption']}”){_weakest(item)}."
+    return f"“{_short(item['caption'])}” ({source}) matches the picture with a cosine of {item['global']:+.2f}{among}{_weakest(item)}."
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= QUOTED else text[: QUOTED - 1].rstrip() + "…"
 
 
 def _weakest(item: dict) -> str:
-    if not item["objects"]:
-        return "; no object of the caption was looked for"
-    least = min(item["objects"], key=lambda o: o["score"])
-    return f"; of {len(item['objects'])} object(s) “{least['phrase']}” matches least ({least['score']:.2f})"
+    found = item["objects"]
+    if not found:
+        return "; no object was looked for" if item["caption"] else ""
+    least = min(found, key=lambda o: o["score"])
+    if len(found) == 1:
+        return f"; its one object, “{least['phrase']}”, matches its box with {least['score']:+.2f}"
+    return f"; of {len(found)} objects “{least['phrase']}” matches its box least ({least['score']:+.2f})"
 
 
-def card(item: dict, rank: float | None = None) -> str:
-    """The sentence as HTML; the user's markup is shown, not obeyed."""
-    return f"<p>{escape(sentence(item, rank))}</p>"
+def null_sentence(own: float, null: Sequence[float], first: float | None = None) -> str:
+    """Whether the words matter to the ITEM score of this image. own: its logit; null: its logits with other images' captions.
+
+    first: its logit before the visitor changed something. "Matter": outside the middle eight tenths of the null (choice).
+    """
+    values = np.asarray(null, float)
+    low, high = np.percentile(values, [10, 90])
+    inside = "so these words matter no more than others would" if low <= own <= high else "so these words do move the score"
+    before = "" if first is None else f" (with its first caption {first:+.2f})"
+    return (f"ITEM's logit (higher: synthetic) is {own:+.2f}{before}: {100 * np.mean(values < own):.0f} % of {len(values)} other images' "
+            f"captions would give this picture a lower one, and eight in ten lie from {low:+.2f} to {high:+.2f}, {inside}.")
+
+
+def as_html(*sentences: str) -> str:
+    """A paragraph for each; the user's markup is shown, not obeyed."""
+    return "".join(f"<p>{escape(text)}</p>" for text in sentences if text)
 
 
 def rows(item: dict) -> list[list[str]]:
@@ -51,31 +74,54 @@ def rows(item: dict) -> list[list[str]]:
     whole = "not defined" if item["global"] is None else f"{item['global']:+.3f}"
     objects = [[str(number), o["phrase"], f"{o['score']:+.3f}", "{}, {} – {}, {}".format(*o["box"])]
                for number, o in enumerate(item["objects"], 1)]
-    return [["", item["caption"] or "no caption", whole, "whole image"], *objects]
+    return [["", "whole caption" if item["caption"] else "no caption", whole, "whole image"], *objects]
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
 
 
-def boxed(pixels: np.ndarray, item: dict) -> Image.Image:
-    """The picture with a numbered box around each object; a dark line under each coloured one keeps it visible on any ground."""
+def resized(pixels: np.ndarray, item: dict, longer: int = SHOWN) -> tuple[np.ndarray, dict]:
+    """The picture with its longer side at `longer` pixels, and the item with its boxes moved along: small pictures get room for the
+    labels, large ones are not sent whole."""
+    height, width = pixels.shape[:2]
+    scale = longer / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
+    objects = [o | {"box": [round(edge * scale) for edge in o["box"]]} for o in item["objects"]]
+    return np.asarray(picture), item | {"objects": objects}
+
+
+def boxed(pixels: np.ndarray, item: dict, only: int | None = None) -> Image.Image:
+    """The picture with a box around each object, its number and its cosine; a dark line under each coloured one keeps it visible on
+    any ground, and no label covers another. only: draw just that object, counted from 1."""
     picture = Image.fromarray(pixels)
     draw, thick = ImageDraw.Draw(picture), max(2, min(picture.size) // 150)
-    font = ImageFont.load_default(size=max(10, min(picture.size) // 16))
-    for number, found in enumerate(item["objects"], 1):
+    font, taken = ImageFont.load_default(size=max(10, min(picture.size) // 22)), []
+    chosen = [(number, found) for number, found in enumerate(item["objects"], 1) if only in (None, number)]
+    for number, found in chosen:
         x0, y0, x1, y1 = found["box"]
         box, colour = (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), COLOURS[(number - 1) % len(COLOURS)]
         draw.rectangle(box, outline=(0, 0, 0), width=2 * thick)
         draw.rectangle(box, outline=colour, width=thick)
-        _label(draw, (x0, y0), str(number), colour, font)
+    for number, found in chosen:
+        colour = COLOURS[(number - 1) % len(COLOURS)]
+        taken.append(_label(draw, picture.size, found["box"], f"{number}: {found['score']:+.2f}", colour, font, taken))
     return picture
 
 
-def _label(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, colour: tuple[int, int, int], font) -> None:
-    left, top, right, bottom = draw.textbbox(corner, text, font=font)
+def _label(draw: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[int], text: str, colour: tuple[int, int, int], font,
+           taken: list[tuple[float, ...]]) -> tuple[float, ...]:
+    """Draw at the box's upper left corner, or as near above or below as no other label is; the place taken."""
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     pad = max(2, (bottom - top) // 4)
-    draw.rectangle((corner[0], corner[1], right + 2 * pad, bottom + 2 * pad), fill=(0, 0, 0))
-    draw.text((corner[0] + pad, corner[1] + pad), text, fill=colour, font=font)
+    width, height = right - left + 2 * pad, bottom - top + 2 * pad
+    x = max(0, min(box[0], size[0] - width))
+    heights = sorted(range(max(1, int(size[1] - height))), key=lambda y: abs(y - box[1]))
+    free = (y for y in heights if not any(x < x1 and x0 < x + width and y < y1 and y0 < y + height for x0, y0, x1, y1 in taken))
+    y = next(free, box[1])
+    draw.rectangle((x, y, x + width, y + height), fill=(0, 0, 0))
+    draw.text((x + pad - left, y + pad - top), text, fill=colour, font=font)
+    return x, y, x + width + 1, y + height + 1
 
 
 def heat_overlay(pixels: np.ndarray, heat: np.ndarray, reach: float = REACH, opacity: float = 0.65) -> Image.Image:
@@ -113,7 +159,9 @@ def histogram(real: Sequence[float], synthetic: Sequence[float], null: Sequence[
                                line={"color": colour, "width": 3, "shape": "hvh", "dash": dash},
                                hovertemplate="logit %{x:.2f}: %{y:.0%}<extra>" + name + "</extra>")
     if own is not None:
-        figure.add_vline(x=own, line={"color": INK, "width": 3}, annotation_text="this image", annotation_font_color=INK)
+        top = max([max(trace.y) for trace in figure.data], default=1.0)
+        figure.add_scatter(x=[own, own], y=[0, top], name="this image", mode="lines", line={"color": INK, "width": 4},
+                           hovertemplate="logit %{x:.2f}<extra>this image</extra>")
     _layout(figure, 8, "← real · logit · synthetic →").update_layout(showlegend=True)
     return figure.update_yaxes(autorange=True, title="share", tickformat=".0%")
 

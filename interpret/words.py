@@ -54,7 +54,8 @@ all mislead it; a picture that was partly edited is not its subject. "Inconclusi
 what was measured, on which images, with intervals.
 
 **Papers.** [Physical descriptors](https://arxiv.org/abs/2604.04608) ·
-[SynthCLIC: orthogonal head and concept model](https://arxiv.org/abs/2602.12381)
+[SynthCLIC: orthogonal head and concept model](https://arxiv.org/abs/2602.12381) ·
+[ITEM: image against caption](https://arxiv.org/abs/2511.00427)
 """
 
 HOW = {
@@ -79,6 +80,15 @@ unit's variance (summed up so far), in the manner of TextSpan ([arXiv 2310.05916
 is "unnamed" where both are no stronger than what the best of as many random directions reaches ("chance"). A name belongs to
 this one training: with another random seed the units come out as other axes (the card has the figure), though the logit
 hardly changes.""",
+    "caption": """Generated images tend to match their captions less than photographs do: that is the idea of ITEM
+([arXiv 2511.00427](https://arxiv.org/abs/2511.00427); its code is not public, so finding and placing the objects and the network
+are choices of ours). The caption is written from the pixels alone. Its nouns, five at most, are looked for in the image: heat shows where
+a patch is nearer to "a photo of a dog", say, than to "a photo of a thing", a box is drawn around the hottest part, and what
+lies in it is cut out and encoded again. A cosine says how well words and picture agree, from −1 to 1; compare cosines of one
+model only. The ITEM score is a small network on the differences. Such a network could do without the words, since the
+picture is in the differences too; so the chart sets the score beside those of the same picture with other images' captions.
+A caption writer can be wrong, the small embedded one often is, and it knows English only: write a better caption and watch. The
+image itself is not encoded again, and the verdict above stays that of the first caption.""",
     "probe": """A typed phrase becomes a direction in CLIP's space: the difference of its embedding and its opposite's (or that
 of "A photograph"). The activation is the image's cosine with it; the percentile says how usual that is among the images that
 the heads were validated on. Switching a unit or a concept off takes its contribution out of its head: the new logit is exact.

@@ -12,6 +12,7 @@ from detector.captions import (
     caption,
     has_decoder,
     image_tokens,
+    is_cut,
     is_usable,
     nouns,
     retrieve,
@@ -117,6 +118,14 @@ def test_endless_typing_is_cut():
                                           ("собака бежит", True), ("1 2 3", False)])
 def test_nonsense_is_told_from_words(text, usable):
     assert is_usable(text) == usable
+
+
+def test_a_caption_is_cut_where_another_word_would_not_be_read(tiny):
+    for count in range(1, 30):
+        text = "dog " * count
+        same = torch.equal(tiny.tokenizer([text + "cat"]), tiny.tokenizer([text + "dog"]))
+        assert is_cut(tiny, text + "cat") == same
+    assert not is_cut(tiny, "")
 
 
 def test_nouns_have_one_or_two_forms():

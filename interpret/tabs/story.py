@@ -13,6 +13,7 @@ import gradio as gr
 
 from interpret import figures, report
 from interpret.tabs import parts
+from interpret.tabs.caption import build_caption, show_caption, wire_caption
 from interpret.tabs.heatmap import build_heatmap, show_heatmap, wire_heatmap
 from interpret.tabs.probe import build_probe, show_probe, wire_probe
 from interpret.tabs.service import Seen, photo_of, suite_of
@@ -151,6 +152,7 @@ PANELS = (
                 ["unit", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"],
                 "Units: names by two methods, activation and contribution", ["8%", "32%", "30%", "16%", "14%"], 9, show_units,
                 cost=0.02),
+    Panel(build_caption, show_caption, wire_caption, "Picture and words", cost=0.1),
     Panel(build_probe, show_probe, wire_probe, "Probe it", cost=0.03),
     Panel(build_heatmap, show_heatmap, wire_heatmap, "Where the evidence lies", cost=1.0),  # its ticket starts work that takes long
     chart_panel("Pixel residual", "residual", "residual", "Residual spectrum: this image, mean real, mean synthetic",
