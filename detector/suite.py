@@ -25,7 +25,7 @@ from detector.concepts import ConceptHead, concept_directions
 from detector.download import Progress
 from detector.heads import Evidence, HeadCard
 from detector.images import ImageError, Photo, load_photo
-from detector.item import align, realign, record
+from detector.item import align, record
 from detector.naming import name_units
 from detector.orthogonal import OrthogonalHead
 from detector.physical_head import percentiles
@@ -117,17 +117,6 @@ class Suite:
     def _aligned(self, pixels: Sequence[np.ndarray], prepared: Tensor, clip: ClipFeatures, captions: Sequence[str | None] | None):
         given = captions or [None] * len(pixels)
         return align(self.backbone, pixels, prepared, clip, [None if words is None else user_caption(words) for words in given])
-
-    def captioned(self, evidence: Evidence, photo: Photo) -> Evidence:
-        """The evidence of one image, compared with a caption made here, where that was left out so far. Encodes no image again."""
-        prepared = self.backbone.prepare(photo.pixels)[None]
-        return replace(evidence, alignment=self._aligned([photo.pixels], prepared, evidence.clip, None))
-
-    def recaptioned(self, evidence: Evidence, photo: Photo, caption: str | None = None, objects: Sequence[str] | None = None) -> Evidence:
-        """The evidence of one image against the user's caption, the user's list of objects, or both. Encodes no image again but
-        the objects' crops. Without `caption` it stays as it is; without `objects` they are those that the caption names."""
-        words = None if caption is None else user_caption(caption)
-        return replace(evidence, alignment=realign(self.backbone, photo.pixels, evidence.alignment, words, objects))
 
     def physical_texts(self, evidence: Evidence) -> list[str]:
         """What CLIP's text tower reads of each image: caption and core descriptors; [] where no method reads them so."""

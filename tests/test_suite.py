@@ -139,24 +139,10 @@ def test_a_caption_without_words_leaves_item_out_and_the_verdict_in(suite, pictu
     assert sum(record["verdict"]["contributions"].values()) + record["verdict"]["bias"] == pytest.approx(record["verdict"]["logit"])
 
 
-def test_an_edited_caption_encodes_no_image_again(suite, picture, monkeypatch):
-    photo = load_photo(picture)
-    evidence = suite.evidence([photo])
-    sizes, encode = [], suite.backbone.encode
-    monkeypatch.setattr(suite.backbone, "encode", lambda images: sizes.append(len(images)) or encode(images))
-    changed = suite.recaptioned(evidence, photo, caption="a dog and a cat")
-    assert sizes == [2]  # the two objects' crops
-    whole = suite.analyses([photo], changed)[0]
-    monkeypatch.undo()
-    assert whole.item == suite.analyze(picture, caption="a dog and a cat").item
-
-
-def test_an_image_is_captioned_later_where_no_method_asked_for_it(suite, picture):
+def test_no_caption_is_written_where_no_method_reads_one(suite, picture):
     plain = Suite(suite.backbone, {"orthogonal": suite.heads["orthogonal"]}, suite.cards, None)
-    photo = load_photo(picture)
-    evidence = plain.evidence([photo])
-    assert evidence.alignment is None and plain.item_reference is None
-    assert plain.analyses([photo], plain.captioned(evidence, photo))[0].item == suite.analyze(picture).item
+    assert plain.evidence([load_photo(picture)]).alignment is None and plain.item_reference is None
+    assert plain.analyze(picture, caption="a dog").item["caption"] == "a dog"
 
 
 def test_what_an_item_score_is_compared_with(suite):
