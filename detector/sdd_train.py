@@ -56,7 +56,7 @@ class SddRecipe:
 
 
 SHIPPED = SddConfig(inputs="local", covariance=True)  # small data: the paper's plain pixels learn content first
-SHIPPED_RECIPE = SddRecipe(epochs=6, enhancer_rate=0.4, pretrain_epochs=7)
+SHIPPED_RECIPE = SddRecipe(epochs=6, patience=6, enhancer_rate=0.4, pretrain_epochs=7)
 
 
 # --- the bag of real tokens ----------------------------------------------------------------------------------------
