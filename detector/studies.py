@@ -23,9 +23,10 @@ from detector.format_study import format_report, format_study
 from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
 from detector.physical_clip import ablation_report
 from detector.physical_head import PhysicalHead
+from detector.registry import find_heads, read_head
 from detector.residual import ResidualHead
 from detector.sdd import SddHead
-from detector.sdd_train import SHIPPED, SddRecipe, fit_sdd
+from detector.sdd_train import SHIPPED, SddRecipe, fit_sdd, middle_window
 from detector.train import Table, cached, captioned
 
 COPIES, FEATURE_SEED = 4, 0  # as `train` does, so that its cached features serve here
@@ -327,7 +328,36 @@ def sdd_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
     corpus = only(corpora)
     rows = {name: {"measures": over_seeds(partial(_ablated, corpus, backbone, change), corpus, seeds)[1]}
             for name, change in ABLATION.items()}
-    return {"seeds": seeds, "epochs": ABLATION_RECIPE.epochs, "chance": chance(corpus.tests), "rows": rows}
+    return {"seeds": seeds, "epochs": ABLATION_RECIPE.epochs, "chance": chance(corpus.tests), "rows": rows,
+            "streams": streams(corpus, backbone)}
+
+
+def streams(corpus: Corpus, backbone: Backbone) -> dict[str, dict[str, float]]:
+    """Which half of the shipped head's classifier carries the signal: split → "both", "CLS token", "enhancer" → AUROC.
+
+    One window in the middle of each image; a half left out is replaced by its mean over `val`. {} where there is no head.
+    """
+    path = find_heads(backbone.name).get("sdd")
+    if path is None:
+        return {}
+    head, _ = read_head(path, backbone)
+    parts = {name: _halves_of(head, table) for name, table in {"val": corpus.val, **corpus.tests}.items()}
+    typical = [half.mean(0, keepdim=True) for half in parts["val"]]
+    found = {}
+    for split, table in corpus.tests.items():
+        token, summary = parts[split]
+        chosen = {"both": (token, summary), "CLS token": (token, typical[1].expand_as(summary)),
+                  "enhancer": (typical[0].expand_as(token), summary)}
+        found[split] = {name: float(roc_auc_score(table.labels, head.model.classify(torch.cat(pair, 1))[:, 0].numpy()))
+                        for name, pair in chosen.items()}
+    return found
+
+
+@torch.inference_mode()
+def _halves_of(head: SddHead, table: Table) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, D) CLS tokens and (N, 256) summaries of the enhancer, of the middle window of each image."""
+    outputs = [head.model(head.prepare([middle_window(pixels, head.size)])) for pixels in table.evidence.pixels]
+    return torch.cat([out.tokens[:, 0] for out in outputs]), torch.cat([out.features for out in outputs])
 
 
 def _ablated(corpus: Corpus, backbone: Backbone, change: dict[str, bool], seed: int) -> SddHead:
@@ -341,7 +371,14 @@ def sdd_report(result: dict) -> str:
     """In words how long each was trained, then the table."""
     return (f"Mean and range over {result['seeds']} seeds; each variant trained for {result['epochs']} epoch(s) without the enhancer's own "
             "training before, images scored by one window: the figures compare the variants and lie below those of the shipped head. "
-            f"{_chance_words(result)}\n\n" + _table(result["rows"], {}))
+            f"{_chance_words(result)}\n\n" + _table(result["rows"], {}) + _streams_words(result["streams"]))
+
+
+def _streams_words(found: dict[str, dict[str, float]]) -> str:
+    if not found:
+        return ""
+    words = "; ".join(f"{split}: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items()) for split, row in found.items())
+    return f"\n\nWhat each half of the shipped head's classifier reaches with the other held at its mean (AUROC, one window): {words}."
 
 
 @dataclass(frozen=True)
