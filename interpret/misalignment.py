@@ -96,7 +96,7 @@ def boxed(pixels: np.ndarray, item: dict, only: int | None = None) -> Image.Imag
     any ground, and no label covers another. only: draw just that object, counted from 1."""
     picture = Image.fromarray(pixels)
     draw, thick = ImageDraw.Draw(picture), max(2, min(picture.size) // 150)
-    font, taken = ImageFont.load_default(size=max(10, min(picture.size) // 22)), []
+    font, taken = ImageFont.load_default(size=max(10, min(picture.size) // 16)), []
     chosen = [(number, found) for number, found in enumerate(item["objects"], 1) if only in (None, number)]
     for number, found in chosen:
         x0, y0, x1, y1 = found["box"]

@@ -86,8 +86,8 @@ are choices of ours). The caption is written from the pixels alone. Its nouns, f
 a patch is nearer to "a photo of a dog", say, than to "a photo of a thing", a box is drawn around the hottest part, and what
 lies in it is cut out and encoded again. A cosine says how well words and picture agree, from −1 to 1; compare cosines of one
 model only. The ITEM score is a small network on the differences. Such a network could do without the words, since the
-picture is in the differences too; so the chart sets the score beside those of the same picture with other images' captions.
-A caption writer can be wrong, the small embedded one often is, and it knows English only: write a better caption and watch. The
+picture is in the differences too; so the chart sets the score beside those of the same picture and objects with other images'
+captions. A caption writer can be wrong, the small embedded one often is, and it knows English only: write a better caption and watch. The
 image itself is not encoded again, and the verdict above stays that of the first caption.""",
     "probe": """A typed phrase becomes a direction in CLIP's space: the difference of its embedding and its opposite's (or that
 of "A photograph"). The activation is the image's cosine with it; the percentile says how usual that is among the images that

@@ -50,7 +50,7 @@ def build_caption() -> list:
             picture = gr.Image(label="Where the objects are", show_label=False, format="png", interactive=False, height=360,
                                buttons=["fullscreen", "download"], elem_id="caption-picture")
             view = parts.unchecked(gr.Radio([(BOXES, 0)], value=0, label="Show", elem_id="caption-view",
-                                            info="Heat: orange where the image is nearer to the object than to “a thing”"))
+                                            info="Heat: orange where it is nearer to the object than to “a thing”; dark edges: unseen"))
         with gr.Column(scale=4):
             table = parts.table(["no.", "what", "cosine", "box in pixels"], "Cosine of caption and objects with the image",
                                 ["10%", "36%", "20%", "34%"], 7)
