@@ -117,15 +117,37 @@ def decision_table(results: dict) -> str:
 
 def images_sentence(results: dict) -> str:
     """Which images were measured."""
-    counts = ", ".join(f"{real} real and {synthetic} synthetic ones of {split}" for split, (real, synthetic) in results["images"].items())
-    return f"A fixed random draw (seed {results['seed']}): {counts}."
+    counts = (f"{real} real and {synthetic} synthetic images of {split}" for split, (real, synthetic) in results["images"].items())
+    return f"A fixed random draw (seed {results['seed']}): {', '.join(counts)}."
+
+
+def worst_sentences(results: dict) -> str:
+    """For each split the changes under which the verdict fares worst, each measure by itself. '' without a verdict."""
+    parts = []
+    for split, levels in results["splits"].items():
+        if not all("verdict" in found for found in levels.values()):
+            return ""
+        verdicts = {name: found["verdict"] for name, found in levels.items()}
+        start, lowest = verdicts[AS_IS.name], min(verdicts, key=lambda name: verdicts[name]["auroc"])
+        parts.append(f"On {split} the verdict's AUROC is {start['auroc']:.3f} as it is and lowest for \"{lowest}\" "
+                     f"({verdicts[lowest]['auroc']:.3f}); it calls real images synthetic most often for "
+                     f"{_most(verdicts, 'real_called_synthetic')}, synthetic ones real for {_most(verdicts, 'synthetic_called_real')}.")
+    return " ".join(parts)
+
+
+def _most(verdicts: dict[str, dict], key: str) -> str:
+    """The change with the largest share, that share, and the one of the images as they are."""
+    name = max(verdicts, key=lambda level: verdicts[level][key])
+    return f"\"{name}\" ({verdicts[name][key]:.0%}, as it is {verdicts[AS_IS.name][key]:.0%})"
 
 
 def robustness_report(results: dict) -> str:
     """The text of the card: every method at every level, then what the verdict decides."""
-    tables = [f"AUROC, for the verdict with its 95 % interval:\n\n{robustness_table(results, split)}" for split in results["splits"]]
-    decided = decision_table(results)
-    return "\n\n".join([images_sentence(results), *tables, *(["What the verdict decides:\n\n" + decided] if decided else [])])
+    parts = [images_sentence(results)]
+    parts += [f"AUROC, for the verdict with its 95 % interval:\n\n{robustness_table(results, split)}" for split in results["splits"]]
+    if decided := decision_table(results):
+        parts += ["What the verdict decides:\n\n" + decided, worst_sentences(results)]
+    return "\n\n".join(parts)
 
 
 def robustness_summary(results: dict) -> str:
@@ -137,7 +159,7 @@ def robustness_summary(results: dict) -> str:
     for name in next(iter(splits.values())):
         cells = [_interval(splits[split][name][method]) for split, method in first.items()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return f"{images_sentence(results)}\n\n" + "\n".join(lines)
+    return "\n\n".join(part for part in (images_sentence(results), "\n".join(lines), worst_sentences(results)) if part)
 
 
 REPORTS = {"robustness": robustness_report, "robustness summary": robustness_summary}  # mark in a Markdown file → its text

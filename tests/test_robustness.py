@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detector.data import DataError, Example
-from detector.robustness import drawn, robustness, robustness_report, robustness_summary, scores
+from detector.robustness import drawn, robustness, robustness_report, robustness_summary, scores, worst_sentences
 from detector.suite import Suite
 from detector.variants import AS_IS, CURVES, blurred, jpeg
 
@@ -70,10 +70,20 @@ def test_scores_are_those_of_the_changed_pixels(small, data):
 def test_tables_hold_the_measures(results):
     level = results["splits"]["test"]["JPEG 40"]
     text, short = robustness_report(results), robustness_summary(results)
-    assert "| test | verdict | physical | linear_probe |" in text and "2 real and 2 synthetic ones of test" in text
+    assert "| test | verdict | physical | linear_probe |" in text and "2 real and 2 synthetic images of test" in text
     assert f"| JPEG 40 | {level['verdict']['auroc']:.3f} (" in text and f"{level['physical']['auroc']:.3f}" in text
     assert len([line for line in short.splitlines() if line.startswith("| ")]) == len(LEVELS) + 1
     assert "| image | test, AUROC of verdict (95 %) |" in short and "physical" not in short
+
+
+def test_the_worst_changes_are_named():
+    def at(auroc, false, missed):
+        return {"verdict": {"auroc": auroc, "real_called_synthetic": false, "synthetic_called_real": missed}}
+
+    levels = {"as it is": at(0.9, 0.1, 0.05), "JPEG 50": at(0.7, 0.0, 0.6), "blur 2 px": at(0.8, 0.75, 0.0)}
+    assert worst_sentences({"splits": {"test": levels}}) == (
+        "On test the verdict's AUROC is 0.900 as it is and lowest for \"JPEG 50\" (0.700); it calls real images synthetic most often "
+        "for \"blur 2 px\" (75%, as it is 10%), synthetic ones real for \"JPEG 50\" (60%, as it is 5%).")
 
 
 def test_without_a_verdict_the_methods_are_still_measured(small, data):

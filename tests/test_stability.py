@@ -11,7 +11,7 @@ from detector.suite import Suite
 from detector.variants import VARIANTS
 from detector.verdict import Verdict
 from interpret import stability as module
-from interpret.stability import MOST_PIXELS, Outcome, Stability, headers, reading, rows, stability, stability_chart, verdict_sentence
+from interpret.stability import MOST_PIXELS, Outcome, Stability, details, headers, rows, stability, stability_chart, verdict_sentence
 
 NAMES = [variant.name for variant in VARIANTS]
 
@@ -70,7 +70,7 @@ def test_one_pass_where_it_fits_else_bounded_ones_with_the_same_result(noise, mo
 def test_a_huge_picture_is_shrunk_and_said_to_be(noise, monkeypatch):
     monkeypatch.setattr(module, "MOST_PIXELS", 3000)
     found = stability(Sharpness(), noise)
-    assert found.shrunk and "first shrunk" in reading(found)
+    assert found.shrunk and "first shrunk" in details(found)
     assert not stability(Sharpness(), load_photo(noise.pixels[:50, :60])).shrunk
 
 
@@ -83,7 +83,7 @@ def test_the_largest_pass_fits_the_bound():
 def test_changes_that_a_format_cannot_hold_are_left_out_and_named():
     found = stability(Sharpness(), load_photo(np.full((1, 20_000, 3), 90, np.uint8)))
     assert found.left_out == ("WebP 80",) and len(found.outcomes) == 11
-    assert "WebP 80" in reading(found) and "under all 10 changes" in reading(found)
+    assert "WebP 80" in details(found) and "under all 10 changes" in verdict_sentence(found)
 
 
 # --- with the shipped model ----------------------------------------------------------------------------------------
@@ -114,13 +114,21 @@ def test_any_subset_of_methods_and_none_of_the_verdict(suite, picture):
     small = Suite(suite.backbone, {"physical": suite.heads["physical"]}, {}, None)
     found = stability(small, load_photo(picture))
     assert found.band is None and {tuple(o.probabilities) for o in found.outcomes} == {("physical",)}
-    assert reading(found).startswith("There is no verdict") and rows(found)[0][1] == "none"
+    assert verdict_sentence(found).startswith("There is no verdict") and rows(found)[0][1] == "none"
     assert [trace.name for trace in stability_chart(found).data] == ["Physical descriptors"]
 
 
 def test_a_tiny_picture_gets_no_label_but_an_answer(suite):
     found = stability(suite, load_photo(np.zeros((1, 1, 3), np.uint8)))
     assert {outcome.label for outcome in found.outcomes} == {"inconclusive"} and len(rows(found)) == 12
+
+
+def test_the_method_that_moves_most_is_named():
+    outcomes = (Outcome("as it is", "", {"physical": 0.5, "concepts": 0.2}, "real", 0.1),
+                Outcome("JPEG 50", "saved as JPEG 50", {"physical": 0.6, "concepts": 0.2}, "real", 0.3),
+                Outcome("mirrored", "mirrored", {"physical": 0.5, "concepts": 0.9}, "real", 0.2))
+    assert details(Stability(outcomes)) == ("Its probability lies between 10 % and 30 %. Most moved of the methods: Concept model, "
+                                            "from 20 % to 90 % when the image is mirrored.")
 
 
 def test_chart_and_table_show_the_same_numbers(found, suite):

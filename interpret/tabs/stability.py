@@ -12,13 +12,15 @@ from interpret.tabs.service import Seen, suite_of
 if TYPE_CHECKING:
     from interpret.tabs.story import Shown
 
+NOT_YET = "Not tried on this image yet."
+
 
 def build_stability() -> list:
     parts.heading("Stability", "stability")
     with gr.Row(elem_classes="stack"):
         gr.Markdown("Does the verdict hold when the same picture is saved again, resized, blurred, cropped or mirrored?")
         start = gr.Button("Try it", scale=0, min_width=120, elem_id="try-changes")
-    reading = gr.Markdown(elem_classes="reading", elem_id="stability-reading")
+    reading = gr.Markdown(NOT_YET, elem_classes="reading", elem_id="stability-reading")
     chart = parts.plot("Verdict and methods, from the image as it is down through the changes", "stability", visible=False)
     with gr.Row(elem_classes="stack"):  # keeps the table, whose columns are as many as there are methods, within the page
         table = gr.Dataframe(label="Probability of synthetic under each change", interactive=False, wrap=True, max_height=560,
@@ -28,12 +30,12 @@ def build_stability() -> list:
 
 def show_stability(shown: Shown) -> list:
     """A new image: nothing of the last one's result."""
-    return [gr.skip(), "", gr.Plot(visible=False), gr.Dataframe(visible=False)]
+    return [gr.skip(), NOT_YET, gr.Plot(visible=False), gr.Dataframe(visible=False)]
 
 
 def wire_stability(components: list, seen: gr.State) -> None:
     start, *outputs = components
-    start.click(try_changes, seen, outputs, api_name="stability", concurrency_id="model")
+    start.click(try_changes, seen, outputs, api_name="stability", concurrency_id="model", show_progress_on=outputs[0])
 
 
 def try_changes(seen: Seen | None) -> tuple[str, object, object]:
@@ -55,4 +57,5 @@ def try_changes(seen: Seen | None) -> tuple[str, object, object]:
     except ImageError as error:
         return f"**{parts.plain(str(error))}**", parts.chart(None), gr.Dataframe(visible=False)
     table = {"headers": stability.headers(found), "data": stability.rows(found)}
-    return stability.reading(found), parts.chart(stability.stability_chart(found)), gr.Dataframe(table, visible=True)
+    words = f"**{stability.verdict_sentence(found)}** {stability.details(found)}"
+    return words, parts.chart(stability.stability_chart(found)), gr.Dataframe(table, visible=True)

@@ -127,4 +127,4 @@ def test_stability_is_computed_when_asked_and_forgotten_with_the_image(page, pic
     page.wait_for_selector("#verdict .card .big", timeout=60_000)
     page.wait_for_selector("#residual .js-plotly-plot .main-svg", timeout=60_000)
     assert not page.locator("#stability .js-plotly-plot").is_visible() and not page.locator("#stability-table").is_visible()
-    assert page.inner_text("#stability-reading").strip() == ""
+    assert page.inner_text("#stability-reading").strip() == "Not tried on this image yet."

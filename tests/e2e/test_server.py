@@ -100,7 +100,8 @@ def test_embedded_has_no_released_heads(client):
 def test_an_api_client_tries_changes_of_its_own_image(client, picture):
     analyze(client, picture)
     reading, _, table = client.predict(api_name="/stability")
-    assert reading.startswith("The verdict ") and table["headers"][:2] == ["the image", "verdict"] and len(table["data"]) == 12
+    assert reading.startswith("**The verdict ")
+    assert table["value"]["headers"][:2] == ["the image", "verdict"] and len(table["value"]["data"]) == 12
 
 
 def test_stability_without_an_image_is_one_sentence(server):
