@@ -37,6 +37,7 @@ CSS = """
 .views figcaption {font-size: .8rem; opacity: .85; margin-top: 4px; line-height: 1.3}
 .progress {display: flex; align-items: center; gap: 10px; font-size: .85rem; opacity: .85; min-height: 1.6em}
 .reading p {margin: 2px 0 8px} .reading .html-container {padding: 0 !important}
+.reading p > em:only-child {font-style: normal; font-size: .85rem; opacity: .8}
 .reading, #caption-view label {overflow-wrap: anywhere}
 .evidence i {display: block; height: 12px; border-radius: 6px; background-color: #fff}
 .evidence i.signed {background-image: linear-gradient(90deg, var(--below), #fff, var(--above))}
@@ -47,6 +48,7 @@ CSS = """
 #stability-table {contain: inline-size}  /* as many columns as methods: let it scroll, not widen the page */
 .gradio-container .plot-container, .gradio-container .js-plotly-plot {max-width: 100%}
 @media (max-width: 760px) {
+  .gradio-container main {padding-inline: 10px !important}
   #story th, #story th *, #story .body-cell, #story .body-cell * {font-size: .72rem !important}
   #story th, #story .body-cell, #story .cell-wrap {padding: 2px !important}
   .stack {flex-direction: column; flex-wrap: nowrap}
@@ -104,7 +106,7 @@ def _analyze_tab() -> None:
                           concurrency_id="model", trigger_mode="always_last", show_progress="minimal", show_progress_on=progress)
     showing = wire_showing(analysis, seen, [card, progress, downloads.row], places)
     gr.on(triggers, None, cancels=showing)  # panels of the last image that are still to come
-    stop = {"fn": None, "inputs": card, "outputs": [card, progress], "js": STOPPED, "show_progress": "hidden"}
+    stop = {"fn": None, "inputs": [card, progress], "outputs": [card, progress], "js": STOPPED, "show_progress": "hidden"}
     cancel.click(**stop, cancels=[analysis, *showing])
     analysis.failure(**stop)
     wire_downloads(downloads, seen)

@@ -157,5 +157,6 @@ def markdown(text: str) -> str:
 
 def safe_stem(name: str | None) -> str:
     """A file name's stem that any system takes: at most 40 letters, digits, dots, hyphens and underscores, never empty."""
-    stem = (name or "").replace("\\", "/").rpartition("/")[2].rpartition(".")[0] or (name or "")
+    last = (name or "").replace("\\", "/").rpartition("/")[2]
+    stem = last.rpartition(".")[0] or last
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip(".-_")[:40] or "image"

@@ -8,7 +8,7 @@ EMBEDDED = "embedded"
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "models" / EMBEDDED
 STUDIES, EVALUATION = ASSETS / "studies.json", ASSETS / "evaluation.json"
 PIXEL_METHODS = ("physical", "residual")  # read no CLIP feature, so that their figures hold beside any backbone
-SPLITS = {"test_seen": "on generators of the kinds it was trained on", "test_unseen": "on generators it had never seen"}
+SPLITS = {"test_seen": "on generators seen in training", "test_unseen": "on unseen ones"}
 
 
 @cache
@@ -26,10 +26,8 @@ def how_good(method: str, backbone: str = EMBEDDED, evaluation: Path = EVALUATIO
     found = [(words, results[split][method]["overall"]) for split, words in SPLITS.items() if method in results.get(split, {})]
     if not found:
         return "How good is this? Not measured by this project for this backbone: take it as a hint."
-    figures = " and ".join(f"{r['auroc']:.2f} (95 % interval {r['auroc_95'][0]:.2f} to {r['auroc_95'][1]:.2f}) {words}"
-                           for words, r in found)
-    what = "The verdict tells" if method == "verdict" else "By itself it tells"
-    return f"How good is this? {what} synthetic from real images with an AUROC of {figures}; 0.5 is chance, 1 perfect."
+    figures = ", ".join(f"{r['auroc']:.2f} ({r['auroc_95'][0]:.2f} to {r['auroc_95'][1]:.2f}) {words}" for words, r in found)
+    return f"How good is this? AUROC {figures}, with 95 % intervals; 0.5 is chance, 1 perfect."
 
 
 def about() -> str:
@@ -61,7 +59,8 @@ what was measured, on which images, with intervals.
 HOW = {
     "methods": """Each method gives its own probability. The verdict is a logistic regression on their calibrated logits, fitted
 on validation images with no negative weight; a share above 0 pushes towards synthetic, "none" means that the method added
-nothing to the others there. The shares and a constant add up to the verdict's logit exactly.""",
+nothing to the others there. The shares and a constant add up to the verdict's logit exactly. Fusing them so is our choice, not
+from a paper; what each method comes from stands with its panel.""",
     "descriptors": """Measured on the centre square at 256 pixels. The dot is this image; the scale is the percentile among real
 reference images, so the blue band holds the middle half of them. Orange: the middle half and the median of synthetic
 ones. ★ marks the core named in [arXiv 2604.04608](https://arxiv.org/abs/2604.04608). Where the two groups overlap, a

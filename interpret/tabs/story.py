@@ -23,9 +23,9 @@ WELCOME = '<div class="card"><h2>Drop an image</h2><p>Or paste one, or choose an
 
 HIDDEN = "hidden"  # on the page, not seen; with False Gradio would take the components off it and build them again
 WORKING = '<div class="card" data-working><h2>Analysing …</h2></div>'
-STOPPED = """(card) => [
+STOPPED = """(card, progress) => progress.includes("<progress") ? [
   card.includes("data-working") ? '<div class="card"><h2>Stopped</h2><p>Press Analyze to start again.</p></div>' : card,
-  '<div class="progress" role="status">Stopped. What is here stays; press Analyze to start again.</div>']"""
+  '<div class="progress" role="status">Stopped. What is here stays; press Analyze to start again.</div>'] : [card, progress]"""
 
 
 @dataclass(frozen=True)

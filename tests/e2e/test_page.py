@@ -128,3 +128,104 @@ def test_stability_is_computed_when_asked_and_forgotten_with_the_image(page, pic
     page.wait_for_selector("#residual .js-plotly-plot .main-svg", timeout=60_000)
     assert not page.locator("#stability .js-plotly-plot").is_visible() and not page.locator("#stability-table").is_visible()
     assert page.inner_text("#stability-reading").strip() == "Not tried on this image yet."
+
+
+ORDER = """() => { window.shown = [];
+  const seen = (mark, node) => node && node.offsetParent !== null && !window.shown.includes(mark) && window.shown.push(mark);
+  new MutationObserver(() => {
+    seen("verdict", document.querySelector("#verdict .big"));
+    for (const name of ["concepts", "units", "residual", "views"]) seen(name, document.querySelector("#" + name));
+  }).observe(document.body, {subtree: true, childList: true, attributes: true});
+}"""
+
+
+def test_the_verdict_comes_first_and_the_costly_panel_last(page, picture):
+    page.evaluate(ORDER)
+    upload(page, picture)
+    page.wait_for_selector("#progress >> text=Complete: ", timeout=60_000)
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.shown") == ["verdict", "concepts", "units", "residual", "views"]
+    for title in ("Methods", "Fifteen physical descriptors", "Photographic concepts", "Orthogonal units", "Probe it", "Pixel residual"):
+        assert page.get_by_role("heading", name=title, exact=True).is_visible(), title
+    assert page.inner_text("#story").count("How good is this?") == 5
+
+
+def test_stopping_leaves_what_is_there_and_the_page_usable(page, picture, monkeypatch):
+    import time
+
+    from interpret.tabs import story
+
+    page.locator("#cancel").click()  # nothing runs: nothing happens
+    slow = story.report.concept_reading
+    monkeypatch.setattr(story.report, "concept_reading", lambda record: time.sleep(1) or slow(record))
+    upload(page, picture)
+    page.wait_for_selector("#progress >> text=next: Photographic concepts", timeout=60_000)
+    page.locator("#cancel").click()
+    page.wait_for_selector("#progress >> text=Stopped", timeout=10_000)
+    page.wait_for_timeout(2500)
+    assert page.locator("#verdict .big").is_visible() and not page.locator("#residual").is_visible()
+    monkeypatch.undo()
+    page.locator("#analyze").click()
+    page.wait_for_selector("#residual .js-plotly-plot .main-svg", timeout=60_000)
+    page.wait_for_selector("#progress >> text=Complete: ", timeout=60_000)
+
+
+def test_stopping_before_the_verdict(page, picture, monkeypatch):
+    import time
+
+    from interpret.tabs import service
+
+    calm = service.photo_of
+    monkeypatch.setattr(service, "photo_of", lambda file: time.sleep(2) or calm(file))
+    upload(page, picture)
+    page.wait_for_selector("#verdict >> text=Analysing", timeout=20_000)
+    page.wait_for_timeout(500)
+    page.locator("#cancel").click()
+    page.wait_for_selector("#verdict >> text=Stopped", timeout=10_000)
+    page.wait_for_timeout(3000)
+    assert not page.locator("#verdict .big").is_visible() and not page.locator("#report").is_visible()
+    monkeypatch.undo()
+    page.locator("#analyze").click()
+    page.wait_for_selector("#verdict .card .big", timeout=60_000)
+
+
+def test_a_panel_that_fails_takes_no_other_with_it(page, picture, monkeypatch):
+    from interpret.tabs import story
+
+    monkeypatch.setattr(story.report, "unit_reading", lambda record: 1 / 0)
+    upload(page, picture)
+    page.wait_for_selector("#progress >> text=Complete: ", timeout=60_000)
+    page.wait_for_selector("#residual .js-plotly-plot .main-svg", timeout=30_000)
+    assert not page.locator("#units").is_visible() and "Traceback" not in page.inner_text("body")
+
+
+def test_the_report_and_the_record_are_downloaded(page, picture, tmp_path):
+    assert not page.locator("#report").is_visible()
+    upload(page, picture)
+    page.wait_for_selector("#progress >> text=Complete: ", timeout=60_000)
+    for button, name in (("#report", "cuescope-temple.html"), ("#json-record", "cuescope-temple.json")):
+        with page.expect_download(timeout=30_000) as download:
+            page.locator(button).click()
+        assert download.value.suggested_filename == name
+        download.value.save_as(tmp_path / name)
+    asked = []
+    report = page.context.new_page()
+    report.on("request", lambda r: asked.append(r.url))
+    report.goto((tmp_path / "cuescope-temple.html").as_uri())
+    assert report.get_by_role("heading", name="Orthogonal units").is_visible()
+    assert all(url.startswith(("file:", "data:")) for url in asked)
+    assert report.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
+def test_the_keyboard_goes_down_the_page_in_reading_order(page, picture):
+    upload(page, picture)
+    page.wait_for_selector("#progress >> text=Complete: ", timeout=60_000)
+    page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
+    reached = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.closest('[id]')?.id"))
+    order = [name for name in ("analyze", "cancel", "report", "json-record") if name in reached]
+    assert order == ["analyze", "cancel", "report", "json-record"]
+    assert [reached.index(name) for name in order] == sorted(reached.index(name) for name in order)
+    assert page.locator("#progress [role=status]").count() == 1

@@ -1,6 +1,8 @@
 """The endpoint through gradio_client: the contract, hostile files, many users at once."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import pytest
@@ -66,7 +68,6 @@ def test_users_at_once_get_their_own_results(server, suite, tmp_path, photograph
 def test_building_the_page_loads_no_weights():
     import subprocess
     import sys
-    from pathlib import Path
 
     code = ("import app, sys; from interpret.tabs import service; app.build_demo(); "
             "assert not service._suites and 'open_clip' not in sys.modules and 'torch' not in sys.modules")
@@ -77,7 +78,8 @@ def test_building_the_page_loads_no_weights():
 
 def test_every_action_has_a_named_endpoint(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
-    assert {"/analyze", "/probe", "/switch_off", "/drop_directions", "/stability", "/use_model", "/get_heads"} <= set(named)
+    assert {"/analyze", "/probe", "/switch_off", "/drop_directions", "/caption", "/heatmap", "/faithfulness", "/stability", "/use_model",
+            "/get_heads", "/report", "/json_record"} <= set(named)
 
 
 def test_an_api_client_probes_its_own_image(client, picture):
@@ -108,3 +110,28 @@ def test_stability_without_an_image_is_one_sentence(server):
     fresh = Client(server, verbose=False)
     assert fresh.predict(api_name="/stability")[0] == "Analyse an image first."
     fresh.close()
+
+
+def test_the_report_and_the_record_can_be_taken_away(client, server, picture, tmp_path):
+    record = analyze(client, picture)
+    saved = Path(client.predict(api_name="/json_record"))
+    assert saved.name == "cuescope-temple.json" and json.loads(saved.read_text()) == record
+    page = Path(client.predict(api_name="/report"))
+    assert page.name == "cuescope-temple.html" and "<h2>Orthogonal units</h2>" in page.read_text()
+    stranger = Client(server, verbose=False)
+    try:
+        for name in ("/report", "/json_record"):
+            with pytest.raises(Exception, match="Analyse an image first"):
+                stranger.predict(api_name=name)
+    finally:
+        stranger.close()
+
+
+def test_files_to_take_away_lie_in_the_cache_that_is_emptied(client, picture):
+    from gradio.utils import get_upload_folder
+
+    from interpret.tabs import downloads, service
+
+    _, seen = service.analyze(picture)
+    for make in (downloads.make_report, downloads.make_record):
+        assert Path(get_upload_folder()).resolve() in Path(make(seen)).resolve().parents
