@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before Gradio is imported: nobody is told of a start
 
+import contextlib  # noqa: E402
 import threading  # noqa: E402
 
 import gradio as gr  # noqa: E402
 
 from interpret.examples import existing_examples, make_examples  # noqa: E402
 from interpret.tabs.downloads import build_downloads, wire_downloads  # noqa: E402
+from interpret.tabs.mcp import build_tools, mcp_wanted  # noqa: E402
 from interpret.tabs.model import build_model, wire_model  # noqa: E402
 from interpret.tabs.service import analyze, get_suite  # noqa: E402
 from interpret.tabs.story import STOPPED, WELCOME, build_story, started, wire_showing, wire_story  # noqa: E402
 from interpret.words import about  # noqa: E402
 
-MAX_UPLOAD = "64mb"
-HALF_AN_HOUR, SIX_HOURS = 1800, 21_600
+MAX_UPLOAD = "64mb"  # as `detector.images.MAX_BYTES`, which also holds for images that come by address
+HALF_AN_HOUR, SIX_HOURS = 1800, 21_600  # uploads older than six hours are looked for and deleted every half hour
 
 CSS = """
 .gradio-container {max-width: 1240px !important; margin: 0 auto !important}
@@ -62,8 +64,18 @@ THEME = gr.themes.Soft(
     font_mono=["ui-monospace", "Consolas", "monospace"],
 )
 
-LAUNCH = {"theme": THEME, "css": CSS, "max_file_size": MAX_UPLOAD, "run_history": False, "footer_links": ["api"],
-          "show_error": True}
+LAUNCH = {
+    "theme": THEME, "css": CSS, "max_file_size": MAX_UPLOAD, "footer_links": ["api"], "show_error": True,
+    "run_history": False,  # it would keep visitors' images and results in the browser of a shared computer
+    "enable_monitoring": False,  # its page shows who asked what and when
+    "state_session_capacity": 500,  # an analysed image holds up to 5 MB of features on a large backbone; the oldest goes first
+    "ssr_mode": False,  # pages made on the server need Node, and are not what the tests drive
+}
+
+# One analysis at a time: the model uses all cores, so two at once would only both be late. Events that use the model share
+# `concurrency_id="model"`, downloads have a line of their own, so that they hold up no analysis. The 65th in a line is told to
+# come back. `api_open` would let scripts pass the line.
+QUEUE = {"max_size": 64, "default_concurrency_limit": 1, "api_open": False}
 
 
 def _input_column() -> tuple[gr.Image, gr.Button, gr.Button]:
@@ -120,15 +132,18 @@ def build_demo() -> gr.Blocks:
         gr.Markdown("# Cuescope\nWhy does a CLIP-based detector call an image AI-generated?", elem_id="title")
         with gr.Tab("Analyze"):
             _analyze_tab()
+        if mcp_wanted():
+            build_tools(demo)
     return demo
 
 
 def launch() -> None:
-    """Make the examples, start loading the model, open the page."""
-    make_examples()
+    """Make the examples, start loading the model, open the page; with `GRADIO_MCP_SERVER=True` also for MCP clients."""
+    with contextlib.suppress(OSError):  # a folder that cannot be written to: the page does without examples
+        make_examples()
     threading.Thread(target=get_suite, daemon=True).start()
     demo = build_demo()
-    demo.queue(max_size=64, default_concurrency_limit=1)
+    demo.queue(**QUEUE)
     demo.launch(**LAUNCH)
 
 

@@ -1,0 +1,87 @@
+"""`python app.py` started as a Hugging Face Space starts it, and with the switch for MCP clients."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from gradio_client import Client, handle_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
+    port, end = int(url.rsplit(":", 1)[1]), time.monotonic() + 120
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.2)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the page with further environment variables; gives its address and its log."""
+    started = []
+
+    def run(**variables) -> tuple[str, Path]:
+        port, log = free_port(), tmp_path / "log.txt"
+        own = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(tmp_path / "uploads")}
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT,
+                                   env=os.environ | own | variables)
+        started.append(process)
+        wait_for(f"http://127.0.0.1:{port}", process, log)
+        return f"http://127.0.0.1:{port}", log
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_space_starts_without_a_home_and_answers(start, picture, tmp_path):
+    nowhere = "/proc/nowhere"  # no user may make a folder there
+    url, log = start(SPACE_ID="user/cuescope", SPACE_HOST="user-cuescope.hf.space", SYSTEM="spaces", HOME=nowhere, HF_HOME=nowhere,
+                     SPACE_AUTHOR_NAME="user", SPACE_REPO_NAME="cuescope", CUESCOPE_CACHE=f"{nowhere}/cuescope")
+    client = Client(url, verbose=False)
+    record = client.predict(handle_file(picture), api_name="/analyze")
+    answer = client.predict("ViT-L-14-quickgelu/openai", "embedded", api_name="/use_model")
+    client.close()
+    assert record["error"] is None and record["verdict"]["label"] in ("real", "synthetic", "inconclusive")
+    assert "Still in use: embedded" in answer[-1]  # nothing can be kept, so nothing is fetched, and the page stays
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def test_an_mcp_client_analyses_an_image(start, picture):
+    pytest.importorskip("mcp", reason="needs gradio[mcp]")
+    import asyncio
+    import base64
+
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    url, _ = start(GRADIO_MCP_SERVER="True")
+    image = "data:image/jpeg;base64," + base64.b64encode(Path(picture).read_bytes()).decode()
+
+    async def ask() -> tuple[list[str], dict]:
+        async with streamablehttp_client(f"{url}/gradio_api/mcp/") as (read, write, _), ClientSession(read, write) as session:
+            await session.initialize()
+            tools = [tool.name for tool in (await session.list_tools()).tools]
+            answer = await session.call_tool("analyze_image", {"image": image})
+            return tools, json.loads(answer.content[0].text)
+
+    tools, record = asyncio.run(ask())
+    assert tools == ["analyze_image"]
+    assert record["error"] is None and record["verdict"]["label"] in ("real", "synthetic", "inconclusive")
