@@ -61,7 +61,8 @@ def test_a_space_starts_without_a_home_and_answers(start, picture, tmp_path):
     client.close()
     assert record["error"] is None and record["verdict"]["label"] in ("real", "synthetic", "inconclusive")
     assert "Still in use: embedded" in answer[-1]  # nothing can be kept, so nothing is fetched, and the page stays
-    assert "Traceback" not in log.read_text(), log.read_text()
+    said = log.read_text()  # Gradio's own threads on Spaces may complain, for instance where `spaces` is absent
+    assert f"Running on local URL:  {url}" in said and not any(f'{ROOT}/{own}' in said for own in ("app.py", "detector", "interpret"))
 
 
 def test_an_mcp_client_analyses_an_image(start, picture):
