@@ -121,8 +121,8 @@ class Reconstruction(nn.Module):
 # --- enhancer ------------------------------------------------------------------------------------------------------
 
 
-def modulate(features: Tensor, semantic: Tensor | float, kind: str) -> Tensor:
-    """The enhancer's maps under the semantic maps of the same shape; "exp" weakens places where the two disagree much. 1: neutral."""
+def modulate(features: Tensor, semantic: Tensor, kind: str) -> Tensor:
+    """The enhancer's maps under the semantic maps of the same shape; "exp" weakens places where the two disagree much."""
     if kind == "exp":
         product = features * semantic
         return product + product * torch.exp(-(product - features).abs())
@@ -184,8 +184,9 @@ class Stage(nn.Module):
         features = self.convolve(maps)  # (B, outside, side, side)
         if self.modulation is None:
             return features
-        semantic = 1.0 if difference is None else self.semantic(difference)[..., : self.side, : self.side]
-        return modulate(features, semantic, self.modulation)
+        if difference is None:  # what `modulate` gives for semantic maps of 1, without its passes over the maps
+            return 2 * features if self.modulation == "exp" else features
+        return modulate(features, self.semantic(difference)[..., : self.side, : self.side], self.modulation)
 
     def neutralise(self) -> None:
         """Set the semantic maps to 1 everywhere, from where training moves them."""

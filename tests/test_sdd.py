@@ -116,7 +116,9 @@ def test_local_residual_of_shading_is_zero_and_contrast_does_not_change_it():
     torch.testing.assert_close(red[3, 2:5], 0.299 * torch.tensor([1.0, -2.0, 1.0]) / size)
 
 
-def test_neutral_modulation_is_that_without_a_difference_map(model, images):
+@pytest.mark.parametrize("kind", ["exp", "square", "abs"])
+def test_neutral_modulation_is_that_without_a_difference_map(tiny, images, kind):
+    model = Sdd(tiny.model.visual, replace(SMALL, modulation=kind), torch.randn(5, 32))
     for stage in model.enhance.stages:
         stage.neutralise()
     enhancer = model.enhance.eval()
