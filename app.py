@@ -54,7 +54,6 @@ CSS = """
   #story th, #story th *, #story .body-cell, #story .body-cell * {font-size: .72rem !important}
   #story th, #story .body-cell, #story .cell-wrap {padding: 2px !important}
   .stack {flex-direction: column; flex-wrap: nowrap}
-  #heatmap, #heatmap > * {min-width: 0 !important; max-width: 100%}
   .stack > * {width: 100% !important; min-width: 0 !important; flex-grow: 0}
 }
 """

@@ -229,3 +229,24 @@ def test_the_keyboard_goes_down_the_page_in_reading_order(page, picture):
     assert order == ["analyze", "cancel", "report", "json-record"]
     assert [reached.index(name) for name in order] == sorted(reached.index(name) for name in order)
     assert page.locator("#progress [role=status]").count() == 1
+
+
+def test_heatmaps_come_after_the_panels_and_follow_layer_and_opacity(page, picture):
+    upload(page, picture)
+    page.wait_for_selector("#residual .js-plotly-plot .main-svg", timeout=60_000)
+    page.locator("#heatmap-picture").scroll_into_view_if_needed()
+    page.wait_for_selector("#heatmap-picture img", timeout=120_000)
+    assert "overlapping windows of 144 × 144 pixels" in page.inner_text("#heatmap-reading")
+    assert "map" in page.inner_text("#heatmap-trust") and "bottom right" in page.inner_text("#heatmap")
+    first = page.locator("#heatmap-picture img").get_attribute("src")
+    page.locator("#heatmap-layer input").click()
+    page.get_by_role("option", name="Enhancer, stage 3").click()
+    page.wait_for_function("before => document.querySelector('#heatmap-picture img').src !== before", arg=first, timeout=30_000)
+    page.locator("#heatmap-picture img").click()
+    page.wait_for_selector("#heatmap-point >> text=logits per window", timeout=30_000)
+    page.locator("#heatmap-check").click()
+    for chart in ("#deletion", "#insertion"):
+        page.locator(chart).scroll_into_view_if_needed()
+        page.wait_for_selector(f"{chart} .js-plotly-plot .main-svg", timeout=120_000)
+    assert "Enhancer, stage 3" in page.inner_text("#check-reading")
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0

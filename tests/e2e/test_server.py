@@ -135,3 +135,58 @@ def test_files_to_take_away_lie_in_the_cache_that_is_emptied(client, picture):
     _, seen = service.analyze(picture)
     for make in (downloads.make_report, downloads.make_record):
         assert Path(get_upload_folder()).resolve() in Path(make(seen)).resolve().parents
+
+
+def heatmap_of(url: str, path, layer: str = "difference") -> tuple:
+    """(words, rows of the table) of one visitor's heatmap."""
+    client = Client(url, verbose=False)
+    try:
+        analyze(client, path)
+        words, picture, _, trust, table = client.predict(layer, 0.6, "quick", api_name="/heatmap")
+        assert cv2.imread(picture["path"] if isinstance(picture, dict) else picture).shape[2] == 3 and trust
+        return words, table["data"]
+    finally:
+        client.close()
+
+
+def test_two_users_at_once_get_their_own_maps(server, suite, tmp_path, photographs):
+    from detector.images import load_photo
+    from interpret import explain
+    from interpret.tabs.service import get_suite
+
+    paths = [tmp_path / f"{index}.png" for index in range(2)]
+    for path, image in zip(paths, photographs, strict=True):
+        cv2.imwrite(str(path), image[:160, :200, ::-1])
+    expected = [explain.rows(explain.explain(get_suite(), load_photo(path)), "difference") for path in paths]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda path: heatmap_of(server, path), paths))
+    assert [table for _, table in found] == expected and expected[0] != expected[1]
+    assert all("200 × 160" in words for words, _ in found)
+
+
+def test_heatmap_actions_out_of_order_get_a_sentence(server, picture):
+    client = Client(server, verbose=False)
+    try:
+        assert client.predict(api_name="/heatmap")[0] == "Analyse an image first."
+        assert client.predict(api_name="/faithfulness")[0] == "Draw a heatmap first."
+        analyze(client, picture)
+        assert "There is no layer" in client.predict("<b>", 0.6, "quick", api_name="/heatmap")[0]
+        words, deletion, _, areas = client.predict("tokens", api_name="/faithfulness")
+        assert "this map beats" in words and deletion and len(areas["value"]["data"] if "value" in areas else areas["data"]) == 4
+    finally:
+        client.close()
+
+
+def test_a_backbone_without_the_head_says_so():
+    from types import SimpleNamespace
+
+    import gradio as gr
+
+    from interpret.tabs.heatmap import build_heatmap, show_heatmap
+
+    with gr.Blocks():
+        components = build_heatmap()
+    shown = SimpleNamespace(suite=SimpleNamespace(heads={}, backbone=SimpleNamespace(name="ViT-L-14/openai")))
+    values = show_heatmap(shown)
+    assert len(values) == len(components)
+    assert "no sdd head was trained on it" in values[2] and values[0] is None and not values[3].visible
