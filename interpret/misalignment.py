@@ -54,14 +54,14 @@ def _weakest(item: dict) -> str:
 def null_sentence(own: float, null: Sequence[float], first: float | None = None) -> str:
     """Whether the words matter to the ITEM score of this image. own: its logit; null: its logits with other images' captions.
 
-    first: its logit before the visitor changed something. "Matter": outside the middle eight tenths of the null (choice).
+    first: its logit before the visitor changed something. "Matter": outside the middle 95 % of the null (choice).
     """
     values = np.asarray(null, float)
-    low, high = np.percentile(values, [10, 90])
+    low, high = np.percentile(values, [2.5, 97.5])
     inside = "so these words matter no more than others would" if low <= own <= high else "so these words do move the score"
     before = "" if first is None else f" (with its first caption {first:+.2f})"
     return (f"ITEM's logit (higher: synthetic) is {own:+.2f}{before}: {100 * np.mean(values < own):.0f} % of {len(values)} other images' "
-            f"captions would give this picture a lower one, and eight in ten lie from {low:+.2f} to {high:+.2f}, {inside}.")
+            f"captions would give this picture a lower one, and nineteen in twenty lie from {low:+.2f} to {high:+.2f}, {inside}.")
 
 
 def as_html(*sentences: str) -> str:

@@ -43,10 +43,10 @@ def test_a_long_caption_is_quoted_in_part():
 
 def test_the_null_tells_words_that_matter_from_words_that_do_not():
     null = np.linspace(-1, 1, 201)
-    inside, outside = null_sentence(0.5, null), null_sentence(0.9, null, 0.2)
-    assert "is +0.50: 75 % of 201 other images' captions" in inside and "-0.80 to +0.80" in inside and "matter no more" in inside
-    assert "+0.90 (with its first caption +0.20): 95 %" in outside and "do move the score" in outside
-    assert "do move" in null_sentence(-0.9, null)
+    inside, outside = null_sentence(0.5, null), null_sentence(0.965, null, 0.2)
+    assert "is +0.50: 75 % of 201 other images' captions" in inside and "-0.95 to +0.95" in inside and "matter no more" in inside
+    assert "+0.96 (with its first caption +0.20): 98 %" in outside and "do move the score" in outside
+    assert "do move" in null_sentence(-0.965, null)
 
 
 def test_markup_is_shown_not_obeyed():
