@@ -96,6 +96,8 @@ def _add_evaluate(commands) -> None:
                           help="measure also under JPEG, WebP, resizing and blur; curves go to FILE.json, else into --out as 'robustness'")
     evaluate.add_argument("--robustness-images", type=_positive, default=100, metavar="N",
                           help="images of each class and split for that, drawn at random with a fixed seed (default 100)")
+    evaluate.add_argument("--sources", type=Path, action="append", default=[], metavar="FILE.md",
+                          help="write the tables by source here, between <!-- sources METHOD … --> marks; may be repeated")
     evaluate.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
                           help="put the tables between the marks <!-- evaluation --> and <!-- end evaluation -->; with --robustness "
                           "also between <!-- robustness --> or <!-- robustness summary --> and their ends")
@@ -352,12 +354,15 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
+    from detector.cards import source_marks, write_sources
     from detector.evaluate import evaluate, has_marks, report, require_marks, write_between_marks
     from detector.robustness import REPORTS, robustness, robustness_report
     from detector.suite import Suite
 
     for path in arguments.write:
         require_marks(path, "evaluation")
+    for path in arguments.sources:
+        source_marks(path)
     suite = Suite.load(arguments.backbone, arguments.device)
     results = evaluate(suite, arguments.data, arguments.cache, arguments.split)
     if "all" in results:
@@ -378,6 +383,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         for mark, text in texts.items():
             if has_marks(path, mark):
                 write_between_marks(path, mark, text)
+    for path in arguments.sources:
+        write_sources(path, results)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Twenty clients at once against the page on loopback, good files and hostile ones: `python tests/bench/load.py --seconds 300`.
 
-Ends with code 1 if an answer belongs to another file, an error was not an intended one, or memory grew. Not part of the
-tests: pin it to as many cores as are to be measured, for instance with `taskset -c 0,1`.
+The model is loaded before the clock starts. Ends with code 1 if an answer belongs to another file, an error was not an intended
+one, or memory grew. Not part of the tests: pin it to as many cores as are to be measured, for instance with `taskset -c 0,1`.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def ask_until(end: float, url: str, files: list[list[Path]], expected: dict, log
         try:
             wrong = judge(client.predict(handle_file(str(path)), api_name="/analyze"), path, expected)
         except Exception as error:  # every failure counts, of whatever kind
-            wrong = f"{path.name}: {type(error).__name__}: {error}"
+            wrong = f"{path.name}, {end - time.monotonic():.0f} s before the end: {type(error).__name__}: {error}"
         with log.lock:
             log.seconds.append(time.monotonic() - start)
             log.outcomes["wrong" if wrong else "answered" if path.name in expected else "refused"] += 1
@@ -158,6 +158,7 @@ def run(seconds: int, clients: int) -> Log:
         expected = {path.name: suite.analyze(path).to_dict() for path in good}
         server, url = start_server(folder)
         try:
+            ask_until(time.monotonic() + 1, url, files, expected, Log(), 0)
             end = time.monotonic() + seconds
             threads = [threading.Thread(target=ask_until, args=(end, url, files, expected, log, seed)) for seed in range(clients)]
             for thread in threads:
