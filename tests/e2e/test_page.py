@@ -109,14 +109,14 @@ def test_a_hub_out_of_reach_is_said_in_one_sentence_and_the_page_stays(page, pic
     assert "Traceback" not in page.inner_text("body")
 
 
-def test_stability_is_computed_when_asked_and_forgotten_with_the_image(page, picture, tmp_path):
+def test_stability_is_computed_when_asked_and_forgotten_with_the_image(page, suite, picture, tmp_path):
     upload(page, picture)
     page.wait_for_selector("#residual .js-plotly-plot .main-svg", timeout=60_000)
     assert not page.locator("#stability .js-plotly-plot").is_visible()
     page.locator("#try-changes").click()
     page.wait_for_selector("#stability .js-plotly-plot .main-svg", timeout=60_000)
     page.wait_for_selector("#stability-reading >> text=The verdict", timeout=30_000)
-    assert page.locator("#stability .scatterlayer .trace").count() == 6  # five methods and the verdict
+    assert page.locator("#stability .scatterlayer .trace").count() == len(suite.heads) + 1  # the methods and the verdict
     page.wait_for_selector("#stability-table >> text=JPEG 70", timeout=30_000)
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     other = tmp_path / "other.png"
