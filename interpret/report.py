@@ -16,6 +16,9 @@ METHOD_NAMES = {
     "linear_probe": "CLIP linear probe",
     "orthogonal": "CLIP orthogonal units",
     "concepts": "Concept model",
+    "item": "Image against caption",
+    "physical_clip": "Descriptors as text",
+    "sdd": "Semantic discrepancy",
 }
 RELEASED_KINDS = {"clip_orthogonal": "SynthCLIC's orthogonal head", "linear_probe": "SynthCLIC's linear probe",
                   "cm_antonyms": "SynthCLIC's concept model"}
