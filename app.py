@@ -48,6 +48,7 @@ CSS = """
 #story th, #story th *, #story .body-cell, #story .body-cell * {font-family: var(--font) !important; font-size: .86rem;
   word-break: normal !important;  overflow-wrap: normal !important; font-variant-numeric: tabular-nums}
 #stability-table {contain: inline-size}  /* as many columns as methods: let it scroll, not widen the page */
+#heatmap .sizing-body td {white-space: normal !important}
 .gradio-container .plot-container, .gradio-container .js-plotly-plot {max-width: 100%}
 @media (max-width: 760px) {
   .gradio-container main {padding-inline: 10px !important}

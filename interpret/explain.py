@@ -168,14 +168,15 @@ def pooling(found: Explanation, record: dict | None = None) -> str:
 
 
 def rows(found: Explanation, layer: str) -> list[list[str]]:
-    """The numbers as a table: place, mean evidence, reading. Nine regions, the strongest places, the shares."""
+    """The numbers as a table: place, mean evidence, reading. Nine regions; for either side its strongest squares, its share of the
+    area and its part of the map's mean."""
     own, plain = found.maps[layer], numbers(found, layer)
     table = cam.rows(own, plain["scale"])
     for name, words in (("positive", "synthetic" if own.signed else "much"), ("negative", "real")):
-        table += [[f"strongest: x {b[0]}–{b[2]}, y {b[1]}–{b[3]}", f"{mean:+.2f}", words]
+        table += [[f"x {b[0]}–{b[2]}, y {b[1]}–{b[3]}", f"{mean:+.2f}", words]
                   for b, mean in ((place["box"], place["mean"]) for place in plain["strongest"][name])]
         if own.signed or name == "positive":
-            table.append([f"{words}: {plain['share'][name]:.0%} of the area", f"{plain['mean'][name]:+.2f}", "part of the mean"])
+            table.append([f"{plain['share'][name]:.0%} of the area", f"{plain['mean'][name]:+.2f}", words])
     return table
 
 

@@ -25,7 +25,7 @@ from interpret.splices import CONTROL, KINDS, make_splices, splice_test
 FILE = "maps.json"
 UNMEASURED = 1.0  # logits per window at full colour, where no scale was measured
 SCALE_IMAGES = 30
-CHOOSING = 30  # splices of each kind by which the default layer is chosen
+CHOOSING = 20  # splices of each kind by which the default layer is chosen
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,11 @@ def choose_default(head: WindowHead, validation: Sequence[Example], seed: int) -
     Choice, not from the paper.
     """
     layers = [layer for layer in layers_of(head) if layer != ERROR]
-    splices = progress(make_splices(validation, CHOOSING, seed, load), title="default")
-    found = splice_test(lambda pixels: {layer: own.values for layer, own in heatmaps(head, pixels, layers).items()}, splices, seed)
-    both = {layer: float(np.mean([found[layer][kind]["auroc"][0] for kind in KINDS if kind != CONTROL])) for layer in layers}
+    kinds = [kind for kind in KINDS if kind != CONTROL]
+    splices = [splice for splice in make_splices(validation, CHOOSING, seed, load) if splice.kind in kinds]
+    found = splice_test(lambda pixels: {layer: own.values for layer, own in heatmaps(head, pixels, layers).items()},
+                        progress(splices, title="default"), seed)
+    both = {layer: float(np.mean([found[layer][kind]["auroc"][0] for kind in kinds])) for layer in layers}
     return {"default": max(both, key=both.get), "validation": both}
 
 

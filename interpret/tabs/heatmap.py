@@ -58,7 +58,7 @@ def build_heatmap() -> list:
             with gr.Column(scale=2):
                 layer, opacity, detail = _controls()
                 trust = gr.Markdown(elem_classes="reading", elem_id="heatmap-trust")
-                table = parts.table(["place", "logits", "for"], "In numbers: mean evidence", ["48%", "22%", "30%"], 9)
+                table = parts.table(["place", "logits", "for"], "Regions, strongest places, shares", ["48%", "22%", "30%"], 9)
         check = _check()
     return [ticket, kept, reading, body, picture, legend, point, layer, opacity, detail, trust, table, *check]
 
