@@ -29,7 +29,7 @@ class Downloads:
 
 def build_downloads() -> Downloads:
     """Two buttons, hidden until there is a result."""
-    with gr.Row(visible="hidden") as row:
+    with gr.Row(visible=False) as row:
         report = gr.DownloadButton("Download report (HTML)", size="sm", elem_id="report")
         record = gr.DownloadButton("Download numbers (JSON)", size="sm", elem_id="json-record")
     files = tuple(gr.File(label=label, visible=False) for label in ("HTML report", "JSON record"))

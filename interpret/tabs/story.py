@@ -21,7 +21,6 @@ from interpret.tabs.stability import build_stability, show_stability, wire_stabi
 
 WELCOME = '<div class="card"><h2>Drop an image</h2><p>Or paste one, or choose an example. The verdict appears here.</p></div>'
 
-HIDDEN = "hidden"  # on the page, not seen; with False Gradio would take the components off it and build them again
 WORKING = '<div class="card" data-working><h2>Analysing …</h2></div>'
 STOPPED = """(card, progress) => progress.includes("<progress") ? [
   card.includes("data-working") ? '<div class="card"><h2>Stopped</h2><p>Press Analyze to start again.</p></div>' : card,
@@ -174,7 +173,7 @@ def build_story() -> list[Place]:
     places = []
     with gr.Column(elem_id="story"):
         for panel in PANELS:
-            with gr.Column(visible=HIDDEN) as column:
+            with gr.Column(visible=False) as column:
                 places.append(Place(column, panel.build()))
     return places
 
@@ -213,7 +212,7 @@ def usable(seen: Seen | None) -> bool:
 def show_verdict(seen: Seen | None) -> list:
     """Verdict card, progress, and the downloads' row."""
     if not usable(seen):
-        return [report.verdict_card(seen.record) if seen else WELCOME, "", gr.Row(visible=HIDDEN)]
+        return [report.verdict_card(seen.record) if seen else WELCOME, "", gr.Row(visible=False)]
     return [report.verdict_card(seen.record), progress_words(0, len(PANELS), "Methods"), gr.Row(visible=True)]
 
 
@@ -240,7 +239,7 @@ def progress_words(done: int, total: int, following: str | None) -> str:
 
 def started(columns: int) -> str:
     """JavaScript for the moment in which an image is chosen: nothing of the last one stays. columns: how many to hide."""
-    hidden = [{"__type__": "update", "visible": HIDDEN}] * columns
+    hidden = [{"__type__": "update", "visible": False}] * columns
     return f"() => {json.dumps([WORKING, progress_line('Reading the image, then all methods at once', None), *hidden])}"
 
 
