@@ -28,7 +28,7 @@ CSS = """
 .card {border-left: 6px solid #6e7681; border-radius: 8px; padding: 14px 18px; background: var(--block-background-fill)}
 .card h2 {margin: 0 0 6px; font-size: 1.5rem} .card p {margin: 6px 0}
 .card.synthetic, .card.bad {border-color: #d55e00} .card.real {border-color: #0072b2}
-.card .big {font-size: 1.9rem; font-weight: 650} .card .big span {font-size: .95rem; font-weight: 400; opacity: .8}
+.card .big {font-size: 1.9rem; font-weight: 650; line-height: 1.2} .card .big span {font-size: .95rem; font-weight: 400; opacity: .8}
 .card .facts {font-size: .85rem; opacity: .8}
 .card .scale {position: relative; height: 10px; border-radius: 5px; background: linear-gradient(90deg, #0072b2, #c9ccd1, #d55e00)}
 .card .scale i {position: absolute; top: -4px; width: 4px; height: 18px; margin-left: -2px; border-radius: 2px;
@@ -50,9 +50,13 @@ CSS = """
 #stability-table {contain: inline-size}  /* as many columns as methods: let it scroll, not widen the page */
 #heatmap .sizing-body td {white-space: normal !important}
 .gradio-container .plot-container, .gradio-container .js-plotly-plot {max-width: 100%}
+@media (max-width: 1100px) {
+  #story th, #story th * {font-size: .72rem !important} #story th, #story td, #story .cell-wrap {padding-inline: 3px !important}
+}
 @media (max-width: 760px) {
-  .gradio-container main {padding-inline: 10px !important}
-  #story th, #story th *, #story .body-cell, #story .body-cell * {font-size: .72rem !important}
+  .tabs {margin-inline: -20px; width: calc(100% + 40px) !important; max-width: none !important}
+  #story th, #story th * {font-size: .66rem !important}
+  #story .body-cell, #story .body-cell * {font-size: .72rem !important}
   #story th, #story .body-cell, #story .cell-wrap {padding: 2px !important}
   .stack {flex-direction: column; flex-wrap: nowrap}
   .stack > * {width: 100% !important; min-width: 0 !important; flex-grow: 0}
