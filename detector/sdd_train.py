@@ -47,6 +47,7 @@ class SddRecipe:
     margin: float = 8.0  # of Euclidean distances between summaries f
     reconstruct_all: bool = False  # released code: the reconstruction loss counts synthetic images too
     average: float = 0.98  # exponential mean of the weights, which is what is validated and kept
+    plain: float = 0.5  # share of the windows that are only cropped and mirrored
     enhancer_rate: float = 1.0  # times rate; below 1 for an enhancer that has been trained before
     pretrain_epochs: int = 0  # ours: of the enhancer by itself, over `pretrain_windows` windows of each image
     pretrain_windows: int = 4
@@ -56,7 +57,7 @@ class SddRecipe:
 
 
 SHIPPED = SddConfig(inputs="local", covariance=True)  # small data: the paper's plain pixels learn content first
-SHIPPED_RECIPE = SddRecipe(epochs=6, patience=6, enhancer_rate=0.4, pretrain_epochs=7)
+SHIPPED_RECIPE = SddRecipe(epochs=4, enhancer_rate=0.4, pretrain_epochs=7)
 
 
 # --- the bag of real tokens ----------------------------------------------------------------------------------------
@@ -140,18 +141,21 @@ def sdd_loss(model: Sdd, images: Tensor, labels: Tensor, recipe: SddRecipe) -> d
 # --- windows to train on -------------------------------------------------------------------------------------------
 
 
-def random_window(pixels: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
-    """A random (size, size, 3) window, scaled by 0.8 to 1.25, mirrored, sometimes blurred, often compressed once more."""
-    if generator.random() < 0.5:
+def random_window(pixels: np.ndarray, size: int, generator: np.random.Generator, plain: float = 0.0) -> np.ndarray:
+    """A random (size, size, 3) window, mirrored or not; but for a share `plain` of them also scaled by 0.8 to 1.25, sometimes
+    blurred, often compressed once more."""
+    changed = generator.random() >= plain
+    if changed and generator.random() < 0.5:
         factor = generator.uniform(0.8, 1.25)
         kernel = (cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR)[generator.integers(3)]
         pixels = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=kernel)
     y, x = (int(generator.integers(max(1, side - size + 1))) for side in pixels.shape[:2])
     window = cut(pixels, (x, y, min(x + size, pixels.shape[1]), min(y + size, pixels.shape[0])), size)
-    window = window[:, ::-1] if generator.random() < 0.5 else window
+    window = np.ascontiguousarray(window[:, ::-1] if generator.random() < 0.5 else window)
+    if not changed:
+        return window
     if generator.random() < 0.1:
-        window = cv2.GaussianBlur(np.ascontiguousarray(window), (0, 0), generator.uniform(0.3, 0.8))
-    window = np.ascontiguousarray(window)
+        window = cv2.GaussianBlur(window, (0, 0), generator.uniform(0.3, 0.8))
     return recompress(window, ".jpg", int(generator.integers(75, 101))) if generator.random() < 0.5 else window
 
 
@@ -164,7 +168,7 @@ def batches(pictures: Sequence[np.ndarray], labels: np.ndarray, size: int, recip
     drawn = [np.concatenate([generator.permutation(g) for _ in range(-(-steps * half // len(g)))]) for g in groups]
     for step in range(steps):
         rows = np.concatenate([d[step * half : (step + 1) * half] for d in drawn])
-        yield np.stack([random_window(pictures[i], size, generator) for i in rows]), labels[rows]
+        yield np.stack([random_window(pictures[i], size, generator, recipe.plain) for i in rows]), labels[rows]
 
 
 # --- the enhancer by itself (ours) ---------------------------------------------------------------------------------
@@ -261,11 +265,11 @@ def validation_auroc(head: SddHead, pictures: Sequence[np.ndarray], labels: np.n
 
 def fit_sdd(train: Sequence[Example], val: Sequence[Example], backbone: Backbone, config: SddConfig = SddConfig(),
             recipe: SddRecipe = SddRecipe(), seed: int = 0, checkpoint: Path | None = None, resume: bool = False,
-            teacher: Teacher | None = None) -> Trained:
+            teacher: Callable[[], Teacher] | None = None) -> Trained:
     """Train on windows of `train`, keep the weights (their running mean) with the best AUROC on `val`.
 
-    checkpoint: a file written after every epoch, so that `resume` loses at most the current one. teacher: of the enhancer, where
-    the recipe trains that first.
+    checkpoint: a file written after every epoch, so that `resume` loses at most the current one. teacher: makes that of the
+    enhancer, asked only where the recipe trains the enhancer first.
     """
     torch.manual_seed(seed)
     pictures, val_pictures = ([load_photo(e.path).pixels for e in part] for part in (train, val))
@@ -277,7 +281,7 @@ def fit_sdd(train: Sequence[Example], val: Sequence[Example], backbone: Backbone
     if resume and checkpoint and checkpoint.is_file():
         state = _restore(checkpoint, model, mean, optimiser, made)
     elif teacher and recipe.pretrain_epochs and config.use_enhancer:
-        pretrain_enhancer(model, head, draw_pool(pictures, labels, head.size, teacher, recipe, seed), recipe, seed)
+        pretrain_enhancer(model, head, draw_pool(pictures, labels, head.size, teacher(), recipe, seed), recipe, seed)
         mean.load_state_dict(model.state_dict())
     while state["epoch"] < recipe.epochs and state["waited"] < recipe.patience:
         for group in optimiser.param_groups:  # falls linearly to a twentieth

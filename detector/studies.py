@@ -316,7 +316,7 @@ def _cross_words(result: dict) -> str:
 
 ABLATION = {"all": {}, "without STS": {"use_sts": False}, "without CFDL": {"use_cfdl": False},
             "without the enhancer": {"use_enhancer": False}}
-ABLATION_RECIPE = SddRecipe(epochs=1)  # short: twelve trainings; the enhancer does not learn alone before
+ABLATION_RECIPE = SddRecipe(epochs=1, plain=0.0)  # short: twelve trainings; the enhancer does not learn alone before
 ABLATION_CHECKPOINTS = Path("checkpoints/sdd-study")
 
 

@@ -40,7 +40,7 @@ from detector.reference import Reference
 from detector.registry import CAPTIONED, METHODS, PIXEL_METHODS, TOWER_METHODS, find_heads, heads_folders, read_head
 from detector.residual import ResidualHead
 from detector.sdd import SddConfig, SddHead
-from detector.sdd_train import SHIPPED, SHIPPED_RECIPE, SddRecipe, fit_sdd, residual_teacher
+from detector.sdd_train import SHIPPED, SHIPPED_RECIPE, SddRecipe, Teacher, fit_sdd, residual_teacher
 from detector.verdict import Fusion, fit_logistic
 from detector.vocabulary import vocabulary
 
@@ -243,10 +243,12 @@ class SddRun:
 
 
 def _fit_sdd(train: Table, val: Table, backbone: Backbone, seed: int, run: SddRun = SddRun()) -> Fitted:
-    teacher = calibrated(_fit_residual(train, val, backbone, seed).head, val, backbone)
+    def teacher() -> Teacher:
+        return residual_teacher(calibrated(_fit_residual(train, val, backbone, seed).head, val, backbone))
+
     own = [e for e, copy in zip(train.files.examples, train.copy, strict=True) if copy == 0]
     checkpoint = run.checkpoints / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', backbone.name)}-{seed}.pt" if run.checkpoints else None
-    trained = fit_sdd(own, val.files.examples, backbone, run.config, run.recipe, seed, checkpoint, run.resume, residual_teacher(teacher))
+    trained = fit_sdd(own, val.files.examples, backbone, run.config, run.recipe, seed, checkpoint, run.resume, teacher)
     return Fitted(trained.head, {**trained.head.details(), "recipe": asdict(run.recipe), "seed": seed, "epochs": trained.log})
 
 

@@ -99,6 +99,14 @@ def test_random_windows_are_full_and_the_same_for_the_same_seed(shape):
     assert first.shape == (32, 32, 3) and first.dtype == np.uint8 and np.array_equal(first, second)
 
 
+def test_plain_windows_are_crops_of_the_image_or_of_its_mirror_image():
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 34, 3), dtype=np.uint8)
+    crops = {picture[y : y + 32, x : x + 32].tobytes() for picture in (pixels, pixels[:, ::-1]) for y in range(2) for x in range(3)}
+    generator = np.random.default_rng(1)
+    assert all(random_window(pixels, 32, generator, plain=1.0).tobytes() in crops for _ in range(20))
+    assert not all(random_window(pixels, 32, generator, plain=0.0).tobytes() in crops for _ in range(20))
+
+
 def test_batches_hold_as_many_real_as_synthetic_images():
     pictures = [np.full((40, 40, 3), i, np.uint8) for i in range(30)]
     labels = np.array([0] * 24 + [1] * 6)
