@@ -148,11 +148,16 @@ def store(measured: Mapping, path: Path) -> None:
     path.write_text(json.dumps(_without_nan(measured), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def stored(path: Path) -> dict:
+    """What `store` wrote."""
+    return _with_nan(json.loads(path.read_text(encoding="utf-8")))
+
+
 def read(path: Path, head) -> Measures:
     """What was measured of this very head; empty where nothing was, or where the file tells of another one."""
     if not path.is_file():
         return Measures()
-    measured = _with_nan(json.loads(path.read_text(encoding="utf-8")))
+    measured = stored(path)
     if measured["fingerprint"] != fingerprint(head):
         return Measures()
     return Measures(measured["scales"], measured, measured["split"], measured["default"])

@@ -40,6 +40,14 @@ def test_the_robustness_figures_are_the_measured_ones(file, mark, write):
     assert between((ROOT / file).read_text(encoding="utf-8"), mark) == write(results)
 
 
+def test_the_heatmaps_figures_are_the_measured_ones():
+    from interpret import mapcard
+
+    card = (MODELS / "embedded" / "heads" / "README.md").read_text(encoding="utf-8")
+    path = mapcard.path_of("embedded")
+    assert between(card, "maps") == (mapcard.report(mapcard.stored(path)) if path.is_file() else "Not measured yet.")
+
+
 def test_the_studies_figures_are_the_measured_ones():
     from detector.studies import STUDIES
 

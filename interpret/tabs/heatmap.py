@@ -14,7 +14,7 @@ import gradio as gr
 
 from interpret import figures
 from interpret.tabs import parts
-from interpret.tabs.service import Seen, suite_of
+from interpret.tabs.service import Seen, photo_of, suite_of
 
 if TYPE_CHECKING:
     from interpret.explain import Explanation
@@ -130,14 +130,14 @@ def heatmap(seen: Seen | None, layer: str = "difference", opacity: float = 0.6, 
     """
     if seen is None or seen.evidence is None:
         return [None, "Analyse an image first.", None, "", "", None]
-    from detector.images import load_photo
+    from detector.images import ImageError
     from interpret import explain
 
     most = WINDOWS.get(detail, WINDOWS["quick"])
     try:
-        found = explain.explain(suite_of(seen), load_photo(seen.file), most=most,
+        found = explain.explain(suite_of(seen), photo_of(seen.file), most=most,
                                 progress=lambda done, total: progress(done / total, desc="windows"))
-    except explain.ExplainError as error:
+    except (explain.ExplainError, ImageError) as error:
         return [None, parts.plain(str(error)), None, "", "", None]
     kept = Kept(explain.shrunk(found, SIDE), {name: explain.rows(found, name) for name in found.maps},
                 {name: explain.focus(found, name) for name in found.maps}, explain.pooling(found, seen.record), most)
@@ -192,10 +192,13 @@ def faithfulness(seen: Seen | None, kept: Kept | None, layer: str = "difference"
         return ["Draw a heatmap first.", *nothing]
     if layer not in kept.focus:
         return [f"There is no layer '{parts.plain(str(layer))}'; there are {', '.join(kept.focus)}.", *nothing]
-    from detector.images import load_photo
+    from detector.images import ImageError
     from interpret import explain
 
-    curves = explain.check(suite_of(seen), load_photo(seen.file), layer, kept.focus[layer], kept.most)
+    try:
+        curves = explain.check(suite_of(seen), photo_of(seen.file), layer, kept.focus[layer], kept.most)
+    except (explain.ExplainError, ImageError) as error:
+        return [parts.plain(str(error)), *nothing]
     charts = [parts.chart(figures.curve_chart(curves, layer, measure)) for measure in ("deletion", "insertion")]
     table = gr.Dataframe(explain.check_rows(curves), visible=True)
     return [f"**{LAYERS.get(layer, layer)}.** {explain.check_reading(curves, layer)}", *charts, table]
