@@ -3,10 +3,12 @@
 import json
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 
 EMBEDDED = "embedded"
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "models" / EMBEDDED
 STUDIES, EVALUATION = ASSETS / "studies.json", ASSETS / "evaluation.json"
+MEAN_TEXTS = "image and crops: mean texts"  # the control of `study item`
 PIXEL_METHODS = ("physical", "residual")  # read no CLIP feature, so that their figures hold beside any backbone
 SPLITS = {"test_seen": "on generators seen in training", "test_unseen": "on unseen ones"}
 
@@ -28,6 +30,20 @@ def how_good(method: str, backbone: str = EMBEDDED, evaluation: Path = EVALUATIO
         return "How good is this? Not measured by this project for this backbone: take it as a hint."
     figures = ", ".join(f"{r['auroc']:.2f} ({r['auroc_95'][0]:.2f} to {r['auroc_95'][1]:.2f}) {words}" for words, r in found)
     return f"How good is this? AUROC {figures}, with 95 % intervals; 0.5 is chance, 1 perfect."
+
+
+def words_worth(backbone: str = EMBEDDED, studies: Path = STUDIES) -> str:
+    """What captions and objects in words add to ITEM over one mean text for all images, in one sentence; plain text.
+
+    studies: the file that `python -m detector study item` writes. "" for a backbone that was not studied.
+    """
+    cells = _measured(studies).get("item", {}).get("cells", {}) if backbone == EMBEDDED else {}
+    if not cells:
+        return ""
+    gaps = {words: fmean(cells["all"][split]) - fmean(cells[MEAN_TEXTS][split]) for split, words in SPLITS.items() if split in cells["all"]}
+    figures = ", ".join(f"{gap:+.3f} {words}" for words, gap in gaps.items())
+    added = "the words add nothing" if max(gaps.values()) <= 0 else "the words change little" if min(gaps.values()) <= 0 else "the words help"
+    return f"On our data {added}: against one mean text for all images, AUROC changes by {figures}."
 
 
 def about() -> str:
@@ -53,7 +69,8 @@ what was measured, on which images, with intervals.
 
 **Papers.** [Physical descriptors](https://arxiv.org/abs/2604.04608) ·
 [SynthCLIC: orthogonal head and concept model](https://arxiv.org/abs/2602.12381) ·
-[ITEM: image against caption](https://arxiv.org/abs/2511.00427)
+[ITEM: image against caption](https://arxiv.org/abs/2511.00427) ·
+[SDD: heatmaps](https://arxiv.org/abs/2508.12341)
 """
 
 HOW = {

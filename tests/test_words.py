@@ -36,3 +36,14 @@ def test_every_fold_out_that_rests_on_a_paper_links_it():
     for name in ("descriptors", "concepts", "units"):
         assert "https://arxiv.org/abs/" in words.HOW[name], name
     assert "not from a paper" in words.HOW["residual"] and "choice, not\nfrom a paper" in words.HOW["methods"]
+
+
+def test_what_words_are_worth_comes_from_the_study(tmp_path):
+    file = tmp_path / "studies.json"
+    cells = {"all": {"test_seen": [0.7, 0.8]}, words.MEAN_TEXTS: {"test_seen": [0.6, 0.7]}}
+    for better, expected in ((0.0, "help: against one mean text for all images, AUROC changes by +0.100"), (0.2, "add nothing: ")):
+        cells[words.MEAN_TEXTS]["test_seen"] = [0.6 + better, 0.7 + better]
+        file = tmp_path / f"{better}.json"
+        file.write_text(json.dumps({"item": {"cells": cells}}), encoding="utf-8")
+        assert expected in words.words_worth(studies=file)
+    assert words.words_worth("ViT-L-14-quickgelu/openai") == "" == words.words_worth(studies=tmp_path / "absent.json")

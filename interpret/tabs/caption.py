@@ -11,6 +11,7 @@ import numpy as np
 from interpret import misalignment
 from interpret.tabs import parts
 from interpret.tabs.service import Seen, suite_of
+from interpret.words import how_good, words_worth
 
 if TYPE_CHECKING:
     from detector import Suite
@@ -214,7 +215,9 @@ def _score(suite: Suite, alignment: Alignment | None, first: Alignment | None) -
     own, null = float(head.logits(alignment)[0]), null_scores(alignment, head, reference.captions)
     before = float(head.logits(first)[0]) if first is not None and first is not alignment and bool(first.usable[0]) else None
     groups = reference.real, reference.synthetic, null, own
-    return [gr.Column(visible=True), misalignment.as_html(misalignment.null_sentence(own, null, before)),
+    backbone = suite.backbone.name
+    sentences = misalignment.null_sentence(own, null, before), words_worth(backbone), how_good("item", backbone)
+    return [gr.Column(visible=True), misalignment.as_html(*sentences),
             parts.chart(misalignment.histogram(*groups)), misalignment.histogram_rows(*groups)]
 
 
