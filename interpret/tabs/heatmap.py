@@ -106,11 +106,11 @@ def wire_heatmap(components: list, seen: gr.State) -> None:
     drawn = [reading, picture, legend, trust, table]
     gr.on([ticket.change, detail.input], heatmap, [seen, layer, opacity, detail], [kept, *drawn], api_name="heatmap",
           concurrency_id="model", trigger_mode="always_last", show_progress_on=picture)
-    gr.on([layer.input, opacity.release], draw, [kept, layer, opacity], drawn, api_visibility="private", trigger_mode="always_last",
-          show_progress="hidden")
+    gr.on([layer.input, opacity.release], draw, [kept, layer, opacity], drawn, api_visibility="private", concurrency_id="panels",
+          trigger_mode="always_last", show_progress="hidden")
     check.click(faithfulness, [seen, kept, layer], [words, deletion, insertion, areas], api_name="faithfulness",
           concurrency_id="model", show_progress_on=words)
-    picture.select(value_at, [kept, layer], point, api_visibility="private", show_progress="hidden")
+    picture.select(value_at, [kept, layer], point, api_visibility="private", concurrency_id="panels", show_progress="hidden")
 
 
 # --- actions -------------------------------------------------------------------------------------------------------
