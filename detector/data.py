@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.images import load_photo
+from detector.augment import augmented
+from detector.images import ImageError, load_photo
 
 CLASS_FOLDERS = {"real": 0, "0_real": 0, "nature": 0, "synthetic": 1, "1_fake": 1, "fake": 1, "ai": 1}
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -31,21 +32,40 @@ class Example:
     split: str = ""
 
 
-class Pictures(Sequence):
-    """The pixels of examples, (H, W, 3) uint8 each, decoded whenever one is asked for: a split's would fill the memory."""
+def views(example: Example, copies: int, seed: int) -> list[np.ndarray]:
+    """The image as it is and `copies` random copies of it; the same for the same seed and file name."""
+    try:
+        pixels = load_photo(example.path).pixels
+    except ImageError as error:
+        raise DataError(f"The data holds an unusable image, '{example.path}': {error}") from error
+    key = int.from_bytes(hashlib.sha256(example.path.name.encode()).digest()[:6], "big")
+    generator = np.random.default_rng((seed, key))
+    return [pixels, *(augmented(pixels, generator) for _ in range(copies))]
 
-    def __init__(self, examples: Sequence[Example]):
-        self.examples = tuple(examples)
+
+class Pictures(Sequence):
+    """The pixels of examples, (H, W, 3) uint8 each, made whenever one is asked for: a split's would fill the memory.
+
+    copy: for each example 0, the image as it is (default), or which of its random copies; seed: theirs.
+    """
+
+    def __init__(self, examples: Sequence[Example], copy: Sequence[int] | None = None, seed: int = 0):
+        self.examples, self.copy, self.seed = tuple(examples), tuple(copy or [0] * len(examples)), seed
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return load_photo(self.examples[index].path).pixels
+        return views(self.examples[index], self.copy[index], self.seed)[-1]
 
     def rows(self, mask: np.ndarray) -> Pictures:
         """Those of a mask or of places."""
-        return Pictures([self.examples[i] for i in np.arange(len(self))[mask]])
+        chosen = np.arange(len(self))[mask]
+        return Pictures([self.examples[i] for i in chosen], [self.copy[i] for i in chosen], self.seed)
+
+    def originals(self) -> list[Example]:
+        """The examples that stand in it as they are."""
+        return [example for example, copy in zip(self.examples, self.copy, strict=True) if copy == 0]
 
 
 def read_dataset(folder: Path | str) -> list[Example]:

@@ -80,7 +80,7 @@ def frozen_thresholds(suite: Suite, false_positive_rate: float) -> dict[str, flo
     if suite.fusion is None:
         return {}
     logits = {method: suite.fusion.logits[:, i] for i, method in enumerate(suite.fusion.methods)}
-    real = suite.fusion.labels == 0
+    real = (suite.fusion.labels == 0) & suite.fusion.originals
     above = int(false_positive_rate * real.sum() + 1e-9)
     return {method: float(np.sort(values[real])[-1 - above])
             for method, values in (logits | {"verdict": suite.fusion.fuse(logits)}).items()}

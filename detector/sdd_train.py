@@ -57,7 +57,7 @@ class SddRecipe:
 
 
 SHIPPED = SddConfig(inputs="local", covariance=True)  # small data: the paper's plain pixels learn content first
-SHIPPED_RECIPE = SddRecipe(epochs=4, enhancer_rate=0.4, pretrain_epochs=7)
+SHIPPED_RECIPE = SddRecipe(epochs=3, enhancer_rate=0.4, pretrain_epochs=6, pretrain_windows=8)
 
 
 # --- the bag of real tokens ----------------------------------------------------------------------------------------
@@ -142,11 +142,11 @@ def sdd_loss(model: Sdd, images: Tensor, labels: Tensor, recipe: SddRecipe) -> d
 
 
 def random_window(pixels: np.ndarray, size: int, generator: np.random.Generator, plain: float = 0.0) -> np.ndarray:
-    """A random (size, size, 3) window, mirrored or not; but for a share `plain` of them also scaled by 0.8 to 1.25, sometimes
+    """A random (size, size, 3) window, mirrored or not; but for a share `plain` of them also scaled by 0.7 to 1.4, sometimes
     blurred, often compressed once more."""
     changed = generator.random() >= plain
     if changed and generator.random() < 0.5:
-        factor = generator.uniform(0.8, 1.25)
+        factor = generator.uniform(0.7, 1.4)
         kernel = (cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR)[generator.integers(3)]
         pixels = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=kernel)
     y, x = (int(generator.integers(max(1, side - size + 1))) for side in pixels.shape[:2])
@@ -154,9 +154,9 @@ def random_window(pixels: np.ndarray, size: int, generator: np.random.Generator,
     window = np.ascontiguousarray(window[:, ::-1] if generator.random() < 0.5 else window)
     if not changed:
         return window
-    if generator.random() < 0.1:
-        window = cv2.GaussianBlur(window, (0, 0), generator.uniform(0.3, 0.8))
-    return recompress(window, ".jpg", int(generator.integers(75, 101))) if generator.random() < 0.5 else window
+    if generator.random() < 0.15:
+        window = cv2.GaussianBlur(window, (0, 0), generator.uniform(0.3, 1.5))
+    return recompress(window, ".jpg", int(generator.integers(50, 101))) if generator.random() < 0.5 else window
 
 
 def batches(pictures: Sequence[np.ndarray], labels: np.ndarray, size: int, recipe: SddRecipe, seed: tuple[int, int]) -> Iterator:
@@ -220,21 +220,61 @@ class Alone(nn.Module):
         return self.classify(self.enhance(images, None)).squeeze(1)
 
 
-def pretrain_enhancer(model: Sdd, head: SddHead, pool: Pool, recipe: SddRecipe, seed: int) -> None:
-    """Train the model's enhancer on labels and the teacher's logits (smooth L1), then let the modulation start neutral."""
-    alone = Alone(model.enhance).train()
-    mean = copy.deepcopy(alone)
-    steps = recipe.pretrain_epochs * (len(pool.labels) // recipe.pretrain_batch)
-    optimiser = torch.optim.AdamW(alone.parameters(), lr=recipe.pretrain_rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.pretrain_rate, total_steps=max(1, steps))
-    for rows in progress(_pool_batches(pool, recipe, seed), steps, "sdd: enhancer"):
-        loss = teacher_loss(alone(head.prepare(pool.windows[rows.numpy()])), pool, rows, recipe.teacher_share)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        follow(mean, alone, recipe.average)
-    model.enhance.load_state_dict(mean.enhance.state_dict())
+class Pretraining:
+    """The enhancer's own training, epoch by epoch: on labels and the teacher's logits (smooth L1).
+
+    file: written after every epoch. It holds nothing of the rest of the model, so that runs that differ there can share it.
+    """
+
+    def __init__(self, model: Sdd, recipe: SddRecipe, steps: int, seed: int, file: Path | None):
+        self.alone = Alone(model.enhance).train()
+        self.mean, self.recipe, self.steps, self.seed, self.file = copy.deepcopy(self.alone), recipe, steps, seed, file
+        self.optimiser = torch.optim.AdamW(self.alone.parameters(), lr=recipe.pretrain_rate, weight_decay=1e-3)
+        total = max(1, recipe.pretrain_epochs * steps)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, recipe.pretrain_rate, total_steps=total)
+        self.epoch = 0
+
+    @property
+    def _parts(self) -> dict[str, object]:
+        return {"alone": self.alone, "mean": self.mean, "optimiser": self.optimiser, "schedule": self.schedule}
+
+    def restore(self, made: str) -> None:
+        """Go on from the file, if it is there and was made the same way; else from the start."""
+        saved = torch.load(self.file, map_location="cpu", weights_only=True) if self.file and self.file.is_file() else {}
+        if saved.get("made") == made:
+            self.epoch = saved["epoch"]
+            for name, part in self._parts.items():
+                part.load_state_dict(saved[name])
+
+    def run_epoch(self, head: SddHead, pool: Pool, made: str) -> None:
+        generator = torch.Generator().manual_seed(self.seed + 1000 * self.epoch)
+        order = torch.randperm(len(pool.labels), generator=generator)[: self.steps * self.recipe.pretrain_batch]
+        for rows in progress(order.split(self.recipe.pretrain_batch), title=f"sdd: enhancer, epoch {self.epoch + 1}"):
+            loss = teacher_loss(self.alone(head.prepare(pool.windows[rows.numpy()])), pool, rows, self.recipe.teacher_share)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            self.schedule.step()
+            follow(self.mean, self.alone, self.recipe.average)
+        self.epoch += 1
+        if self.file:
+            write_whole(self.file, {name: part.state_dict() for name, part in self._parts.items()} | {"epoch": self.epoch, "made": made})
+
+
+def pretrain_enhancer(model: Sdd, head: SddHead, draw: Callable[[], Pool], images: int, recipe: SddRecipe, seed: int,
+                      file: Path | None = None, made: str = "") -> None:
+    """Train the model's enhancer by itself on a pool, then let the modulation start neutral.
+
+    draw: makes the pool of `recipe.pretrain_windows` windows of each of `images`, asked only where an epoch is left to do. file:
+    what a broken training goes on from, if `made` is the same.
+    """
+    steps = images * recipe.pretrain_windows // recipe.pretrain_batch
+    training = Pretraining(model, recipe, steps, seed, file)
+    training.restore(made)
+    pool = draw() if training.epoch < recipe.pretrain_epochs else None
+    while training.epoch < recipe.pretrain_epochs:
+        training.run_epoch(head, pool, made)
+    model.enhance.load_state_dict(training.mean.enhance.state_dict())
     for stage in model.enhance.stages:
         stage.neutralise()
 
@@ -245,13 +285,6 @@ def teacher_loss(logits: Tensor, pool: Pool, rows: Tensor, share: float) -> Tens
     balance = torch.where(labels == 1, (pool.labels == 0).sum() / (pool.labels == 1).sum(), 1.0)
     entropy = F.binary_cross_entropy_with_logits(logits, labels, balance)
     return (1 - share) * entropy + share * F.smooth_l1_loss(logits, pool.logits[rows])
-
-
-def _pool_batches(pool: Pool, recipe: SddRecipe, seed: int) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    whole = len(pool.labels) // recipe.pretrain_batch * recipe.pretrain_batch
-    for _ in range(recipe.pretrain_epochs):
-        yield from torch.randperm(len(pool.labels), generator=generator)[:whole].split(recipe.pretrain_batch)
 
 
 # --- the loop ------------------------------------------------------------------------------------------------------
@@ -265,11 +298,12 @@ def validation_auroc(head: SddHead, pictures: Sequence[np.ndarray], labels: np.n
 
 def fit_sdd(train: Sequence[Example], val: Sequence[Example], backbone: Backbone, config: SddConfig = SddConfig(),
             recipe: SddRecipe = SddRecipe(), seed: int = 0, checkpoint: Path | None = None, resume: bool = False,
-            teacher: Callable[[], Teacher] | None = None) -> Trained:
+            teacher: Callable[[], Teacher] | None = None, enhancer: Path | None = None) -> Trained:
     """Train on windows of `train`, keep the weights (their running mean) with the best AUROC on `val`.
 
     checkpoint: a file written after every epoch, so that `resume` loses at most the current one. teacher: makes that of the
-    enhancer, asked only where the recipe trains the enhancer first.
+    enhancer, asked only where the recipe trains the enhancer first. enhancer: the same for the enhancer's own training; default:
+    beside the checkpoint.
     """
     torch.manual_seed(seed)
     pictures, val_pictures = ([load_photo(e.path).pixels for e in part] for part in (train, val))
@@ -281,7 +315,11 @@ def fit_sdd(train: Sequence[Example], val: Sequence[Example], backbone: Backbone
     if resume and checkpoint and checkpoint.is_file():
         state = _restore(checkpoint, model, mean, optimiser, made)
     elif teacher and recipe.pretrain_epochs and config.use_enhancer:
-        pretrain_enhancer(model, head, draw_pool(pictures, labels, head.size, teacher(), recipe, seed), recipe, seed)
+        file = enhancer or (checkpoint.with_suffix(".enhancer.pt") if checkpoint else None)
+        if file and not resume:
+            file.unlink(missing_ok=True)
+        pretrain_enhancer(model, head, lambda: draw_pool(pictures, labels, head.size, teacher(), recipe, seed), len(labels), recipe, seed,
+                          file, _made_alone(backbone, config, recipe, seed))
         mean.load_state_dict(model.state_dict())
     while state["epoch"] < recipe.epochs and state["waited"] < recipe.patience:
         for group in optimiser.param_groups:  # falls linearly to a twentieth
@@ -354,11 +392,21 @@ def _made(backbone: Backbone, config: SddConfig, recipe: SddRecipe, seed: int) -
     return json.dumps([backbone.fingerprint, asdict(config), asdict(replace(recipe, epochs=0)), seed])
 
 
+def _made_alone(backbone: Backbone, config: SddConfig, recipe: SddRecipe, seed: int) -> str:
+    """The same for the enhancer's own training, which the rest of the model does not touch."""
+    own = {name: value for name, value in asdict(recipe).items() if name.startswith(("pretrain", "teacher", "average"))}
+    return json.dumps([backbone.fingerprint, config.inputs, config.covariance, config.modulation, config.modulated_stages, own, seed])
+
+
 def _save(path: Path, model: Sdd, mean: Sdd, optimiser, state: dict, made: str) -> None:
+    parts = {"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict(), "state": state, "made": made}
+    write_whole(path, parts)
+
+
+def write_whole(path: Path, parts: dict) -> None:
     """Write beside the target and rename, so that an interrupted write never replaces a good checkpoint."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
-    parts = {"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict(), "state": state, "made": made}
     torch.save(parts, temporary)
     os.replace(temporary, path)
 

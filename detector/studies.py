@@ -26,8 +26,8 @@ from detector.physical_head import PhysicalHead
 from detector.registry import find_heads, read_head
 from detector.residual import ResidualHead
 from detector.sdd import SddHead
-from detector.sdd_train import SHIPPED, SddRecipe, fit_sdd, middle_window
-from detector.train import Table, cached, captioned
+from detector.sdd_train import SHIPPED, SHIPPED_RECIPE, fit_sdd, middle_window
+from detector.train import Table, cached, captioned, sdd_teacher, windowed
 
 COPIES, FEATURE_SEED = 4, 0  # as `train` does, so that its cached features serve here
 UNITS = (2, 4, 8, 16)
@@ -98,7 +98,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def over_seeds(fit: Callable[[int], object], corpus: Corpus, seeds: int) -> tuple[list, dict]:
     """The heads of all seeds, and split → measure → spread."""
     heads = [fit(seed) for seed in range(seeds)]
-    found = {split: [scores(head, table) for head in heads] for split, table in corpus.tests.items()}
+    found = {split: [scores(head, windowed(table, head, corpus.cache, split)) for head in heads] for split, table in corpus.tests.items()}
     return heads, {split: {m: spread([row[m] for row in rows]) for m in ("auroc", "map")} for split, rows in found.items()}
 
 
@@ -316,19 +316,18 @@ def _cross_words(result: dict) -> str:
 
 ABLATION = {"all": {}, "without STS": {"use_sts": False}, "without CFDL": {"use_cfdl": False},
             "without the enhancer": {"use_enhancer": False}}
-ABLATION_RECIPE = SddRecipe(epochs=1, plain=0.0)  # short: twelve trainings; the enhancer does not learn alone before
 ABLATION_CHECKPOINTS = Path("checkpoints/sdd-study")
 
 
 def sdd_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
-    """Table 4 of arXiv 2508.12341 on our data: SDD as a whole and without each of its parts, trained equally long.
+    """Table 4 of arXiv 2508.12341 on our data: SDD as a whole and without each of its parts, all trained as the shipped head is.
 
-    Images are scored by one window. A training that was finished before is taken from its checkpoint.
+    The variants of a seed share the enhancer's own training. What was trained before is taken from its checkpoint.
     """
     corpus = only(corpora)
     rows = {name: {"measures": over_seeds(partial(_ablated, corpus, backbone, change), corpus, seeds)[1]}
             for name, change in ABLATION.items()}
-    return {"seeds": seeds, "epochs": ABLATION_RECIPE.epochs, "chance": chance(corpus.tests), "rows": rows,
+    return {"seeds": seeds, "epochs": SHIPPED_RECIPE.epochs, "chance": chance(corpus.tests), "rows": rows,
             "streams": streams(corpus, backbone)}
 
 
@@ -361,17 +360,19 @@ def _halves_of(head: SddHead, table: Table) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def _ablated(corpus: Corpus, backbone: Backbone, change: dict[str, bool], seed: int) -> SddHead:
-    config = replace(SHIPPED, windows=1, **change)
+    config = replace(SHIPPED, **change)
     name = "-".join([backbone.fingerprint[:8], *change, str(seed)])
-    parts = [[e for e, copy in zip(t.files.examples, t.copy, strict=True) if copy == 0] for t in (corpus.train, corpus.val)]
-    return fit_sdd(*parts, backbone, config, ABLATION_RECIPE, seed, ABLATION_CHECKPOINTS / f"{name}.pt", resume=True).head
+    parts = [table.pictures.originals() for table in (corpus.train, corpus.val)]
+    files = [ABLATION_CHECKPOINTS / f"{stem}.pt" for stem in (name, f"{backbone.fingerprint[:8]}-enhancer-{seed}")]
+    teacher = partial(sdd_teacher, corpus.train, corpus.val, backbone, seed)
+    return fit_sdd(*parts, backbone, config, SHIPPED_RECIPE, seed, files[0], True, teacher, files[1]).head
 
 
 def sdd_report(result: dict) -> str:
     """In words how long each was trained, then the table."""
-    return (f"Mean and range over {result['seeds']} seeds; each variant trained for {result['epochs']} epoch(s) without the enhancer's own "
-            "training before, images scored by one window: the figures compare the variants and lie below those of the shipped head. "
-            f"{_chance_words(result)}\n\n" + _table(result["rows"], {}) + _streams_words(result["streams"]))
+    return (f"Mean and range over {result['seeds']} seeds; each variant trained for {result['epochs']} epochs as the shipped head is, "
+            f"after the enhancer's own training, which the variants of a seed share. {_chance_words(result)}\n\n"
+            + _table(result["rows"], {}) + _streams_words(result["streams"]))
 
 
 def _streams_words(found: dict[str, dict[str, float]]) -> str:

@@ -131,7 +131,8 @@ class Suite:
         if "item" not in self.heads or self.reference is None or self.fusion is None or "item" not in self.fusion.methods:
             return None
         logits = self.fusion.logits[:, self.fusion.methods.index("item")]
-        real, synthetic = (logits[(self.fusion.labels == label) & np.isfinite(logits)] for label in (0, 1))
+        usable = np.isfinite(logits) & self.fusion.originals
+        real, synthetic = (logits[(self.fusion.labels == label) & usable] for label in (0, 1))
         return ItemReference(self.reference.captions, real, synthetic)
 
     def logits(self, evidence: Evidence) -> dict[str, np.ndarray]:

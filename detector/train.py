@@ -1,7 +1,7 @@
 """Train the heads of a backbone on a labelled folder: features once, then each method, then the verdict on `val`.
 
-Both classes get the same random copies (crop, scale, blur, compression). Early stopping, calibration and the verdict's
-band use the `val` split; test splits are never read here.
+Both classes get the same random copies (crop, scale, blur, compression). Early stopping and calibration use the `val` split,
+the verdict and its band that split and one random copy of each of its images; test splits are never read here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from detector import physical, residual
-from detector.augment import augmented
 from detector.backbone import EMBEDDED, Backbone, ClipFeatures
 from detector.captions import captioner
 from detector.concepts import concept_directions, fit_concepts
-from detector.data import DataError, Example, Pictures, read_dataset, select, with_splits
+from detector.data import DataError, Example, Pictures, read_dataset, select, views, with_splits
 from detector.heads import Evidence, HeadCard, save_head
-from detector.images import ImageError, load_photo
 from detector.item import extract_alignment, fit_item, from_arrays
 from detector.naming import name_units
 from detector.orthogonal import fit_linear_probe, fit_orthogonal
@@ -45,29 +43,34 @@ from detector.verdict import Fusion, fit_logistic
 from detector.vocabulary import vocabulary
 
 CAPTIONED_COPIES = 1  # random copies of a training image that get a caption: writing one costs more than all else together
+VAL_COPIES = 1  # of a validation image, for the verdict alone: what it says must hold of pictures that were saved again, too
 
 
 @dataclass(frozen=True)
 class Table:
     """Evidence and labels of one split. copy: 0 for the image as it is, 1… for its random copies. sources: one a row.
 
-    files: the rows' images as they are; `evidence.pixels` where there are no copies.
+    pictures: the rows' images, which are also `evidence.pixels`; none in a table that was made up.
     """
 
     evidence: Evidence
     labels: np.ndarray
     sources: np.ndarray
     copy: np.ndarray
-    files: Pictures = Pictures(())
+    pictures: Pictures = Pictures(())
 
     def rows(self, mask: np.ndarray) -> Table:
         seen = self.evidence
         patches = seen.clip.patches[mask] if seen.clip.patches is not None else None
-        files, copy = self.files.rows(mask) if self.files else self.files, self.copy[mask]
+        pictures = self.pictures.rows(mask) if self.pictures else self.pictures
         evidence = Evidence(ClipFeatures(seen.clip.pooled[mask], seen.clip.projected[mask], patches), seen.descriptors[mask],
-                            seen.residual[mask], pixels=files if not copy.any() else (),
-                            alignment=seen.alignment.rows(mask) if seen.alignment else None)
-        return Table(evidence, self.labels[mask], self.sources[mask], copy, files)
+                            seen.residual[mask], pixels=pictures, alignment=seen.alignment.rows(mask) if seen.alignment else None,
+                            windowed={name: logits[mask] for name, logits in seen.windowed.items()})
+        return Table(evidence, self.labels[mask], self.sources[mask], self.copy[mask], pictures)
+
+    def originals(self) -> Table:
+        """The rows of the images as they are."""
+        return self.rows(self.copy == 0)
 
     def pooled(self) -> tuple[Tensor, Tensor]:
         return self.evidence.clip.pooled, torch.as_tensor(self.labels, dtype=torch.float32)
@@ -77,17 +80,6 @@ class Table:
 
 
 # --- features ------------------------------------------------------------------------------------------------------
-
-
-def views(example: Example, copies: int, seed: int) -> list[np.ndarray]:
-    """The image as it is and `copies` random copies of it; the same for the same seed and file name."""
-    try:
-        pixels = load_photo(example.path).pixels
-    except ImageError as error:
-        raise DataError(f"The data holds an unusable image, '{example.path}': {error}") from error
-    key = int.from_bytes(hashlib.sha256(example.path.name.encode()).digest()[:6], "big")
-    generator = np.random.default_rng((seed, key))
-    return [pixels, *(augmented(pixels, generator) for _ in range(copies))]
 
 
 def _mapped(measure: Callable[[Example], object], examples: list[Example]) -> Iterator:
@@ -158,24 +150,25 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
     features = ClipFeatures(torch.from_numpy(clip["pooled"]), torch.from_numpy(clip["projected"]), None)
     each = copies + 1
     labels, sources = (np.repeat(values, each) for values in ([e.label for e in examples], [e.source for e in examples]))
-    files = Pictures([e for e in examples for _ in range(each)])
-    evidence = Evidence(features, **pixels, pixels=() if copies else files)
-    return Table(evidence, labels, sources, np.tile(np.arange(each), len(examples)), files)
+    copy = np.tile(np.arange(each), len(examples))
+    pictures = Pictures([e for e in examples for _ in range(each)], copy.tolist(), seed)
+    return Table(Evidence(features, **pixels, pixels=pictures), labels, sources, copy, pictures)
 
 
 def windowed(table: Table, head: object, folder: Path | None, title: str) -> Table:
     """The table with the logits of an SDD head, which takes long; kept like the rest. Other heads need nothing."""
     if not isinstance(head, SddHead) or head.identity in table.evidence.windowed:
         return table
-    key = head.identity + "".join(f"{e.path} {e.path.stat().st_mtime_ns}\n" for e in table.files.examples)
-    kept = _kept(folder, f"{title}-sdd", key + _code("images", "windows"), lambda: {"logits": head.unscaled(table.evidence.pixels)})
+    rows = zip(table.pictures.examples, table.pictures.copy, strict=True)
+    key = f"{head.identity} {table.pictures.seed} " + "".join(f"{e.path} {e.path.stat().st_mtime_ns} {copy}\n" for e, copy in rows)
+    kept = _kept(folder, f"{title}-sdd", key + _code("images", "augment", "windows"), lambda: {"logits": head.unscaled(table.pictures)})
     known = {**table.evidence.windowed, head.identity: kept["logits"]}
     return replace(table, evidence=replace(table.evidence, windowed=known))
 
 
 def captioned(table: Table, backbone: Backbone, seed: int, folder: Path | None, title: str) -> Table:
     """The table's rows up to CAPTIONED_COPIES, with `alignment`; kept like the rest. seed, title: as for `cached`."""
-    examples = [e for e, copy in zip(table.files.examples, table.copy, strict=True) if copy == 0]
+    examples = table.pictures.originals()
     copies = min(CAPTIONED_COPIES, int(table.copy.max()))
     code = _code("images", "augment", "backbone", "captions", "objects", "localise", "item")
     key = _named(examples, copies, seed) + code + backbone.fingerprint + captioner(backbone) + str(backbone.preprocess)
@@ -196,7 +189,7 @@ class Fitted:
 
 
 def _fit_physical(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    plain = train.rows(train.copy == 0)
+    plain = train.originals()
     reference = (plain.evidence.descriptors, plain.labels)
     return Fitted(PhysicalHead.fit(train.evidence.descriptors, train.labels, reference), {})
 
@@ -227,7 +220,7 @@ def _fit_item(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted
 
 
 def _fit_physical_clip(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    limits = quantiles(train.evidence.descriptors[train.copy == 0])
+    limits = quantiles(train.originals().evidence.descriptors)
     parts = [(with_text(backbone, t.evidence, t.evidence.alignment.texts, limits, PAPER_CORE), t.labels) for t in (train, val)]
     return Fitted(fit_physical_clip(*parts, limits, seed=seed), {"captioner": captioner(backbone)})
 
@@ -242,13 +235,16 @@ class SddRun:
     resume: bool = False
 
 
-def _fit_sdd(train: Table, val: Table, backbone: Backbone, seed: int, run: SddRun = SddRun()) -> Fitted:
-    def teacher() -> Teacher:
-        return residual_teacher(calibrated(_fit_residual(train, val, backbone, seed).head, val, backbone))
+def sdd_teacher(train: Table, val: Table, backbone: Backbone, seed: int) -> Teacher:
+    """The `residual` head trained on these tables, as the teacher of SDD's enhancer."""
+    return residual_teacher(calibrated(_fit_residual(train, val, backbone, seed).head, val, backbone))
 
-    own = [e for e, copy in zip(train.files.examples, train.copy, strict=True) if copy == 0]
+
+def _fit_sdd(train: Table, val: Table, backbone: Backbone, seed: int, run: SddRun = SddRun()) -> Fitted:
     checkpoint = run.checkpoints / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', backbone.name)}-{seed}.pt" if run.checkpoints else None
-    trained = fit_sdd(own, val.files.examples, backbone, run.config, run.recipe, seed, checkpoint, run.resume, teacher)
+    parts = [table.pictures.originals() for table in (train, val)]
+    trained = fit_sdd(*parts, backbone, run.config, run.recipe, seed, checkpoint, run.resume,
+                      partial(sdd_teacher, train, val, backbone, seed))
     return Fitted(trained.head, {**trained.head.details(), "recipe": asdict(run.recipe), "seed": seed, "epochs": trained.log})
 
 
@@ -314,7 +310,7 @@ def _preprocessing(method: str, backbone: Backbone) -> str:
 
 @dataclass(frozen=True)
 class Splits:
-    """Tables of `train` (with random copies) and of `val` (as it is); `told`: of `train` with captions, where they are needed."""
+    """Tables of `train` and `val`, both with random copies; `told`: of `train` with captions, where they are needed."""
 
     train: Table
     val: Table
@@ -328,7 +324,8 @@ def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: 
     for name, part in (("train", train), ("val", val)):
         if {example.label for example in part} != {0, 1}:
             raise DataError(f"The split '{name}' of '{data}' needs images of both classes.")
-    tables = [cached(backbone, part, n, seed, cache, name) for part, n, name in ((train, copies, "train"), (val, 0, "val"))]
+    parts = ((train, copies, "train"), (val, min(copies, VAL_COPIES), "val"))
+    tables = [cached(backbone, part, n, seed, cache, name) for part, n, name in parts]
     if not methods & set(CAPTIONED):
         return Splits(*tables, None)
     told = [captioned(table, backbone, seed, cache, name) for table, name in zip(tables, ("train", "val"), strict=True)]
@@ -341,21 +338,22 @@ def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, o
     backbone = Backbone.load(backbone_name, device)
     present = set() if out else set(find_heads(backbone_name))
     splits = split_tables(backbone, data, copies, seed, cache, set(methods) | present)
-    train, val, told = splits.train, splits.val, splits.told
-    counts = (int((train.copy == 0).sum()), len(val.labels))
+    train, told, val = splits.train, splits.told, splits.val
+    counts = tuple(int((table.copy == 0).sum()) for table in (train, val))
     written, fitters = {}, FITTERS | {"sdd": partial(_fit_sdd, run=sdd)}
     for method in methods:
-        fitted = fitters[method](told if method in CAPTIONED else train, val, backbone, seed)
+        fitted = fitters[method](told if method in CAPTIONED else train, val.originals(), backbone, seed)
         val = windowed(val, fitted.head, cache, "val")
-        head = calibrated(fitted.head, val, backbone)
-        figures = measured(logits_of(head, val, backbone), val.labels)
+        plain = val.originals()
+        head = calibrated(fitted.head, plain, backbone)
+        figures = measured(logits_of(head, plain, backbone), plain.labels)
         path = (out or target_folder(method, backbone_name)) / f"{method}.safetensors"
         seen = min(copies, CAPTIONED_COPIES) if method in CAPTIONED else copies
         save_head(path, head.tensors(), _card(method, backbone, data.name, counts, seen, seed, fitted.details, figures))
         written[method] = path
     written["reference"] = (out or heads_folders(backbone_name)[0]) / "reference.safetensors"
     card = _card("reference", backbone, data.name, counts, copies, seed, {}, {})
-    save_head(written["reference"], reference_of(val).tensors(), card)
+    save_head(written["reference"], reference_of(val.originals()).tensors(), card)
     written["verdict"] = fit_verdict(backbone_name, backbone, val, out, data.name, counts, copies, seed, written, cache)
     return written
 
@@ -374,16 +372,16 @@ def target_folder(method: str, backbone: str) -> Path:
 
 
 def fit_verdict(name: str, backbone: Backbone, val: Table, out: Path | None, data: str, counts, copies, seed, written, cache):
-    """Fuse the heads just written and, without `out`, those that the backbone already has, on the validation logits."""
+    """Fuse the heads just written and, without `out`, those that the backbone already has, on the logits of `val` and its copies."""
     paths = written if out else find_heads(name) | written
     heads = {}
     for method in sorted(set(paths) & set(METHODS)):
         heads[method], _ = read_head(paths[method], backbone)
         val = windowed(val, heads[method], cache, "val")
-    fusion = Fusion.fit({m: logits_of(h, val, backbone) for m, h in heads.items()}, val.labels)
+    fusion = Fusion.fit({m: logits_of(h, val, backbone) for m, h in heads.items()}, val.labels, int(val.copy.max()) + 1)
     path = (out or heads_folders(name)[0]) / "verdict.safetensors"
     fused = fusion.fuse({method: fusion.logits[:, i] for i, method in enumerate(fusion.methods)})
     details = {"methods": list(fusion.methods)}
-    card = _card("verdict", backbone, data, counts, copies, seed, details, measured(fused, val.labels))
-    save_head(path, fusion.tensors(), card)
+    metrics = measured(fused[fusion.originals], val.labels[fusion.originals])
+    save_head(path, fusion.tensors(), _card("verdict", backbone, data, counts, copies, seed, details, metrics))
     return path

@@ -3,8 +3,9 @@
 Each method's logit is calibrated by Platt scaling; a logistic regression without negative weights fuses the calibrated
 logits. The band in which no label is given takes conformal quantiles for each class, of fused logits from five-fold
 cross-fitting: a share `error` of real images should lie above it and the same share of synthetic ones below it. All is
-fitted on the validation split, which the heads' early stopping has seen too: so the share is an aim, and what it is on other
-images is measured. Choices, ours.
+fitted on the validation images and a random copy of each (cropped, scaled, blurred, saved again), so that the methods weigh what
+they are worth on handled pictures too. The heads' early stopping has seen these images: so the share is an aim, and what it is on
+other images is measured. Choices, ours.
 
 The validation logits travel with the verdict, so that a fusion for any subset of methods is fitted from them at load.
 """
@@ -61,7 +62,8 @@ class Fusion:
     """The fitted verdict for one set of methods.
 
     platt: (M, 2) slope and offset; weights: (M + 1,), intercept last; band: the two logits between which no label is
-    given; logits: (N, M) and labels: (N,) of the validation images it was fitted on.
+    given; logits: (N, M) and labels: (N,) of the validation images it was fitted on; views: how many rows belong to each
+    image, one after another, the first of them the image as it is.
     """
 
     methods: tuple[str, ...]
@@ -70,25 +72,31 @@ class Fusion:
     band: tuple[float, float]
     logits: np.ndarray
     labels: np.ndarray
+    views: int = 1
 
     @classmethod
-    def fit(cls, logits: dict[str, np.ndarray], labels: np.ndarray, error: float = ERROR) -> Fusion:
-        """logits: method → (N,), raw, higher speaks for synthetic; labels: (N,), 0 real, 1 synthetic."""
+    def fit(cls, logits: dict[str, np.ndarray], labels: np.ndarray, views: int = 1, error: float = ERROR) -> Fusion:
+        """logits: method → (N,), raw, higher speaks for synthetic; labels: (N,), 0 real, 1 synthetic; views: as above."""
         matrix = np.column_stack([logits[name] for name in logits]).astype(np.float64)
         labels = np.asarray(labels)
         platt = np.stack([fit_logistic(column[read, None], labels[read], 1e-3)
                           for column in matrix.T for read in [np.isfinite(column)]])
         calibrated = np.nan_to_num(matrix * platt[:, 0] + platt[:, 1], nan=0.0)
         weights = _fit_fusion(calibrated, labels)
-        band = conformal_band(_out_of_fold(calibrated, labels), labels, error)
-        return cls(tuple(logits), platt, weights, band, matrix, labels)
+        band = conformal_band(_out_of_fold(calibrated, labels, views), labels, error)
+        return cls(tuple(logits), platt, weights, band, matrix, labels, views)
+
+    @property
+    def originals(self) -> np.ndarray:
+        """(N,) bool: rows of images as they are."""
+        return np.arange(len(self.labels)) % self.views == 0
 
     def restrict(self, methods: tuple[str, ...]) -> Fusion:
         """The fusion of fewer methods, fitted on the same validation logits."""
         if methods == self.methods:
             return self
         columns = {name: self.logits[:, self.methods.index(name)] for name in methods}
-        return Fusion.fit(columns, self.labels)
+        return Fusion.fit(columns, self.labels, self.views)
 
     def calibrate(self, logits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Method → calibrated logit, Platt-scaled, for the methods of this fusion; NaN, which a method gives for an image that
@@ -115,13 +123,13 @@ class Fusion:
 
     def tensors(self) -> dict[str, np.ndarray]:
         return {"platt": self.platt, "weights": self.weights, "band": np.array(self.band), "logits": self.logits,
-                "labels": self.labels}
+                "labels": self.labels, "views": np.array(self.views)}
 
     @classmethod
     def from_tensors(cls, methods: list[str], tensors: dict) -> Fusion:
         values = {name: np.asarray(value) for name, value in tensors.items()}
-        band = tuple(float(edge) for edge in values.pop("band"))
-        return cls(tuple(methods), band=band, **values)
+        band, views = tuple(float(edge) for edge in values.pop("band")), int(values.pop("views"))
+        return cls(tuple(methods), band=band, views=views, **values)
 
 
 def _fit_fusion(calibrated: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -130,11 +138,11 @@ def _fit_fusion(calibrated: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return fit_logistic(calibrated, labels, penalty=1.0, nonnegative=True)
 
 
-def _out_of_fold(calibrated: np.ndarray, labels: np.ndarray, folds: int = 5) -> np.ndarray:
+def _out_of_fold(calibrated: np.ndarray, labels: np.ndarray, views: int = 1, folds: int = 5) -> np.ndarray:
     """(N,) fused logits, each from a fusion that was fitted without that image's fold; folds alternate within a class."""
     fold = np.zeros(len(labels), int)
     for label in (0, 1):
-        fold[labels == label] = np.arange((labels == label).sum()) % folds
+        fold[labels == label] = np.arange((labels == label).sum()) // views % folds
     fused = np.zeros(len(labels))
     for index in range(folds):
         rest = fold != index
@@ -146,8 +154,8 @@ def _out_of_fold(calibrated: np.ndarray, labels: np.ndarray, folds: int = 5) -> 
 def conformal_band(logits: np.ndarray, labels: np.ndarray, error: float) -> tuple[float, float]:
     """(low, high): above `high` at most a share `error` of new real images is expected, below `low` of synthetic ones.
 
-    Conformal quantiles for each class with the finite-sample correction; with too few images for the promised share the
-    edge is infinite. Where the classes part so well that low > high, both edges move to their middle.
+    Conformal quantiles for each class with the finite-sample correction, which takes rows for independent; with too few images for
+    the promised share the edge is infinite. Where the classes part so well that low > high, both edges move to their middle.
     """
     real, synthetic = np.sort(logits[labels == 0]), np.sort(logits[labels == 1])
     above, below = int(np.ceil((len(real) + 1) * (1 - error))), int(np.floor((len(synthetic) + 1) * error))

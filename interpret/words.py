@@ -42,8 +42,8 @@ def words_worth(backbone: str = EMBEDDED, studies: Path = STUDIES) -> str:
         return ""
     gaps = {words: fmean(cells["all"][split]) - fmean(cells[MEAN_TEXTS][split]) for split, words in SPLITS.items() if split in cells["all"]}
     figures = ", ".join(f"{gap:+.3f} {words}" for words, gap in gaps.items())
-    added = "the words add nothing" if max(gaps.values()) <= 0 else "the words change little" if min(gaps.values()) <= 0 else "the words help"
-    return f"On our data {added}: against one mean text for all images, AUROC changes by {figures}."
+    added = "add nothing" if max(gaps.values()) <= 0 else "change little" if min(gaps.values()) <= 0 else "help"
+    return f"On our data the words {added}: against one mean text for all images, AUROC changes by {figures}."
 
 
 def about() -> str:

@@ -4,9 +4,10 @@ import csv
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from detector.augment import augmented, recompress
-from detector.data import DataError, read_dataset, with_splits
+from detector.data import DataError, Example, Pictures, read_dataset, views, with_splits
 
 
 def touch(folder, *names):
@@ -72,6 +73,18 @@ def test_random_copies_repeat_and_keep_the_type():
     np.testing.assert_array_equal(first, again)
     assert first.dtype == np.uint8 and first.ndim == 3 and first.shape != other.shape
     assert augmented(np.zeros((1, 1, 3), np.uint8), np.random.default_rng(0)).shape == (1, 1, 3)
+
+
+def test_pictures_make_the_copy_that_a_row_stands_for(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    example = Example(tmp_path / "one.png", 1, "made up")
+    pictures = Pictures([example] * 3, [0, 1, 2], seed=4)
+    for shown, expected in zip(pictures, views(example, 2, seed=4), strict=True):
+        np.testing.assert_array_equal(shown, expected)
+    assert pictures.originals() == [example] and Pictures([example]).originals() == [example]
+    np.testing.assert_array_equal(pictures.rows([2])[0], pictures[2])
+    np.testing.assert_array_equal(pictures[0], pixels)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])

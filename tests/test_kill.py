@@ -38,7 +38,7 @@ from detector.sdd_train import SddRecipe, fit_sdd
 folder, epochs, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
 examples = read_dataset(folder / "data")
 recipe = SddRecipe(epochs=epochs, batch=16, patience=1000)
-config = SddConfig(bag=6, heads=2, rank=2, highpass=True)
+config = SddConfig(bag=6, heads=2, rank=2, inputs="highpass")
 (folder / "state").mkdir(exist_ok=True)
 fit_sdd(select(examples, "train"), select(examples, "val"), Backbone.load(str(folder / "tiny")), config, recipe,
         checkpoint=folder / "state" / "sdd.pt", resume=resume)

@@ -14,6 +14,7 @@ from detector.heads import Evidence
 from detector.sdd import Sdd, SddConfig, SddHead, normalisation
 from detector.sdd_train import (
     Pool,
+    Pretraining,
     SddRecipe,
     batches,
     build_bag,
@@ -158,6 +159,37 @@ def test_the_teacher_s_loss_by_hand():
     assert float(teacher_loss(torch.zeros(3), pool, rows, 0.25)) == pytest.approx(0.75 * entropy + 0.25 * taught, rel=1e-5)
 
 
+def test_the_enhancer_s_own_training_goes_on_from_its_file(tiny, data, tmp_path):
+    recipe = SddRecipe(epochs=1, batch=16, pretrain_epochs=3, pretrain_windows=1, pretrain_batch=16)
+    config = replace(SMALL, inputs="local", covariance=True)
+    drawn = []
+
+    def teacher():
+        drawn.append(1)
+        return lambda window: float(window.mean() > 127)
+
+    whole = fit_sdd(*data, tiny, config, recipe, teacher=teacher, enhancer=tmp_path / "whole.pt").head
+    cut, run_epoch = tmp_path / "cut.pt", Pretraining.run_epoch
+
+    def killed(self, *given):
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        run_epoch(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Pretraining, "run_epoch", killed)
+        fit_sdd(*data, tiny, config, recipe, teacher=teacher, enhancer=cut)
+    assert torch.load(cut, weights_only=True)["epoch"] == 2
+    resumed = fit_sdd(*data, tiny, config, recipe, resume=True, teacher=teacher, enhancer=cut).head
+    for name, value in whole.tensors().items():
+        torch.testing.assert_close(resumed.tensors()[name], value, msg=name)
+    drawn.clear()
+    fit_sdd(*data, tiny, replace(config, use_cfdl=False), recipe, resume=True, teacher=teacher, enhancer=cut)
+    assert not drawn  # a variant of the rest of the model takes the finished enhancer over
+    fit_sdd(*data, tiny, config, replace(recipe, pretrain_rate=1e-3), resume=True, teacher=teacher, enhancer=cut)
+    assert drawn  # other settings, other enhancer
+
+
 def test_the_enhancer_alone_learns_what_its_teacher_hears(tiny, data):
     """Labels are shuffled, so that the checkerboard can only come from the teacher."""
     recipe = SddRecipe(pretrain_epochs=6, pretrain_windows=8, pretrain_batch=32, pretrain_rate=1e-2, average=0.8, teacher_share=1.0)
@@ -170,7 +202,7 @@ def test_the_enhancer_alone_learns_what_its_teacher_hears(tiny, data):
     head = SddHead(model, normalisation(tiny))
     pool = draw_pool(pictures, np.random.default_rng(0).permutation(planted), 32, teacher, recipe, seed=0)
     before = [p.clone() for p in model.tower.parameters()]
-    pretrain_enhancer(model, head, pool, recipe, seed=0)
+    pretrain_enhancer(model, head, lambda: pool, len(pictures), recipe, seed=0)
     assert all(torch.equal(a, b) for a, b in zip(before, model.tower.parameters(), strict=True))
     assert all((stage.semantic[1].weight == 0).all() and (stage.semantic[1].bias == 1).all() for stage in model.enhance.stages)
     with torch.no_grad():

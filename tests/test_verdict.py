@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.verdict import Fusion, conformal_band, fit_logistic
+from detector.verdict import Fusion, _out_of_fold, conformal_band, fit_logistic
 
 
 def drawn(count: int = 4000, seed: int = 0):
@@ -53,6 +53,20 @@ def test_the_band_keeps_its_promise_on_new_images():
     decided = np.array([fusion.label(value) for value in fusion.fuse(fresh)])
     assert (decided[truth == 0] == "synthetic").mean() == pytest.approx(0.1, abs=0.02)
     assert (decided[truth == 1] == "real").mean() == pytest.approx(0.1, abs=0.02)
+
+
+def test_views_of_one_image_stay_in_one_fold():
+    """Copied rows tell nothing new, so that held-out logits, and with them the band, must not move."""
+    logits, labels = drawn(400)
+    twice = {name: np.repeat(values, 2) for name, values in logits.items()}
+    once, doubled = Fusion.fit(logits, labels), Fusion.fit(twice, np.repeat(labels, 2), views=2)
+    assert doubled.band == pytest.approx(once.band, abs=0.15)
+    assert doubled.originals.sum() == 400 and (doubled.logits[doubled.originals] == once.logits).all()
+    calibrated = np.random.default_rng(0).normal(size=(60, 300))  # pure noise, which only a fold that saw the image could fit
+    noise = np.repeat(calibrated, 2, axis=0)
+    truth = np.repeat(np.arange(60) % 2, 2)
+    held_out = _out_of_fold(noise, truth, views=2)
+    assert abs(np.mean((held_out > 0) == truth) - 0.5) < 0.25 < np.mean((_out_of_fold(noise, truth, views=1) > 0) == truth) - 0.5
 
 
 def test_band_by_hand():
