@@ -102,7 +102,7 @@ def test_the_page_copes_with_any_missing_method(suite, picture, missing, monkeyp
     with gr.Blocks():
         places = story.build_story()
     for panel, place in zip(story.PANELS, places, strict=True):
-        assert len(panel.show(story.Shown(seen, service.suite_of(seen), load_photo(picture)))) == len(place.components)
+        assert len(panel.show(service.Shown(seen, service.suite_of(seen), load_photo(picture)))) == len(place.components)
     assert missing not in record["detectors"]
 
 

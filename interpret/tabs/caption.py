@@ -10,14 +10,13 @@ import numpy as np
 
 from interpret import misalignment
 from interpret.tabs import parts
-from interpret.tabs.service import Seen, suite_of
+from interpret.tabs.service import Seen, Shown, suite_of
 from interpret.words import how_good, words_worth
 
 if TYPE_CHECKING:
     from detector import Suite
     from detector.images import Photo
     from detector.item import Alignment
-    from interpret.tabs.story import Shown
 
 BOXES = "All boxes"
 FIRST = "Analyse an image first."

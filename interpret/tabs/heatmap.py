@@ -14,11 +14,10 @@ import gradio as gr
 
 from interpret import figures
 from interpret.tabs import parts
-from interpret.tabs.service import Seen, photo_of, suite_of
+from interpret.tabs.service import Seen, Shown, photo_of, suite_of
 
 if TYPE_CHECKING:
     from interpret.explain import Explanation
-    from interpret.tabs.story import Shown
 
 LAYERS = {"difference": "Difference map", "tokens": "Patch tokens of CLIP", "stage1": "Enhancer, stage 1", "stage2": "Enhancer, stage 2",
           "stage3": "Enhancer, stage 3", "reconstruction_error": "Reconstruction error (no direction)"}

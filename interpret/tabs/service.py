@@ -39,6 +39,19 @@ class Seen:
     evidence: Evidence | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the panels draw from. photo: decoded again, because pixels are not kept in the session."""
+
+    seen: Seen
+    suite: Suite
+    photo: Photo
+
+    @property
+    def record(self) -> dict:
+        return self.seen.record
+
+
 def offered() -> dict[str, str]:
     """Backbones that visitors may choose: BACKBONES and those named in `CUESCOPE_BACKBONES` (separated by commas).
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import gradio as gr
 
 from interpret.tabs import parts
-from interpret.tabs.service import Seen, suite_of
-
-if TYPE_CHECKING:
-    from interpret.tabs.story import Shown
+from interpret.tabs.service import Seen, Shown, suite_of
 
 NOT_YET = "Not tried on this image yet."
 

@@ -16,7 +16,7 @@ from interpret.tabs import parts
 from interpret.tabs.caption import build_caption, show_caption, wire_caption
 from interpret.tabs.heatmap import build_heatmap, show_heatmap, wire_heatmap
 from interpret.tabs.probe import build_probe, show_probe, wire_probe
-from interpret.tabs.service import Seen, photo_of, suite_of
+from interpret.tabs.service import Seen, Shown, photo_of, suite_of
 from interpret.tabs.stability import build_stability, show_stability, wire_stability
 
 WELCOME = '<div class="card"><h2>Drop an image</h2><p>Or paste one, or choose an example. The verdict appears here.</p></div>'
@@ -25,19 +25,6 @@ WORKING = '<div class="card" data-working><h2>Analysing …</h2></div>'
 STOPPED = """(card, progress) => progress.includes("<progress") ? [
   card.includes("data-working") ? '<div class="card"><h2>Stopped</h2><p>Press Analyze to start again.</p></div>' : card,
   '<div class="progress" role="status">Stopped. What is here stays; press Analyze to start again.</div>'] : [card, progress]"""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What the panels draw from. photo: decoded again, because pixels are not kept in the session."""
-
-    seen: Seen
-    suite: object
-    photo: object
-
-    @property
-    def record(self) -> dict:
-        return self.seen.record
 
 
 @dataclass(frozen=True)
