@@ -57,7 +57,7 @@ class SddRecipe:
 
 
 SHIPPED = SddConfig(inputs="local", covariance=True)  # small data: the paper's plain pixels learn content first
-SHIPPED_RECIPE = SddRecipe(epochs=3, enhancer_rate=0.4, pretrain_epochs=6, pretrain_windows=8)
+SHIPPED_RECIPE = SddRecipe(epochs=6, enhancer_rate=0.4, pretrain_epochs=6, pretrain_windows=8)
 
 
 # --- the bag of real tokens ----------------------------------------------------------------------------------------
