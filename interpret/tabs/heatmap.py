@@ -36,7 +36,7 @@ class Kept:
     found: Explanation = field(repr=False)
     rows: dict[str, list]
     focus: dict[str, tuple[int, int, int, int]]
-    pooling: str
+    read: str
     most: int
 
 
@@ -138,8 +138,9 @@ def heatmap(seen: Seen | None, layer: str = "difference", opacity: float = 0.6, 
                                 progress=lambda done, total: progress(done / total, desc="windows"))
     except (explain.ExplainError, ImageError) as error:
         return [None, parts.plain(str(error)), None, "", "", None]
+    read = f"{explain.pooling(found, seen.record)}\n\n{parts.trust(seen.record, 'sdd')}"
     kept = Kept(explain.shrunk(found, SIDE), {name: explain.rows(found, name) for name in found.maps},
-                {name: explain.focus(found, name) for name in found.maps}, explain.pooling(found, seen.record), most)
+                {name: explain.focus(found, name) for name in found.maps}, read, most)
     return [kept, *draw(kept, layer, opacity)]
 
 
@@ -153,7 +154,7 @@ def draw(kept: Kept | None, layer: str, opacity: float) -> list:
 
     found, measures = kept.found, kept.found.measures
     legend = _legend(found.maps[layer].signed, measures.scale(layer), layer in measures.scales)
-    return [kept.pooling, drawn(found, layer, float(opacity), DRAWN), legend, measures.trust(layer), kept.rows[layer]]
+    return [kept.read, drawn(found, layer, float(opacity), DRAWN), legend, measures.trust(layer), kept.rows[layer]]
 
 
 def _legend(signed: bool, scale: float, measured: bool) -> str:

@@ -50,7 +50,7 @@ def build_methods() -> list:
         with gr.Column(scale=3):
             parts.heading("Methods", "methods")
             table = parts.table(["method", "probability of synthetic", "share of verdict"], "Methods: shares in logits",
-                                ["46%", "27%", "27%"])
+                                ["46%", "27%", "27%"], 10)
             good = parts.reading()
             text = gr.Textbox(label="Summary to copy", lines=4, buttons=["copy"], interactive=False)
         with gr.Column(scale=2):
