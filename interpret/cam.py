@@ -1,6 +1,8 @@
-"""Where the evidence of SDD lies: signed class-activation maps, in the coordinates of the original image.
+"""Where the evidence of SDD lies: signed maps, in the coordinates of the original image.
 
-Two formulas, both on a layer's activation a and the gradient g of the logit, (B, C, h, w):
+The map of windows needs no gradient: at each place the mean logit of densely overlapping windows around it (choice, not from the
+paper). It is coarse, but what it shows is what the detector says of a place's surroundings. The others are class-activation
+maps by two formulas, both on a layer's activation a and the gradient g of the logit, (B, C, h, w):
 
 * Grad-CAM (arXiv 1610.02391): Σ_c mean_hw(g_c) · a_c, for the patch tokens and the first two stages of the enhancer;
 * HiResCAM (arXiv 2011.08891): Σ_c g_c · a_c, for the difference map and the enhancer's last stage. The difference map has no
@@ -12,7 +14,7 @@ Unlike the papers' maps these keep their sign (no ReLU): positive speaks for syn
 stretched to an image's own extremes: one scale, measured on validation images (`reference_scales`), serves all images, so
 that an image without evidence looks cold. Section 7 of METHODS; what else deviates is marked "choice, not from the paper".
 
-Unit: each map is multiplied by its number of cells, so its mean over a window is the sum over the cells, in logits. A value
+Unit: each activation map is multiplied by its number of cells, so its mean over a window is the sum over the cells, in logits. A value
 of +2 reads "if all of the window looked like this place, the logit would be 2 higher" (to first order), on any grid.
 """
 
@@ -38,11 +40,15 @@ from detector.windows import Box, cut, window_boxes
 Formula = Callable[[Tensor, Tensor], Tensor]
 Progress = Callable[[int, int], None]  # (windows done, in all)
 
-DEFAULT = "difference"
+WINDOWS = "windows"
+DEFAULT = WINDOWS  # of a head whose maps were not measured
+DIFFERENCE = "difference"
 ERROR = "reconstruction_error"  # the length of the difference vector at each place: how much, not which way
 FLOOR = 1e-3  # weight of a window's outermost pixels where no other window covers them
 OUTLINED = 12  # windows outlined one by one where some of the picture was not read; of more only the border around all
 STRIP = 256  # rows blended at once
+DENSE = (0.75, 0.6, 0.5, 0.35)  # overlaps for the map of windows, the first that needs no more than
+DENSE_WINDOWS = 64  # windows
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ class Heatmap:
     """Evidence for each pixel of an image.
 
     values: (H, W) float32 of the original image, NaN where the model saw nothing; logits per window if it all looked like this
-    place, positive for synthetic. Of an unsigned map (`signed` False): any unit, never negative, no direction.
+    place (of `WINDOWS`: of the windows around it), positive for synthetic. Of an unsigned map (`signed` False): any unit, never
+    negative, no direction.
     boxes: the windows, x0, y0, x1, y1 in the original. logits: (windows,). logit: the detector's for the image.
     note: a sentence on what was done to the image before, or "".
     """
@@ -99,7 +106,7 @@ def hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
 
 def formula_of(layer: str) -> Formula:
     """HiResCAM for the difference map and the last stage, Grad-CAM for the other layers; see the module's text."""
-    return hires_cam if layer in (DEFAULT, "stage3") else grad_cam
+    return hires_cam if layer in (DIFFERENCE, "stage3") else grad_cam
 
 
 def private_copy(model: nn.Module) -> nn.Module:
@@ -139,11 +146,11 @@ def window_maps(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tupl
 
     `ERROR` may stand among the layers: the Euclidean length of the difference vector at each place, unsigned.
     """
-    tapped = list(dict.fromkeys(DEFAULT if layer == ERROR else layer for layer in layers))
+    tapped = list(dict.fromkeys(DIFFERENCE if layer == ERROR else layer for layer in layers))
     logits, found = gradients(model, images, tapped)
     maps = {}
     for layer in layers:
-        activation, gradient = found[DEFAULT if layer == ERROR else layer]
+        activation, gradient = found[DIFFERENCE if layer == ERROR else layer]
         cells = activation.shape[2] * activation.shape[3]
         maps[layer] = activation.norm(dim=1) if layer == ERROR else formula_of(layer)(activation, gradient) * cells
     return logits, maps
@@ -153,8 +160,8 @@ def window_maps(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tupl
 
 
 def layers_of(head: WindowHead) -> list[str]:
-    """All layers that `heatmaps` knows for this head, the default first, the unsigned reconstruction error last."""
-    return sorted(head.model.layers(), key=lambda name: name != DEFAULT) + [ERROR]
+    """All maps that `heatmaps` makes for this head, that of windows first, the unsigned reconstruction error last."""
+    return [WINDOWS, *head.model.layers(), ERROR]
 
 
 def heatmap(head: WindowHead, pixels: np.ndarray, layer: str = DEFAULT, most: int | None = None, batch: int = 8,
@@ -165,7 +172,7 @@ def heatmap(head: WindowHead, pixels: np.ndarray, layer: str = DEFAULT, most: in
 
 def heatmaps(head: WindowHead, pixels: np.ndarray, layers: Sequence[str] | None = None, most: int | None = None, batch: int = 8,
              progress: Progress | None = None) -> dict[str, Heatmap]:
-    """Maps of an (H, W, 3) uint8 image for several layers (None: all) from one pass over its windows.
+    """Maps of an (H, W, 3) uint8 image for several layers (None: all) from one pass over its windows, and one over denser ones.
 
     Overlapping windows at the image's own resolution are merged with weights that fade towards a window's edge, so that no
     seam shows. Every window is also read mirrored, as part of the mirrored image, and both maps are averaged: the map of a
@@ -177,17 +184,44 @@ def heatmaps(head: WindowHead, pixels: np.ndarray, layers: Sequence[str] | None 
     small, note = reduced(pixels, head.size, most)
     height, width = small.shape[:2]
     boxes = window_boxes(width, height, head.size, most=most)
-    sums = {layer: np.zeros((height, width), np.float32) for layer in layers}
+    sums = {layer: np.zeros((height, width), np.float32) for layer in layers if layer != WINDOWS}
     weights, logits = np.zeros((height, width), np.float32), []
-    for places, mirrored, found, maps in _passes(head, small, boxes, layers, batch, progress):
+    for places, mirrored, found, maps in _passes(head, small, boxes, list(sums), batch, progress):
         logits += [] if mirrored else found.tolist()
         for i, box in enumerate(places):
             _add(weights, box, None, mirrored, head.size)
-            for layer in layers:
+            for layer in sums:
                 _add(sums[layer], box, maps[layer][i], mirrored, head.size)
-    first = Heatmap(weights, "", tuple(boxes), np.array(logits), float(head.pool(np.array(logits))), note=note)
-    return {layer: enlarged(replace(first, values=_mean(sums.pop(layer), weights), layer=layer, signed=layer != ERROR), pixels.shape[:2])
+    first = Heatmap(np.zeros((0, 0), np.float32), "", tuple(boxes), np.array(logits), float(head.pool(np.array(logits))), note=note)
+    values = {layer: _mean(total, weights) for layer, total in sums.items()}
+    del weights
+    if WINDOWS in layers:
+        values[WINDOWS] = window_evidence(head, small, dense_boxes(width, height, head.size, boxes))
+    return {layer: enlarged(replace(first, values=values.pop(layer), layer=layer, signed=layer != ERROR), pixels.shape[:2])
             for layer in layers}
+
+
+def dense_boxes(width: int, height: int, size: int, base: Sequence[Box]) -> Sequence[Box]:
+    """Boxes of the densest of the overlaps `DENSE` that stays within `DENSE_WINDOWS`, else `base`."""
+    for overlap in DENSE:
+        boxes = window_boxes(width, height, size, overlap)
+        if len(boxes) <= DENSE_WINDOWS:
+            return boxes
+    return base
+
+
+def window_evidence(head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
+    """(H, W) float32: mean logit of the windows over each place, with weights that fade towards a window's edge; NaN where there is
+    none. Read also in the mirrored image, as the other maps are."""
+    total, weights = (np.zeros(pixels.shape[:2], np.float32) for _ in range(2))
+    for mirrored in (False, True):
+        view = pixels[:, ::-1] if mirrored else pixels
+        for start in range(0, len(boxes), 16):  # a large image's windows at once would fill the memory
+            places = boxes[start : start + 16]
+            for box, logit in zip(places, head.window_logits([cut(view, box, head.size) for box in places]), strict=True):
+                _add(weights, box, None, mirrored, head.size)
+                _add(total, box, np.float32(logit), mirrored, head.size)
+    return _mean(total, weights)
 
 
 def reduced(pixels: np.ndarray, size: int, most: int | None) -> tuple[np.ndarray, str]:
@@ -220,6 +254,8 @@ def _passes(head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box], layers: 
 
 def _read(head: WindowHead, windows: Sequence[np.ndarray], layers: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Windows → the head's logits (B,) and layer → (B, S, S) maps, both after the head's scaling."""
+    if not layers:
+        return head.window_logits(windows), {}
     device = next((parameter.device for parameter in head.model.parameters()), torch.device("cpu"))
     logits, maps = window_maps(head.model, head.prepare(windows).to(device), layers)
     scaled = {layer: m if layer == ERROR else m * head.scale for layer, m in maps.items()}
@@ -238,7 +274,7 @@ def _fade(size: int) -> np.ndarray:
     return (np.outer(line, line) + FLOOR).astype(np.float32)
 
 
-def _add(canvas: np.ndarray, box: Box, values: np.ndarray | None, mirrored: bool, size: int) -> None:
+def _add(canvas: np.ndarray, box: Box, values: np.ndarray | np.float32 | None, mirrored: bool, size: int) -> None:
     """Add a window's values times its fading weights (or, for None, the weights) where the window lies."""
     x0, y0, x1, y1 = box
     patch = _fade(size) if values is None else _fade(size) * values

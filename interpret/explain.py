@@ -30,6 +30,7 @@ WINDOWS = 100  # read at most (choice): with windows of 144 pixels a 1024 × 102
 LITTLE = 0.1  # of the scale: evidence below that is called little
 PLACES = 3  # strongest places named on either side
 UNIT = "logits per window if it all looked like this place"
+UNITS = {cam.WINDOWS: "mean logit of the windows around this place", cam.ERROR: "length of the difference vector"}
 
 
 class ExplainError(ValueError):
@@ -139,7 +140,7 @@ def numbers(found: Explanation, layer: str) -> dict:
     boxed = {name: [{"box": list(cam.scaled_box(box, own.values.shape, found.shape)), "mean": mean} for box, mean in side]
              for name, side in sides.items()}
     return {
-        "signed": own.signed, "unit": UNIT if own.signed else "length of the difference vector", "scale": scale,
+        "signed": own.signed, "unit": UNITS.get(layer, UNIT), "scale": scale,
         "scale_measured": layer in found.measures.scales, "regions": regions(own.values), "strongest": boxed,
         "share": {"positive": float((known > limit).mean()), "negative": float((known < -limit).mean()),
                   "little": float((np.abs(known) <= limit).mean()), "not_seen": float(1 - known.size / own.values.size)},
@@ -194,10 +195,13 @@ def focus(found: Explanation, layer: str) -> Box:
 
 def check(suite: Suite, photo: Photo, layer: str, box: Box, most: int | None = WINDOWS) -> dict[str, dict[str, np.ndarray]]:
     """Deletion and insertion curves of one layer's map and of maps that know nothing, for one window of the picture that was read.
+    ExplainError for the map of windows, which has no places inside one.
 
     box: from `focus`. Returns `faithfulness.curves_of_window`: logits towards the side that the head decides for there. One window, as
     in `measure_maps`, because every point of a curve costs a forward pass for each window.
     """
+    if layer == cam.WINDOWS:
+        raise ExplainError("The map of windows has no places inside one window, where this check blurs; choose another map for it.")
     head = sdd_head(suite)
     small, _ = cam.reduced(photo.pixels, head.size, most)
     x0, y0, x1, y1 = box

@@ -22,7 +22,7 @@ from torch import nn
 from detector.data import Example
 from detector.progress import progress
 from detector.windows import cut
-from interpret.cam import WindowHead, heatmap, heatmaps, layers_of
+from interpret.cam import WINDOWS, WindowHead, heatmap, heatmaps, layers_of
 from interpret.splices import CONTROL, baselines, interval, make_splices, splice_test
 
 Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -193,21 +193,22 @@ def measure_maps(head: WindowHead, examples: Sequence[Example], seed: int = 0, i
                  layers: Sequence[str] | None = None) -> dict:
     """Deletion, insertion, randomisation and the splice test for every layer, on labelled examples of one split.
 
-    images: for the curves, half real and half synthetic; triples: of splices; shuffles: images for the randomisation. All are
+    images: for the curves, half real and half synthetic; triples: of splices; shuffles: of these, for the randomisation. All are
     drawn by `seed`. Returns {"seed", "counts", "curves", "splices", "randomisation"}: plain numbers, ready for a card.
     """
     layers = list(layers or layers_of(head))
     pictures = [centre_window(load(example), head.size) for example in _balanced(examples, images, seed)]
-    maps = [_values(head, pixels, layers) for pixels in pictures]
+    placed = [layer for layer in layers if layer != WINDOWS]  # the map of windows has no places inside one, which a curve needs
+    maps = [_values(head, pixels, placed) for pixels in pictures]
     others = maps[2:] + maps[:2]  # classes stand in turns, so the next but one is of the same class
     triples_of_maps = progress(list(zip(pictures, maps, others, strict=True)), title="curves")
     results = [faithfulness(_scorer(head), pixels, own, other, seed + i) for i, (pixels, own, other) in enumerate(triples_of_maps)]
     splices = make_splices(examples, triples, seed, load)
     return {
-        "seed": seed, "counts": {"images": len(pictures), "triples": len(splices) // 3, "shuffles": min(shuffles, len(pictures))},
-        "curves": compared(results, layers, seed),
+        "seed": seed, "counts": {"images": len(pictures), "triples": len(splices) // 3, "shuffles": min(shuffles, len(splices))},
+        "curves": compared(results, placed, seed),
         "splices": splice_test(lambda pixels: _values(head, pixels, layers), progress(splices, title="splices"), seed),
-        "randomisation": randomisation(head, pictures[:shuffles], seed, layers),
+        "randomisation": randomisation(head, [splice.pixels for splice in splices[:shuffles]], seed, layers),
     }
 
 
@@ -248,10 +249,11 @@ def failures(results: Mapping, layer: str) -> list[str]:
     """What a layer's map failed: deletion or insertion against a baseline, localisation of splices, randomisation.
 
     A test is passed where the 95 % interval of the gain lies above 0, for splices where the interval of the AUROC lies above every
-    baseline's mean and the lift over the control lies above 0, for randomisation where |Spearman| is below 0.5 on average.
+    baseline's mean and the lift over the control lies above 0, for randomisation where |Spearman| is below 0.5 on average. A map
+    without curves, that of windows, is asked for the rest.
     """
-    found = [f"{measure} against {rival}" for measure in MEASURES
-             for rival, gain in results["curves"][layer][measure]["gain"].items() if not gain[1] > 0]
+    curves = results["curves"].get(layer, {})
+    found = [f"{measure} against {rival}" for measure in curves for rival, gain in curves[measure]["gain"].items() if not gain[1] > 0]
     splices = results["splices"]
     own = splices[layer]["synthetic in real"]["auroc"]
     rivals = [splices[name]["synthetic in real"]["auroc"][0] for name in RIVALS[:3]]

@@ -46,7 +46,7 @@ class Measures:
 
     def failed(self, layer: str) -> list[str] | None:
         """The tests that a layer's map failed; None where it was not measured."""
-        return failures(self.results, layer) if self.results and layer in self.results["curves"] else None
+        return failures(self.results, layer) if self.results and layer in self.results["randomisation"] else None
 
     def trust(self, layer: str) -> str:
         """How far a layer's map can be trusted, in one or two sentences (Markdown)."""

@@ -111,10 +111,12 @@ the heads were validated on. Switching a unit or a concept off takes its contrib
 The last charts project the strongest directions out of the features, and as many random ones: grey, any direction; blue,
 directions along which images do vary. Only where the orange line leaves the bands do the names matter more than chance.""",
     "heatmap": """SDD ([arXiv 2508.12341](https://arxiv.org/abs/2508.12341)) rebuilds the patch tokens of an image from tokens of real
-images and looks harder where that fails. Each map multiplies what a layer of it holds at a place with the gradient of the logit
-there ([Grad-CAM](https://arxiv.org/abs/1610.02391), [HiResCAM](https://arxiv.org/abs/2011.08891)), keeps the sign, and averages
-overlapping windows and their mirror images. Orange speaks for synthetic, blue for real; a value of +2 reads "if the whole window
-looked like this place, the logit would be 2 higher", to first order. Colours are full at the same value for every image, measured on
+images and looks harder where that fails. The map of windows moves a window across the picture and shows, at each place, the mean
+logit of the windows around it: coarse, but made of the detector's own scores. The other maps multiply what a layer of it holds at a
+place with the gradient of the logit there ([Grad-CAM](https://arxiv.org/abs/1610.02391),
+[HiResCAM](https://arxiv.org/abs/2011.08891)), keep the sign, and average overlapping windows and their mirror images: a value of +2
+reads "if the whole window looked like this place, the logit would be 2 higher", to first order. Orange speaks for synthetic, blue
+for real. Colours are full at the same value for every image, measured on
 validation images, so an image without evidence stays clear. The white line frames what was read. Whether a map points at the
 right place is measured, not assumed: we paste parts of synthetic images into real ones and see whether the map finds them
 better than a map that knows nothing, and better than it "finds" a part of another real image; we blur what it points at; and

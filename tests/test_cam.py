@@ -186,7 +186,7 @@ def test_most_works_on_a_smaller_copy_and_says_so():
 
 
 def test_nan_where_a_long_strip_is_not_read():
-    found = cam.heatmap(small_head(), picture(32, 600), most=3)
+    found = cam.heatmap(small_head(), picture(32, 600), "difference", most=3)
     assert len(found.boxes) == 3 and np.isnan(found.values).any() and np.isfinite(found.values).any()
     outside = np.ones((32, 600), bool)
     for x0, y0, x1, y1 in found.boxes:
@@ -203,7 +203,7 @@ def test_progress_counts_windows():
 def test_all_layers_at_once_equal_one_at_a_time():
     head, pixels = small_head(), picture()
     together = cam.heatmaps(head, pixels)
-    assert list(together) == cam.layers_of(head) and list(together)[0] == "difference"
+    assert list(together) == cam.layers_of(head) and list(together)[0] == cam.DEFAULT == cam.WINDOWS
     for layer, found in together.items():
         np.testing.assert_allclose(found.values, cam.heatmap(head, pixels, layer).values, rtol=1e-4, atol=1e-6)
         assert found.signed == (layer != cam.ERROR)
@@ -217,6 +217,20 @@ def test_the_heads_scaling_reaches_logits_and_maps():
     np.testing.assert_allclose(scaled["difference"].logits, 0.5 * plain["difference"].logits + 3)
     np.testing.assert_allclose(scaled["difference"].values, 0.5 * plain["difference"].values, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(scaled[cam.ERROR].values, plain[cam.ERROR].values, rtol=1e-4)
+
+
+def test_the_map_of_windows_by_hand():
+    """Half red, half grey: far from the border the windows see one half only, and the map is their logit there."""
+    pixels = np.full((32, 320, 3), 100, np.uint8)
+    pixels[:, :160, 0] = 200
+    head = Head(Red())
+    values = cam.heatmap(head, pixels, cam.WINDOWS).values
+    red, grey = head.window_logits([pixels[:, :32], pixels[:, -32:]])
+    assert red > grey
+    np.testing.assert_allclose(values[:, :100], red, rtol=1e-5)
+    np.testing.assert_allclose(values[:, 220:], grey, atol=1e-6)
+    assert (np.diff(values[16, 100:220]) <= 1e-6).all()
+    assert cam.dense_boxes(32, 32, 32, []) == [(0, 0, 32, 32)] and cam.dense_boxes(3000, 3000, 32, [(0, 0, 1, 1)]) == [(0, 0, 1, 1)]
 
 
 def test_unknown_layer():
@@ -235,7 +249,7 @@ def test_24_megapixels_in_bounded_memory():
     pixels[1000:1200, 5000:5400, 0] = 255
     head = Coarse(Red(), size=800)
     tracemalloc.start()
-    found = cam.heatmap(head, pixels, batch=2)
+    found = cam.heatmap(head, pixels, "difference", batch=2)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2.6 * pixels.shape[0] * pixels.shape[1] * 4  # numpy's share: the map, its weights, one mask of bytes, a batch
@@ -322,7 +336,7 @@ def test_sdd_has_a_map_for_every_layer_that_captum_confirms(sdd_head, layer):
     from captum.attr import LayerGradCam
 
     images = sdd_head.prepare([picture(32, 32, seed) for seed in range(3)])
-    _, found = cam.gradients(sdd_head.model, images, cam.layers_of(sdd_head)[:-1])
+    _, found = cam.gradients(sdd_head.model, images, cam.layers_of(sdd_head)[1:-1])
     reference = LayerGradCam(lambda x: sdd_head.model(x).logits, sdd_head.model.layers()[layer]).attribute(images)[:, 0].detach()
     assert reference.abs().max() > 0
     torch.testing.assert_close(cam.grad_cam(*found[layer]), reference, rtol=1e-3, atol=1e-6)
@@ -331,13 +345,13 @@ def test_sdd_has_a_map_for_every_layer_that_captum_confirms(sdd_head, layer):
 def test_sdd_maps_of_an_image(sdd_head):
     pixels = picture()
     found = cam.heatmaps(sdd_head, pixels)
-    assert list(found) == ["difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR]
+    assert list(found) == [cam.WINDOWS, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR]
     for heatmap in found.values():
         assert heatmap.values.shape == (70, 90) and np.isfinite(heatmap.values).all() and np.ptp(heatmap.values) > 0
     windows = [cam.cut(pixels, box, sdd_head.size) for box in found["difference"].boxes]
     np.testing.assert_allclose(found["difference"].logits, sdd_head.window_logits(windows), rtol=1e-4, atol=1e-5)
-    mirrored = cam.heatmap(sdd_head, np.ascontiguousarray(pixels[:, ::-1])).values[:, ::-1]
-    np.testing.assert_allclose(mirrored, found["difference"].values, rtol=1e-3, atol=1e-4)
+    for layer, mirrored in cam.heatmaps(sdd_head, np.ascontiguousarray(pixels[:, ::-1]), [cam.WINDOWS, "difference"]).items():
+        np.testing.assert_allclose(mirrored.values[:, ::-1], found[layer].values, rtol=1e-3, atol=1e-4)
 
 
 # --- the look ------------------------------------------------------------------------------------------------------
@@ -385,10 +399,10 @@ def test_write_names_the_default_map_sdd(tmp_path):
     from PIL import Image
 
     head, pixels = small_head(), picture()
-    found = cam.heatmaps(head, pixels, ["difference", "stage1"])
-    paths = cam.write(found, tmp_path / "new", pixels, {"difference": 1.0, "stage1": 1.0})
+    found = cam.heatmaps(head, pixels, [cam.WINDOWS, "stage1"])
+    paths = cam.write(found, tmp_path / "new", pixels, {cam.WINDOWS: 1.0, "stage1": 1.0})
     assert {path.name for path in paths} == {"sdd.npy", "sdd.png", "stage1.npy", "stage1.png"}
     read = np.load(tmp_path / "new" / "sdd.npy")
     assert read.dtype == np.float32 and read.shape == pixels.shape[:2]
-    np.testing.assert_array_equal(read, found["difference"].values)
+    np.testing.assert_array_equal(read, found[cam.WINDOWS].values)
     assert Image.open(tmp_path / "new" / "stage1.png").size == (90, 70)

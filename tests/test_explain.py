@@ -19,7 +19,7 @@ from interpret import cam, explain
 from interpret.mapcard import Measures
 
 NOTHING = Analysis("a.jpg", error="left out here")
-LAYERS = ["difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR]
+LAYERS = [cam.WINDOWS, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,10 @@ def sdd_suite(tiny):
     return suite_with(tiny, SddHead(model, normalisation(tiny), scale=2.0, bias=0.5))
 
 
-def red_explanation(pixels: np.ndarray, measures: Measures = Measures({"difference": 2.0}), most=None) -> explain.Explanation:
+RED = Measures({"difference": 2.0}, default="difference")
+
+
+def red_explanation(pixels: np.ndarray, measures: Measures = RED, most=None) -> explain.Explanation:
     head = Head(Red())
     small, note = cam.reduced(pixels, head.size, most)
     return explain.Explanation(small, pixels.shape[:2], head.size, cam.heatmaps(head, small, ["difference"], most), measures, note)
@@ -169,7 +172,7 @@ def test_explanation_json_holds_the_analysis_and_the_maps(sdd_suite, tmp_path, p
     explain.write(analysis, explain.explain(sdd_suite, photo), photo.pixels, tmp_path)
     record = json.loads((tmp_path / "explanation.json").read_text())
     assert record.items() >= json.loads(json.dumps(analysis.to_dict())).items()
-    assert record["heatmaps"]["default"] == "difference" and list(record["heatmaps"]["layers"]) == LAYERS
+    assert record["heatmaps"]["default"] == cam.WINDOWS and list(record["heatmaps"]["layers"]) == LAYERS
     windows = record["heatmaps"]["windows"]
     assert windows["logit"] == pytest.approx(np.mean(windows["logits"]))
     for layer in record["heatmaps"]["layers"].values():
@@ -193,7 +196,7 @@ def test_the_command_writes_everything(with_head, picture, tmp_path, capsys):
         "explanation.json", *(f"{name}.{kind}" for name in ("sdd", *LAYERS[1:]) for kind in ("npy", "png"))}
     record = json.loads((out / "explanation.json").read_text())
     assert record["file"] == picture and (record["width"], record["height"]) == np.load(out / "sdd.npy").shape[::-1]
-    assert capsys.readouterr().out.count("\n") == 13
+    assert capsys.readouterr().out.count("\n") == 15
 
 
 def test_windows_can_be_limited(with_head, picture, tmp_path):
@@ -247,7 +250,7 @@ def test_24_megapixels_in_bounded_memory(sdd_suite, tmp_path):
 
     photo = load_photo(np.random.default_rng(0).integers(0, 256, (4000, 6000, 3), dtype=np.uint8))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = explain.explain(sdd_suite, photo, ["difference", "stage1"], most=16)
+    found = explain.explain(sdd_suite, photo, [cam.WINDOWS, "stage1"], most=16)
     explain.write(NOTHING, found, photo.pixels, tmp_path)
     assert np.load(tmp_path / "sdd.npy", mmap_mode="r").shape == (4000, 6000)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 400

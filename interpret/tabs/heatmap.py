@@ -19,8 +19,9 @@ from interpret.tabs.service import Seen, Shown, photo_of, suite_of
 if TYPE_CHECKING:
     from interpret.explain import Explanation
 
-LAYERS = {"difference": "Difference map", "tokens": "Patch tokens of CLIP", "stage1": "Enhancer, stage 1", "stage2": "Enhancer, stage 2",
-          "stage3": "Enhancer, stage 3", "reconstruction_error": "Reconstruction error (no direction)"}
+LAYERS = {"windows": "Scores of the windows around a place", "difference": "Difference map", "tokens": "Patch tokens of CLIP",
+          "stage1": "Enhancer, stage 1", "stage2": "Enhancer, stage 2", "stage3": "Enhancer, stage 3",
+          "reconstruction_error": "Reconstruction error (no direction)"}
 WINDOWS = {"quick": 36, "fine": 100}  # read at most
 SIDE = 512  # pixels that a session keeps of the picture and of each map
 DRAWN = 900  # pixels on the longer side of what is drawn, so that its frame is fine
@@ -64,7 +65,7 @@ def build_heatmap() -> list:
 
 def _controls() -> list:
     labelled = [(label, name) for name, label in LAYERS.items()]
-    layer = parts.unchecked(gr.Dropdown(labelled, value="difference", label="Layer", elem_id="heatmap-layer"))
+    layer = parts.unchecked(gr.Dropdown(labelled, value="windows", label="Map", elem_id="heatmap-layer"))
     opacity = gr.Slider(0, 1, 0.6, step=0.05, label="Opacity at full evidence", elem_id="heatmap-opacity", buttons=[])
     choices = [(f"{name}: at most {count} windows", name) for name, count in WINDOWS.items()]
     detail = parts.unchecked(gr.Radio(choices, value="quick", label="Detail, for large images", elem_id="heatmap-detail"))
@@ -115,12 +116,12 @@ def wire_heatmap(components: list, seen: gr.State) -> None:
 # --- actions -------------------------------------------------------------------------------------------------------
 
 
-def heatmap(seen: Seen | None, layer: str = "difference", opacity: float = 0.6, detail: str = "quick",
+def heatmap(seen: Seen | None, layer: str = "windows", opacity: float = 0.6, detail: str = "quick",
             progress=gr.Progress()) -> list:  # noqa: B008
     """Heatmaps of the image analysed last in this session.
 
     Args:
-        layer: "difference" (default), "tokens", "stage1", "stage2", "stage3" or "reconstruction_error".
+        layer: "windows" (default), "difference", "tokens", "stage1", "stage2", "stage3" or "reconstruction_error".
         opacity: of the colour where the evidence is full, 0 to 1.
         detail: "quick" or "fine"; matters for large images only.
 
