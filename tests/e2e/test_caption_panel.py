@@ -232,11 +232,13 @@ def test_a_teacher_edits_the_caption(browser, server, picture, width):
     box(page, "caption-objects").fill("<img src=x onerror=\"document.title='owned'\">, tree")
     page.locator("#caption-compare").click()
     page.wait_for_selector("#caption-reading >> text=of 2 objects", timeout=30_000)
+    page.wait_for_timeout(1000)
     assert page.title() == "Cuescope"
     box(page, "caption-words").fill("x" * 3000)
     box(page, "caption-objects").fill("y" * 300)
     page.locator("#caption-compare").click()
     page.wait_for_selector("#caption-reading >> text=only the beginning", timeout=30_000)
+    page.wait_for_timeout(1000)  # the answer fills the boxes after the sentence, and must not overwrite what is typed next
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     box(page, "caption-words").fill("?!")
     box(page, "caption-objects").fill("")
