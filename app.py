@@ -37,6 +37,7 @@ CSS = """
 .views {display: grid; grid-template-columns: repeat(auto-fit, minmax(120px, 1fr)); gap: 12px}
 .views figure {margin: 0} .views img {width: 100%; border-radius: 6px; image-rendering: pixelated}
 .views figcaption {font-size: .8rem; opacity: .85; margin-top: 4px; line-height: 1.3}
+#heatmap-picture .image-container {min-height: 240px}  /* its place before it is loaded, which is when it comes into view */
 .progress {display: flex; align-items: center; gap: 10px; font-size: .85rem; opacity: .85; min-height: 1.6em}
 .reading p {margin: 2px 0 8px} .reading .html-container {padding: 0 !important}
 .reading p > em:only-child {font-style: normal; font-size: .85rem; opacity: .8}

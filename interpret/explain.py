@@ -163,6 +163,7 @@ def pooling(found: Explanation, record: dict | None = None) -> str:
     what = "one window" if count == 1 else f"{count} overlapping windows"
     resolution = f" {found.note}" if found.note else f" That is the image's own resolution, {width} × {height}."
     words = f"Read through {what} of {found.window} × {found.window} pixels; the mean of their logits is {own.logit:+.2f}.{resolution}"
+    words += " The map of windows is made of more and denser ones." if cam.WINDOWS in found.maps else ""
     score = (record or {}).get("detectors", {}).get("sdd")
     return words + (f" The method's score in the verdict, {score['logit']:+.2f}, is the mean over a few evenly spaced windows "
                     "of the image at its own resolution." if score else "")
