@@ -158,8 +158,7 @@ def item_study(told: dict[str, Table], backbone: Backbone, seeds: int) -> dict:
 def item_report(result: dict) -> str:
     """The verdict on the words, then the table."""
     cells = result["cells"]
-    splits = [split for split in cells["all"] if split != "val"]
-    gaps = {s: np.mean(cells["all"][s]) - np.mean(cells["image and crops: mean texts"][s]) for s in splits}
+    gaps = item.text_gains(cells, [split for split in cells["all"] if split != "val"])
     words = "; ".join(f"{gap:+.3f} on {split}" for split, gap in gaps.items())
     return (f"AUROC, mean and range over {result['seeds']} seeds. What the words add over the same pictures with one mean text for "
             f"all: {words}. `val` chose the epoch and is optimistic.\n\n" + item.control_report(cells))
@@ -167,8 +166,7 @@ def item_report(result: dict) -> str:
 
 def physical_clip_study(told: dict[str, Table], backbone: Backbone, seeds: int) -> dict:
     """The fusion of image, caption and descriptors, and the network with less to read. told: split → table with captions."""
-    plain = told["train"].copy == 0
-    limits = quantiles(told["train"].evidence.descriptors[plain])
+    limits = quantiles(told["train"].originals().evidence.descriptors)
     parts = {split: physical_clip.Part(t.evidence, t.evidence.alignment.texts, t.labels) for split, t in told.items()}
     train, val = parts.pop("train"), parts.pop("val")
     return physical_clip.ablations(backbone, train, val, parts, limits, seeds, PAPER_CORE)

@@ -350,6 +350,14 @@ def with_shuffled_text(alignment: Alignment, seed: int) -> Alignment:
                    phrases=torch.where(own, alignment.phrases[other], 0.0))
 
 
+MEAN_TEXTS = "image and crops: mean texts"  # the control that tells what the words are worth
+
+
+def text_gains(cells: dict[str, dict[str, list[float]]], splits: Sequence[str]) -> dict[str, float]:
+    """Split → mean AUROC with the images' own texts less that with one mean text for all; cells: from `controls`."""
+    return {split: float(np.mean(cells["all"][split]) - np.mean(cells[MEAN_TEXTS][split])) for split in splits}
+
+
 def _same(alignment: Alignment) -> Alignment:
     return alignment
 
@@ -363,7 +371,7 @@ def control_inputs(train: Alignment, seed: int) -> dict[str, Callable[[Alignment
         "all": _same,
         "global only": without_objects,
         "image only: mean caption, no objects": lambda a: with_mean_text(without_objects(a), mean, mean_phrase),
-        "image and crops: mean texts": lambda a: with_mean_text(a, mean, mean_phrase),
+        MEAN_TEXTS: lambda a: with_mean_text(a, mean, mean_phrase),
         "shuffled captions": lambda a: with_shuffled_text(a, seed),
     }
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from detector.attributes import ATTRIBUTES
 from detector.backbone import fingerprint
+from detector.checkpoints import write_whole
 from detector.tokens import simple_tokenizer
 
 EDITS = [
@@ -363,11 +364,7 @@ def measure(model, tokenizer, pairs: Pairs, size: int, preprocess: dict, device,
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimisers: list, **state) -> None:
-    """Write beside the target and rename, so that an interrupted write never replaces a good checkpoint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    torch.save({"model": model.state_dict(), "optimisers": [o.state_dict() for o in optimisers], **state}, temporary)
-    os.replace(temporary, path)
+    write_whole(path, {"model": model.state_dict(), "optimisers": [o.state_dict() for o in optimisers], **state})
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimisers: list) -> dict:

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from detector.data import DataError, Example
+from detector.data import DataError, Example, views
 from detector.evaluate import all_logits, auroc_interval, chosen_splits, verdict_measures
-from detector.images import ImageError, load_photo
 from detector.progress import progress
 from detector.suite import Suite
 from detector.variants import AS_IS, CURVES, Variant
@@ -45,10 +44,7 @@ def _changed(examples: list[Example], variant: Variant) -> Iterator[list[np.ndar
 
 
 def _pixels(example: Example, variant: Variant) -> np.ndarray:
-    try:
-        pixels = load_photo(example.path).pixels
-    except ImageError as error:
-        raise DataError(f"The data holds an unusable image, '{example.path}': {error}") from error
+    pixels = views(example, copies=0, seed=0)[0]
     if not variant.fits(pixels):
         raise DataError(f"'{example.path}' has a side too long to be {variant.words}; leave it out.")
     return variant.apply(pixels)

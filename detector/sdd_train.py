@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from detector.augment import recompress
 from detector.backbone import Backbone
+from detector.checkpoints import write_whole
 from detector.data import Example
 from detector.images import load_photo
 from detector.progress import progress
@@ -401,14 +401,6 @@ def _made_alone(backbone: Backbone, config: SddConfig, recipe: SddRecipe, seed: 
 def _save(path: Path, model: Sdd, mean: Sdd, optimiser, state: dict, made: str) -> None:
     parts = {"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict(), "state": state, "made": made}
     write_whole(path, parts)
-
-
-def write_whole(path: Path, parts: dict) -> None:
-    """Write beside the target and rename, so that an interrupted write never replaces a good checkpoint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    torch.save(parts, temporary)
-    os.replace(temporary, path)
 
 
 def _restore(path: Path, model: Sdd, mean: Sdd, optimiser, made: str) -> dict:

@@ -1,8 +1,12 @@
 """interpret/faithfulness.py: curves by hand, a planted detector whose map must win, a random map that must not."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_cam import Head, Red, small_head
 
 from detector.data import Example
@@ -135,17 +139,21 @@ def test_randomisation_tells_an_edge_map_from_one_that_needs_the_weights():
 # --- all of it, and in words ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    import cv2
-
-    folder, examples = tmp_path_factory.mktemp("data"), []
-    for index in range(12):
+def reddish_examples(folder: Path, splits: Sequence[str]) -> list[Example]:
+    """Twelve pictures in each split; synthetic ones are reddish."""
+    made = []
+    for index, split in enumerate(np.repeat(splits, 12).tolist()):
         label, generator = index % 2, np.random.default_rng(index)
         pixels = np.repeat(generator.integers(60, 190, (96, 96, 1)), 3, 2).astype(np.uint8)
-        pixels[..., 0] = np.clip(pixels[..., 0].astype(int) + (60 if label else -30), 0, 255)  # synthetic is reddish
-        cv2.imwrite(str(folder / f"{index}.png"), pixels[..., ::-1])
-        examples.append(Example(folder / f"{index}.png", label, "made up", "val"))
+        pixels[..., 0] = np.clip(pixels[..., 0].astype(int) + (60 if label else -30), 0, 255)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+        made.append(Example(folder / f"{index}.png", label, "made up", split))
+    return made
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    examples = reddish_examples(tmp_path_factory.mktemp("data"), ["val"])
     return faithfulness.measure_maps(planted(), examples, seed=1, images=6, triples=5, shuffles=2)
 
 

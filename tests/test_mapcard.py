@@ -1,12 +1,10 @@
 """interpret/mapcard.py: what was measured of a head's maps stays with that head, and is said plainly."""
 
-import cv2
-import numpy as np
 import pytest
 from test_cam import Head, Red
-from test_faithfulness import passing
+from test_faithfulness import passing, reddish_examples
 
-from detector.data import DataError, Example
+from detector.data import DataError
 from interpret import cam, mapcard
 from interpret.mapcard import Measures
 
@@ -20,15 +18,7 @@ def planted(gain: float = 4.0) -> Head:
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
-    """Twelve pictures in each of two splits; synthetic ones are reddish."""
-    folder, made = tmp_path_factory.mktemp("data"), []
-    for index in range(24):
-        label, generator = index % 2, np.random.default_rng(index)
-        pixels = np.repeat(generator.integers(60, 190, (96, 96, 1)), 3, 2).astype(np.uint8)
-        pixels[..., 0] = np.clip(pixels[..., 0].astype(int) + (60 if label else -30), 0, 255)
-        cv2.imwrite(str(folder / f"{index}.png"), pixels[..., ::-1])
-        made.append(Example(folder / f"{index}.png", label, "made up", "val" if index < 12 else "test_unseen"))
-    return made
+    return reddish_examples(tmp_path_factory.mktemp("data"), ["val", "test_unseen"])
 
 
 @pytest.fixture(scope="module")

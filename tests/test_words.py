@@ -2,6 +2,7 @@
 
 import json
 
+from detector.item import MEAN_TEXTS
 from interpret import words
 
 
@@ -40,9 +41,9 @@ def test_every_fold_out_that_rests_on_a_paper_links_it():
 
 def test_what_words_are_worth_comes_from_the_study(tmp_path):
     file = tmp_path / "studies.json"
-    cells = {"all": {"test_seen": [0.7, 0.8]}, words.MEAN_TEXTS: {"test_seen": [0.6, 0.7]}}
+    cells = {"all": {"test_seen": [0.7, 0.8]}, MEAN_TEXTS: {"test_seen": [0.6, 0.7]}}
     for better, expected in ((0.0, "help: against one mean text for all images, AUROC changes by +0.100"), (0.2, "add nothing: ")):
-        cells[words.MEAN_TEXTS]["test_seen"] = [0.6 + better, 0.7 + better]
+        cells[MEAN_TEXTS]["test_seen"] = [0.6 + better, 0.7 + better]
         file = tmp_path / f"{better}.json"
         file.write_text(json.dumps({"item": {"cells": cells}}), encoding="utf-8")
         assert expected in words.words_worth(studies=file)

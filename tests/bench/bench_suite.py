@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import torch
 from pictures import picture
+from timing import least
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from detector import Suite  # noqa: E402
@@ -35,17 +34,6 @@ def write_pictures(folder: Path, side: int, count: int) -> list[Path]:
     for index, path in enumerate(paths):
         cv2.imwrite(str(path), cv2.add(pixels, index % 16), [cv2.IMWRITE_JPEG_QUALITY, 92])
     return paths
-
-
-def least(function: Callable[[], object], repeats: int) -> float:
-    """Least wall time of one call in seconds; the first call, which warms up, does not count."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 @torch.inference_mode()
