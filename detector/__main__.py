@@ -277,6 +277,7 @@ def run_score(arguments: argparse.Namespace) -> int:
         raise ValueError("There is no image in the folder(s) given.")
     with byte_progress("weights") as shown:
         suite = Suite.load(arguments.backbone, arguments.device, shown, arguments.released)
+    _name_absent(suite.absent)
     analyses = suite.analyze_files(paths, arguments.batch_size, caption=arguments.caption)
     records = (analysis.to_dict() for analysis in progress(analyses, len(paths), "score"))
     with _output(arguments.out) as file:
@@ -284,6 +285,13 @@ def run_score(arguments: argparse.Namespace) -> int:
     if failed:
         print(f"{failed} of {len(paths)} files could not be read; see their 'error'.", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _name_absent(methods: Iterable[str]) -> None:
+    """Say on stderr which methods the verdict has to do without."""
+    for method in methods:
+        print(f"The {method} head is absent, so the verdict does without it; get it again or train it with "
+              f"`python -m detector train {method}`.", file=sys.stderr)
 
 
 # --- explain -------------------------------------------------------------------------------------------------------
@@ -302,6 +310,7 @@ def run_explain(arguments: argparse.Namespace) -> int:
     photo = load_photo(arguments.image)
     with byte_progress("weights") as shown:
         suite = Suite.load(arguments.backbone, arguments.device, shown)
+    _name_absent(suite.absent)
     analysis = replace(suite.analyze(photo, arguments.caption), file=arguments.image)
     most = explain.WINDOWS if arguments.windows is None else arguments.windows or None
     try:
@@ -355,7 +364,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     from detector.cards import source_marks, write_sources
-    from detector.evaluate import evaluate, has_marks, report, require_marks, write_between_marks
+    from detector.evaluate import evaluate, has_marks, measured_on, report, require_marks, write_between_marks
     from detector.robustness import REPORTS, robustness, robustness_report
     from detector.suite import Suite
 
@@ -367,18 +376,18 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     results = evaluate(suite, arguments.data, arguments.cache, arguments.split)
     if "all" in results:
         print("No split is named: all images were measured, also those that `train` on this folder learns from.", file=sys.stderr)
-    texts = {"evaluation": report(results)}
+    texts, stored = {"evaluation": report(results)}, {"measured_on": measured_on(suite), "splits": results}
     print(texts["evaluation"])
     if arguments.robustness is not None:
         curves = robustness(suite, arguments.data, arguments.split, arguments.robustness_images)
         texts |= {mark: write(curves) for mark, write in REPORTS.items()}
         print(f"\n{robustness_report(curves)}")
         if arguments.robustness.name:
-            _write_json(arguments.robustness, curves)
+            _write_json(arguments.robustness, {"measured_on": measured_on(suite)} | curves)
         else:
-            results["robustness"] = curves
+            stored["robustness"] = curves
     if arguments.out:
-        _write_json(arguments.out, results)
+        _write_json(arguments.out, stored)
     for path in arguments.write:
         for mark, text in texts.items():
             if has_marks(path, mark):
@@ -406,7 +415,7 @@ def run_study(arguments: argparse.Namespace) -> int:
         require_marks(path, mark)
     study, backbone = STUDIES[arguments.name], Backbone.load(arguments.backbone, arguments.device)
     corpora = [study.load(backbone, data, arguments.cache) for data in arguments.data]
-    result = study.run(corpora, backbone, arguments.seeds)
+    result = {"measured_on": study.measured_on(backbone)} | study.run(corpora, backbone, arguments.seeds)
     print(study.report(result))
     if arguments.out:
         known = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {}

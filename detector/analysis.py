@@ -27,6 +27,7 @@ class Analysis:
     height: int | None = None
     backbone: str | None = None
     verdict: Verdict | None = None
+    absent: tuple[str, ...] = ()
     detectors: dict[str, dict[str, float]] = field(default_factory=dict)
     physical: dict[str, float | None] = field(default_factory=dict)
     physical_contributions: dict[str, float] = field(default_factory=dict)
@@ -45,7 +46,7 @@ class Analysis:
         if self.error:
             return start
         verdict = {name: value for name, value in vars(self.verdict).items() if value != ""} if self.verdict else None
-        rest = {"verdict": verdict, "detectors": self.detectors, "physical": self.physical,
+        rest = {"verdict": verdict, "absent": list(self.absent), "detectors": self.detectors, "physical": self.physical,
                 "physical_contributions": self.physical_contributions, "physical_percentiles": self.percentiles,
                 "orthogonal": self.orthogonal, "concepts": self.concepts, "heads": self.head, "residual": self.residual,
                 "item": self.item, "physical_text": self.physical_text, "file_facts": vars(self.facts)}

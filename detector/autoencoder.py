@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.backbone import MODELS
+from detector.weights import read_weights, write_weights
 
 WEIGHTS = MODELS / "autoencoder" / "autoencoder.safetensors"
 STRIDE = 8
@@ -49,8 +50,6 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
 def train_autoencoder(pairs: Path, steps: int = 1000, batch: int = 24, size: int = 96, seed: int = 0,
                       out: Path = WEIGHTS) -> float:
     """Train on random crops of the pairs' photographs and write float16 weights. Returns the mean loss of the end."""
-    from safetensors.torch import save_file
-
     from detector.pretrain import load_pairs
     from detector.progress import progress
 
@@ -70,8 +69,7 @@ def train_autoencoder(pairs: Path, steps: int = 1000, batch: int = 24, size: int
         optimiser.step()
         schedule.step()
         losses.append(loss.item())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half() for name, value in model.state_dict().items()}, out)
+    write_weights(out, {name: value.half() for name, value in model.state_dict().items()}, {})
     return float(np.mean(losses[-50:]))
 
 
@@ -82,10 +80,9 @@ def _crop(images: list[np.ndarray], size: int, generator: np.random.Generator) -
 
 
 def load_autoencoder(path: Path = WEIGHTS) -> Autoencoder:
-    from safetensors.torch import load_file
-
+    """The autoencoder of a weights file. WeightsError, one sentence, if the file is missing or damaged."""
     model = Autoencoder()
-    model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    model.load_state_dict({name: value.float() for name, value in read_weights(path)[0].items()})
     return model.eval()
 
 

@@ -6,7 +6,6 @@ user's choice only) or a local folder with `open_clip_config.json` and `open_cli
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from dataclasses import dataclass
@@ -23,9 +22,12 @@ from detector.download import Progress, PublishedError
 from detector.hub import fetch_weights, find_weights
 from detector.images import Photo
 from detector.tokens import FULL_VOCABULARY, simple_tokenizer
+from detector.weights import WeightsError, check_finite, read_weights
+from detector.weights import fingerprint as weights_fingerprint
 
 MODELS = Path(__file__).resolve().parent.parent / "assets" / "models"
 EMBEDDED = "embedded"
+WEIGHTS_FILE = "open_clip_model.safetensors"  # of a backbone's folder, as open_clip names it
 TEXT_CACHE = 20_000  # texts; about 20 MB at 256 numbers each
 LARGE_MODEL = 100_000_000  # parameters; below it reduced precision saves too little to be worth any difference
 
@@ -51,6 +53,14 @@ class ClipFeatures:
 
     def __len__(self) -> int:
         return len(self.pooled)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Lengths of a backbone's features. pooled: D, before the projection. projected: E, after it."""
+
+    pooled: int
+    projected: int
 
 
 @dataclass(frozen=True)
@@ -107,8 +117,8 @@ def require_known(name: str) -> None:
     import open_clip
 
     if folder := _folder(name):
-        if not (folder / "open_clip_model.safetensors").is_file():
-            raise BackboneError(f"The backbone '{name}' has no open_clip_model.safetensors; train it with `pretrain`.")
+        if not (folder / WEIGHTS_FILE).is_file():
+            raise BackboneError(f"The backbone '{name}' has no {WEIGHTS_FILE}; train it with `pretrain`.")
         return
     model_name, _, tag = name.partition("/")
     if not tag or model_name not in open_clip.list_models():
@@ -128,6 +138,7 @@ def _create(name: str, progress: Progress | None):
     from open_clip.transform import merge_preprocess_dict
 
     if folder := _folder(name):
+        read_weights(folder / WEIGHTS_FILE, signed=name == EMBEDDED)  # open_clip itself looks at no checksum
         return open_clip.create_model(f"local-dir:{folder}")
     model_name, _, tag = name.partition("/")
     weights = fetch_weights(model_name, tag, progress)
@@ -144,7 +155,7 @@ def _why_not(name: str, error: Exception) -> str:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
         return f"There is not enough memory for '{name}'; close other programs, or use the backbone '{EMBEDDED}'."
     folder = _folder(name)
-    file = folder / "open_clip_model.safetensors" if folder else find_weights(*name.split("/", 1))
+    file = folder / WEIGHTS_FILE if folder else find_weights(*name.split("/", 1))
     return (f"The weights of '{name}' could not be loaded ({type(error).__name__}): {file} is damaged or belongs to another model; "
             f"delete it and try again, or use the backbone '{EMBEDDED}'.")
 
@@ -153,8 +164,10 @@ def create_model(name: str, progress: Progress | None = None):
     """open_clip's model for `name`, with every failure put into one sentence (BackboneError)."""
     require_known(name)
     try:
-        return _create(name, progress)
-    except PublishedError as error:
+        model = _create(name, progress)
+        check_finite(f"The backbone '{name}'", model.state_dict(), ("attn_mask",))
+        return model
+    except (PublishedError, WeightsError) as error:
         raise BackboneError(str(error)) from error
     except Exception as error:  # a file of other keys or shapes, a damaged one, too little memory
         raise BackboneError(_why_not(name, error)) from error
@@ -167,8 +180,8 @@ class Backbone:
         self.name = name
         self.device = device
         self.precision = choose_precision(sum(p.numel() for p in model.parameters()), device)
-        self.model = model.eval().requires_grad_(False).to(device)
         self.fingerprint = fingerprint(model)
+        self.model = model.eval().requires_grad_(False).to(device)
         self.transform = make_transform(model)
         self.size = self.transform_size(model)
         self.tokenizer = make_tokenizer(model)
@@ -221,6 +234,10 @@ class Backbone:
         """W_proj: (D, E), from the pooled to the projected feature; the identity where the tower has none."""
         matrix = getattr(self.model.visual, "proj", None)
         return matrix.detach().float().cpu() if matrix is not None else torch.eye(self.model.visual.output_dim)
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(*self.projection.shape)
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> ClipFeatures:
@@ -297,10 +314,11 @@ def make_tokenizer(model):
 
 
 def fingerprint(model) -> str:
-    """Sixteen hex digits of the vision tower's outermost weights: tells one training from another, cheaply."""
-    visual = model.visual
-    digest = hashlib.sha256()
-    for parameter in (getattr(visual, "proj", None), *list(visual.parameters())[:3]):
-        if parameter is not None:
-            digest.update(parameter.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """Sixteen hex digits of everything that decides the features: all tensors of both towers and of the decoder, the
+    preprocessing record, the kind of activation and the number of attention heads (which the tensors do not tell)."""
+    from open_clip.transformer import QuickGELU
+
+    heads = [module.num_heads for module in model.modules() if isinstance(module, torch.nn.MultiheadAttention)]
+    record = {"preprocess": dict(model.visual.preprocess_cfg), "heads": heads,
+              "quick_gelu": any(isinstance(module, QuickGELU) for module in model.modules())}
+    return weights_fingerprint(model.state_dict(), record)

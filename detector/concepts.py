@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.backbone import Backbone
-from detector.heads import Evidence, Score
+from detector.backbone import Backbone, Sizes
+from detector.heads import Evidence, Score, Shapes
 from detector.vocabulary import Concept, vocabulary
 
 
@@ -66,6 +66,11 @@ class ConceptHead:
 
     def tensors(self) -> dict[str, Tensor]:
         return dict(vars(self))
+
+    @staticmethod
+    def shapes(sizes: Sizes) -> Shapes:
+        return {"directions": ("concepts", sizes.projected), "gate_weight": ("concepts", sizes.projected), "gate_bias": ("concepts",),
+                "weight": ("concepts",), "bias": ()}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> ConceptHead:

@@ -174,6 +174,11 @@ def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[s
     return {split: evaluate_table(suite, measured(suite, groups[split], cache, split)) for split in progress(groups, title="splits")}
 
 
+def measured_on(suite: Suite) -> dict:
+    """Which weights figures belong to: fingerprint of the backbone, and the digest of every head and of the verdict."""
+    return {"backbone": suite.backbone.fingerprint, "heads": {method: card.digest for method, card in sorted(suite.cards.items())}}
+
+
 def measured(suite: Suite, examples: list[Example], cache: Path | None, title: str) -> Table:
     """The table of the examples as they are, with all that the suite's methods read."""
     table = cached(suite.backbone, examples, 0, 0, cache, title)

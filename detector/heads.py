@@ -1,23 +1,23 @@
 """What all heads share: the evidence they read, the score they give, and the file they travel in.
 
-A head file is a `.safetensors` whose header says what the tensors mean. Preprocessing and the backbone's fingerprint
-travel with the weights: a head that was trained on other weights is refused, not silently used.
+A head file is a `.safetensors` whose header says what the tensors mean. What the head reads, its preprocessing and the
+fingerprint of the backbone travel with the weights: a head that was trained on anything else is refused, not silently used.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from scipy.special import expit
 from torch import Tensor
 
 from detector.backbone import ClipFeatures
+from detector.weights import TENSORS, WeightsError, check_finite, check_shapes, read_weights, write_weights
 
 if TYPE_CHECKING:
     from detector.item import Alignment
@@ -26,7 +26,7 @@ LICENCE = "research and education; see the card for the sources"
 
 
 class HeadError(RuntimeError):
-    """One sentence that says why a head file cannot be used."""
+    """One sentence that says why a head cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -66,51 +66,70 @@ class Score:
 
 @dataclass(frozen=True)
 class HeadCard:
-    """The header of a head file. Labels are always 0 real, 1 synthetic."""
+    """The header of a head file. Labels are always 0 real, 1 synthetic.
+
+    fingerprint: of the backbone (`Backbone.fingerprint`), or the version of the features for methods that read pixels alone.
+    digest: SHA-256 of the file's tensors, known once the file has been read; not part of the header's own entries.
+    """
 
     method: str
-    backbone: str  # name, or "none" for methods that read pixels
-    fingerprint: str  # of the backbone's weights, or "none"
+    backbone: str  # name, or "none" for methods that read pixels alone
+    fingerprint: str
     reads: str  # the feature it reads
     preprocessing: str
     training_data: str
     command: str
-    threshold: float = 0.0  # on the logit
+    threshold: float = 0.0  # on the logit; heads are calibrated, so it is 0
     metrics: dict = field(default_factory=dict)
     details: dict = field(default_factory=dict)
     licence: str = LICENCE
     labels: str = "0 real, 1 synthetic"
+    digest: str = field(default="", compare=False)
+
+
+Shapes = Mapping[str, tuple[int | str, ...]]  # name of a tensor → its shape, a word standing for any length
 
 
 def save_head(path: Path, tensors: dict[str, Tensor | np.ndarray], card: HeadCard) -> None:
     """Write tensors, in the precision they have, and the card to a safetensors file; the folder is made if needed."""
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plain = {name: torch.as_tensor(np.asarray(value)).contiguous() for name, value in tensors.items()}
-    header = {name: json.dumps(value, ensure_ascii=False) for name, value in vars(card).items()}
-    save_file(plain, path, metadata=header)
+    entries = {name: value for name, value in vars(card).items() if name != "digest"}
+    write_weights(path, tensors, {name: json.dumps(value, ensure_ascii=False) for name, value in entries.items()})
 
 
 def load_head(path: Path) -> tuple[dict[str, Tensor], HeadCard]:
     """Tensors and card of a head file. HeadError, one sentence, if it is missing, damaged or not a head."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            card = HeadCard(**{name: json.loads(value) for name, value in header.items()})
-            return {name: file.get_tensor(name) for name in file.keys()}, card
-    except (SafetensorError, OSError) as error:
-        raise HeadError(f"The head file {path.name} cannot be read; get it again or train it again.") from error
-    except (TypeError, ValueError) as error:
+        tensors, header = read_weights(path)
+        names = {entry.name for entry in fields(HeadCard)} - {"digest"}
+        return tensors, HeadCard(**{name: json.loads(header[name]) for name in names}, digest=header[TENSORS])
+    except WeightsError as error:
+        raise HeadError(str(error)) from error
+    except (KeyError, TypeError, ValueError) as error:
         raise HeadError(f"{path.name} is not a Cuescope head: its header lacks the card.") from error
 
 
-def check_backbone(card: HeadCard, name: str, fingerprint: str) -> None:
-    """Raise HeadError if the head was trained on other backbone weights than those in use."""
-    if card.fingerprint not in ("none", fingerprint):
-        raise HeadError(
-            f"The {card.method} head was trained on other weights of '{card.backbone}' than '{name}' has now; "
-            "train it again with `python -m detector train`."
-        )
+def check_tensors(card: HeadCard, tensors: Mapping[str, Tensor], shapes: Shapes | None, missing: tuple[str, ...] = ()) -> None:
+    """Raise HeadError unless all numbers are finite, but for the tensors named in `missing`, and the shapes those of the method.
+
+    shapes: None for methods that build a model of their own and fill it in, which compares them.
+    """
+    try:
+        check_finite(f"The {card.method} head", tensors, missing)
+        if shapes is not None:
+            check_shapes(f"The {card.method} head", tensors, shapes)
+    except WeightsError as error:
+        raise HeadError(str(error)) from error
+
+
+def check_card(card: HeadCard, expected: HeadCard) -> None:
+    """Raise HeadError unless the card says of method, weights, feature, preprocessing, labels and threshold what this version expects."""
+    again = "train it again with `python -m detector train`."
+    if card.method != expected.method:
+        raise HeadError(f"The file of the {expected.method} head holds a {card.method} head; get it again or {again}")
+    if card.fingerprint != expected.fingerprint:
+        weights = f"other weights of '{card.backbone}' than '{expected.backbone}' has now"
+        what = "features of another version" if expected.backbone == "none" else weights
+        raise HeadError(f"The {card.method} head was trained on {what}; {again}")
+    for name in ("reads", "preprocessing", "labels", "threshold"):
+        if getattr(card, name) != getattr(expected, name):
+            raise HeadError(f"The {card.method} head was made for another '{name}' than this version has; {again}")

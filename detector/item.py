@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.backbone import Backbone, ClipFeatures
+from detector.backbone import Backbone, ClipFeatures, Sizes
 from detector.captions import Caption, caption
-from detector.heads import Evidence, HeadError, Score
+from detector.heads import Evidence, HeadError, Score, Shapes
 from detector.localise import GENERIC, Box, box_of, crop, heatmap, patch_embeddings
 from detector.objects import MOST, find_objects
 
@@ -242,6 +242,12 @@ class ItemHead:
 
     def tensors(self) -> dict[str, Tensor]:
         return dict(vars(self))
+
+    @staticmethod
+    def shapes(sizes: Sizes) -> Shapes:
+        inputs = 2 * sizes.projected + 4
+        return {"norm_weight": (inputs,), "norm_bias": (inputs,), "hidden_weight": ("hidden", inputs), "hidden_bias": ("hidden",),
+                "readout": ("hidden",), "bias": ()}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> ItemHead:

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.heads import Evidence, Score
+from detector.backbone import Sizes
+from detector.heads import Evidence, Score, Shapes
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class OrthogonalHead:
     def tensors(self) -> dict[str, Tensor]:
         return dict(vars(self))
 
+    @staticmethod
+    def shapes(sizes: Sizes) -> Shapes:
+        return {"weight": ("units", sizes.pooled), "offset": ("units",), "readout": ("units",), "bias": ()}
+
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> OrthogonalHead:
         return cls(**tensors)
@@ -92,6 +97,10 @@ class LinearProbe:
 
     def tensors(self) -> dict[str, Tensor]:
         return dict(vars(self))
+
+    @staticmethod
+    def shapes(sizes: Sizes) -> Shapes:
+        return {"weight": (sizes.pooled,), "bias": ()}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> LinearProbe:

@@ -50,6 +50,7 @@ PAPER_CORE: tuple[str, ...] = (
     "laplacian_variance", "sobel_mean", "sobel_std", "residual_variance", "high_frequency_ratio",
 )  # fmt: skip
 
+VERSION = "physical-1"  # of the fifteen numbers; a head that was trained on another version is refused
 SCALE = 256  # side of the square that `measure` describes
 _WHITE = 255_000.0  # luminance of white in the whole numbers below
 _WEIGHTS = (299.0, 587.0, 114.0)

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.backbone import Backbone
-from detector.heads import Evidence, HeadError, Score
+from detector.backbone import Backbone, Sizes
+from detector.heads import Evidence, HeadError, Score, Shapes
 from detector.physical import NAMES, PAPER_CORE
 from detector.physical_text import normalised, written
 
@@ -74,8 +74,19 @@ class PhysicalClipHead:
     def tensors(self) -> dict[str, Tensor]:
         return dict(vars(self))
 
+    @staticmethod
+    def shapes(sizes: Sizes) -> Shapes:
+        maps = (sizes.projected, sizes.projected)
+        return {"limits": (2, len(NAMES)), "core": ("core",), "image_map": maps, "text_map": maps, "norm_weight": ("inputs",),
+                "norm_bias": ("inputs",), "hidden_weight": ("hidden", "inputs"), "hidden_bias": ("hidden",), "readout": ("hidden",),
+                "bias": ()}
+
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> PhysicalClipHead:
+        """HeadError if the network does not read the three embeddings and the core descriptors."""
+        core, width = tensors["core"], len(tensors["image_map"])
+        if len(tensors["norm_weight"]) != 3 * width + len(core) or not bool(((core >= 0) & (core < len(NAMES))).all()):
+            raise HeadError("The physical_clip head reads other descriptors than it names; train it again.")
         return cls(**tensors)
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detector.heads import Evidence, Score
+from detector.backbone import Sizes
+from detector.heads import Evidence, Score, Shapes
+from detector.physical import NAMES
 from detector.verdict import fit_logistic
 
 PERCENTILES = np.linspace(0, 100, 101)
@@ -76,6 +78,11 @@ class PhysicalHead:
 
     def tensors(self) -> dict[str, np.ndarray]:
         return dict(vars(self))
+
+    @staticmethod
+    def shapes(sizes: Sizes) -> Shapes:
+        table = (len(PERCENTILES), len(NAMES))
+        return {"real": table, "synthetic": table, "table": table, "weight": (len(NAMES), KNOTS), "bias": ()}
 
     @classmethod
     def from_tensors(cls, tensors: dict) -> PhysicalHead:

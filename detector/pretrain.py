@@ -29,9 +29,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.attributes import ATTRIBUTES
-from detector.backbone import fingerprint
+from detector.backbone import WEIGHTS_FILE, fingerprint
 from detector.checkpoints import write_whole
 from detector.tokens import simple_tokenizer
+from detector.weights import read_weights, write_weights
 
 EDITS = [
     (index, pole, operation)
@@ -550,12 +551,7 @@ def export(model: nn.Module, configuration: dict, metrics: dict, out: Path) -> N
 
 def write_export(weights: dict[str, Tensor], configuration: dict, metrics: dict, out: Path) -> None:
     """The three files of a backbone folder; the weights replace older ones only when they are written in full."""
-    from safetensors.torch import save_file
-
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "open_clip_model.safetensors"
-    save_file(weights, path.with_suffix(".partial"), metadata={"format": "pt", "licence": "research and education"})
-    os.replace(path.with_suffix(".partial"), path)
+    write_weights(out / WEIGHTS_FILE, weights, {"format": "pt", "licence": "research and education"})
     (out / "open_clip_config.json").write_text(json.dumps(configuration, indent=2) + "\n", encoding="utf-8")
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -587,12 +583,10 @@ def refine_decoder(pairs: Path, weights: Path, out: Path, checkpoints: Path, con
 
     `out` gets the decoder of the epoch with the lowest validation loss, anew after each better epoch. Returns the metrics.
     """
-    from safetensors.torch import load_file
-
     torch.manual_seed(config.seed)
     configuration = json.loads((weights / "open_clip_config.json").read_text(encoding="utf-8"))
     metrics = json.loads((weights / "metrics.json").read_text(encoding="utf-8"))
-    shipped = load_file(weights / "open_clip_model.safetensors")
+    shipped = read_weights(weights / WEIGHTS_FILE)[0]
     model, text = build_model(configuration["model_cfg"]), configuration["model_cfg"]["text_cfg"]
     model.load_state_dict(shipped)
     model.to(device)

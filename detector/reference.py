@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detector.backbone import Sizes
+from detector.heads import Shapes
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -25,6 +28,11 @@ class Reference:
         """Half precision: a percentile needs no more."""
         halved = {name: getattr(self, name).half() for name in ("pooled", "projected", "captions")}
         return halved | {"labels": self.labels.to(torch.uint8)}
+
+    @staticmethod
+    def shapes(sizes: Sizes) -> Shapes:
+        return {"pooled": ("images", sizes.pooled), "projected": ("images", sizes.projected), "labels": ("images",),
+                "captions": ("captions", sizes.projected)}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Reference:

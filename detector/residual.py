@@ -26,7 +26,8 @@ import cv2
 import numpy as np
 import torch
 
-from detector.heads import Evidence, Score
+from detector.backbone import Sizes
+from detector.heads import Evidence, Score, Shapes
 
 WINDOW = 128  # pixels; choice: a multiple of the JPEG block, small enough for three to a 256-pixel image's side
 PER_AXIS = 4  # at most 4 x 4 windows, so that large images stay bounded (choice)
@@ -35,6 +36,12 @@ PAIRS = ((0, 1), (0, 2), (1, 2))  # of CHANNELS, for the coherence
 BIN = 1 / 64  # cycles per pixel: width of a radial bin
 FIRST_BIN, LAST_BIN = 2, 44  # below 1/32 cycle the residual holds nothing but leakage; the corner is at 0.707
 BANDS = 9  # coherence bands of 4 bins each; the last one takes the corner
+VERSION = "residual-2"  # of the numbers that `features` makes; a head that was trained on another version is refused
+FLAT_VARIANCE = 0.05  # grey levels squared: keeps a constant area at zero where the residual is divided by its local size
+# Grey levels: standard deviation of the independent noise that the coherence assumes in each channel, far above the rounding of
+# float32 (1e-5) and far below that of 8-bit pixels (0.29). Without it the coherence of nothing but rounding is measured (choice).
+ROUNDING_FLOOR = 0.01
+LUMA = (299, 587, 114)  # thousandths, as ITU-R BT.601 has them
 GROUPS = ("spectrum luma", "spectrum chroma", "channel coherence", "co-occurrence luma", "co-occurrence chroma",
           "sign patterns")
 
@@ -92,10 +99,14 @@ def windows(pixels: np.ndarray) -> list[np.ndarray]:
 
 
 def _planes(window: np.ndarray) -> np.ndarray:
-    """(128, 128, 3) uint8 -> (128, 128, 3) float32: Y, B-Y, R-Y, unrounded so that no quantiser of ours is measured."""
+    """(128, 128, 3) uint8 -> (128, 128, 3) float32: Y, B-Y, R-Y in thousandths of a grey level.
+
+    In thousandths all are whole numbers below 2^24, which float32 holds exactly: no number depends on the order of a sum, and
+    no quantiser of ours is measured.
+    """
     rgb = window.astype(np.float32)
-    luma = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
-    return np.stack([luma, rgb[..., 2] - luma, rgb[..., 0] - luma], axis=-1)
+    luma = rgb @ np.array(LUMA, np.float32)
+    return np.stack([luma, 1000 * rgb[..., 2] - luma, 1000 * rgb[..., 0] - luma], axis=-1)
 
 
 # --- spectrum and coherence ------------------------------------------------------------------------------------------
@@ -109,6 +120,7 @@ class _Grid:
     bins: np.ndarray  # (128 * 65,) radial bin, counted from 0 at zero frequency
     bands: np.ndarray  # (128 * 65,)
     gain: np.ndarray  # (128 * 65,) |H|^2 of the high-pass
+    floor: np.ndarray  # (BANDS,) energy of white noise of ROUNDING_FLOOR grey levels after normalisation
 
 
 @cache
@@ -119,7 +131,9 @@ def _grid() -> _Grid:
     impulse[WINDOW // 2, WINDOW // 2] = 1
     gain = np.abs(np.fft.rfft2(_high_pass(impulse)[..., 0])).ravel() ** 2
     taper = np.outer(np.hanning(WINDOW), np.hanning(WINDOW)).astype(np.float32)
-    return _Grid(taper, bins, np.minimum(bins // 4, BANDS - 1), np.maximum(gain, 1e-5))
+    bands = np.minimum(bins // 4, BANDS - 1)
+    floor = ROUNDING_FLOOR**2 / FLAT_VARIANCE * float((taper**2).sum()) * np.bincount(bands, gain)
+    return _Grid(taper, bins, bands, np.maximum(gain, 1e-5), floor)
 
 
 def _high_pass(planes: np.ndarray) -> np.ndarray:
@@ -128,12 +142,12 @@ def _high_pass(planes: np.ndarray) -> np.ndarray:
 
 
 def _fourier(planes: np.ndarray) -> np.ndarray:
-    """(128, 128, 3) -> (3, 128 * 65) complex: transform of the residual after division by its 15 x 15 RMS.
+    """(128, 128, 3) thousandths -> (3, 128 * 65) complex: transform of the residual after division by its 15 x 15 RMS.
 
-    The division lets a flat sky and a hedge count alike; 0.05 keeps a constant area at zero.
+    The division lets a flat sky and a hedge count alike.
     """
-    residual = _high_pass(planes)
-    residual /= np.sqrt(cv2.boxFilter(residual * residual, -1, (15, 15)) + 0.05)
+    residual = _high_pass(planes / np.float32(1000))
+    residual /= np.sqrt(cv2.boxFilter(residual * residual, -1, (15, 15)) + FLAT_VARIANCE)
     tapered = residual.transpose(2, 0, 1) * _grid().taper
     return np.fft.rfft2(tapered).reshape(len(tapered), -1)
 
@@ -150,11 +164,11 @@ def _radial(power: np.ndarray) -> np.ndarray:
 
 
 def _coherence(fourier: np.ndarray, power: np.ndarray) -> np.ndarray:
-    """(3, 128 * 65) -> (3 pairs, 9 bands) in [-1, 1]: 1 where two residuals are copies, 0 where they are unrelated."""
-    bands = _grid().bands
-    energy = np.stack([np.bincount(bands, row) for row in power])
-    cross = [np.bincount(bands, (fourier[a] * fourier[b].conj()).real) for a, b in PAIRS]
-    return np.stack([c / (np.sqrt(energy[a] * energy[b]) + 1e-6) for c, (a, b) in zip(cross, PAIRS, strict=True)])
+    """(3, 128 * 65) -> (3 pairs, 9 bands) in [-1, 1]: 1 where two residuals are copies, 0 where they are unrelated or one is empty."""
+    grid = _grid()
+    energy = np.stack([np.bincount(grid.bands, row) for row in power]) + grid.floor
+    cross = [np.bincount(grid.bands, (fourier[a] * fourier[b].conj()).real) for a, b in PAIRS]
+    return np.stack([c / np.sqrt(energy[a] * energy[b]) for c, (a, b) in zip(cross, PAIRS, strict=True)])
 
 
 def _window_spectrum(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,16 +212,19 @@ def _cells(levels: int, order: int) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _quantise(planes: np.ndarray, quantiser: Quantiser) -> np.ndarray:
-    """(H, W, C) float32 -> (C, H, W - differences * dilation) uint16 in 0 .. 2 * levels."""
+    """(H, W, C) float32 -> (C, H, W - differences * dilation) uint16 in 0 .. 2 * levels.
+
+    "median" and "local" take thousandths of a grey level, "unit" grey levels.
+    """
     residual = planes
     for _ in range(quantiser.differences):
         residual = residual[:, quantiser.dilation :] - residual[:, : -quantiser.dilation]
-    # 0.3 grey levels keep the conversion's rounding noise in a flat area at zero
+    # 300 thousandths of a grey level keep a flat area at zero
     if quantiser.step == "median":
         # every second pixel is enough for a median, at a quarter of the time
-        residual /= np.median(np.abs(residual[::2, ::2]), axis=(0, 1)) + np.float32(0.3)
+        residual /= np.median(np.abs(residual[::2, ::2]), axis=(0, 1)) + np.float32(300)
     elif quantiser.step == "local":
-        residual /= 0.7 * cv2.boxFilter(np.abs(residual), -1, (7, 7)) + np.float32(0.3)
+        residual /= 0.7 * cv2.boxFilter(np.abs(residual), -1, (7, 7)) + np.float32(300)
     np.rint(residual, out=residual)
     np.clip(residual, -quantiser.levels, quantiser.levels, out=residual)
     residual += quantiser.levels
@@ -353,13 +370,15 @@ class ResidualHead:
         """Name -> float32 array, ready for a safetensors file."""
         return {field.name: np.asarray(getattr(self, field.name), np.float32) for field in fields(self)}
 
+    @staticmethod
+    def shapes(sizes: Sizes) -> Shapes:
+        each, curves = (len(FEATURES),), (len(CHANNELS), LAST_BIN + 1 - FIRST_BIN)
+        return {"mean": each, "scale": each, "weight": each, "bias": (), "spectrum_real": curves, "spectrum_synthetic": curves}
+
     @classmethod
     def from_tensors(cls, tensors: dict[str, np.ndarray]) -> ResidualHead:
-        """The inverse of `tensors`. A head made for another list of features is refused."""
-        arrays = {field.name: np.asarray(tensors[field.name], np.float32) for field in fields(cls)}
-        if arrays["weight"].shape != (len(FEATURES),):
-            raise ValueError(f"the head reads {arrays['weight'].size} features, this version makes {len(FEATURES)}")
-        return cls(**arrays)
+        """The inverse of `tensors`."""
+        return cls(**{field.name: np.asarray(tensors[field.name], np.float32) for field in fields(cls)})
 
 
 def _balanced(labels: np.ndarray) -> np.ndarray:

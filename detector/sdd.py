@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from detector.backbone import Backbone
-from detector.heads import Evidence, Score
+from detector.heads import Evidence, HeadError, Score
 from detector.windows import Box, cut, window_boxes
 
 FEATURES = 256  # length of the enhancer's summary f, and of the classifier's hidden layer
@@ -372,18 +372,22 @@ class SddHead:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], details: dict, backbone: Backbone) -> SddHead:
-        """Build the model on the backbone's tower and fill in what training made. RuntimeError if it does not fit."""
+        """Build the model on the backbone's tower and fill in what training made. HeadError if it does not fit."""
         try:
             config = SddConfig(**details["config"])
         except (KeyError, TypeError) as error:
-            raise RuntimeError("The sdd head was made by another version of this method; train it again.") from error
+            raise HeadError("The sdd head was made by another version of this method; train it again.") from error
         rest = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-        scale, bias = float(rest.pop("scale")), float(rest.pop("bias"))
-        model = Sdd(backbone.model.visual, config, rest["bag"])
-        missing, surplus = model.load_state_dict(rest, strict=False)
+        unfit = HeadError("The sdd head does not have the tensors of its own configuration; train it again.")
+        try:
+            scale, bias = float(rest.pop("scale")), float(rest.pop("bias"))
+            model = Sdd(backbone.model.visual, config, rest["bag"])
+            missing, surplus = model.load_state_dict(rest, strict=False)
+        except (KeyError, RuntimeError, ValueError) as error:  # a tensor that is not there, or of another shape
+            raise unfit from error
         lacking = [name for name in missing if not name.startswith("tower.") or name.endswith(("up", "down"))]
         if lacking or surplus:
-            raise RuntimeError("The sdd head does not have the tensors of its own configuration; train it again.")
+            raise unfit
         return cls(model.eval().requires_grad_(False), normalisation(backbone), scale, bias)
 
 

@@ -20,10 +20,11 @@ from detector.concepts import ConceptHead, concept_directions, fit_concepts
 from detector.data import DataError, read_dataset, with_splits
 from detector.evaluate import chance_map, mean_ap
 from detector.format_study import format_report, format_study
+from detector.heads import load_head
 from detector.orthogonal import correlations, fit_linear_probe, fit_orthogonal
 from detector.physical_clip import ablation_report
 from detector.physical_head import PhysicalHead
-from detector.registry import find_heads, read_head
+from detector.registry import PIXEL_METHODS, find_heads, read_head
 from detector.residual import ResidualHead
 from detector.sdd import SddHead
 from detector.sdd_train import SHIPPED, SHIPPED_RECIPE, SddRecipe, fit_sdd, middle_window
@@ -341,7 +342,7 @@ def streams(corpus: Corpus, backbone: Backbone) -> dict[str, dict[str, float]]:
     path = find_heads(backbone.name).get("sdd")
     if path is None:
         return {}
-    head, _ = read_head(path, backbone)
+    head, _ = read_head(path, "sdd", backbone)
     parts = {name: _halves_of(head, table) for name, table in {"val": corpus.val, **corpus.tests}.items()}
     typical = [half.mean(0, keepdim=True) for half in parts["val"]]
     found = {}
@@ -387,7 +388,7 @@ def _streams_words(found: dict[str, dict[str, float]]) -> str:
 @dataclass(frozen=True)
 class Study:
     """run: (corpora, backbone, seeds) → plain numbers. report: those → Markdown. question: what it answers. load: (backbone,
-    data, cache) → what `run` takes one of for each data DIR.
+    data, cache) → what `run` takes one of for each data DIR. reads: methods whose pixel features or whose shipped head it measures.
 
     A new study is one more entry of STUDIES; the command line and the card's marks follow its name.
     """
@@ -396,19 +397,27 @@ class Study:
     report: Callable[[dict], str]
     question: str
     load: Callable[[Backbone, Path, Path | None], object] = load_corpus
+    reads: tuple[str, ...] = ()
+
+    def measured_on(self, backbone: Backbone) -> dict:
+        """Which weights and features its figures belong to. A study trains heads of its own, so no other head counts."""
+        heads = {method: path for method, path in find_heads(backbone.name).items() if method in self.reads and method not in PIXEL_METHODS}
+        return {"backbone": backbone.fingerprint, "heads": {method: load_head(path)[1].digest for method, path in heads.items()},
+                "features": {method: version for method, version in PIXEL_METHODS.items() if method in self.reads}}
 
 
 STUDIES = {
     "units": Study(units_study, units_report, "does the number of orthogonal units matter, and do they come back?"),
     "concepts": Study(concepts_study, concepts_report, "how good and how sparse is the gated concept model?"),
     "format": Study(lambda corpora, backbone, seeds: format_study(corpora[0].folder), format_report,
-                    "how much of the descriptors' skill is file format?"),
+                    "how much of the descriptors' skill is file format?", reads=("physical",)),
     "alignment": Study(alignment_study, alignment_report, "do captions and boxes fit photographs?",
                        lambda backbone, data, cache: data),
     "item": Study(lambda corpora, backbone, seeds: item_study(told(corpora, backbone), backbone, seeds), item_report,
                   "what are the words worth to ITEM?"),
     "physical_clip": Study(lambda corpora, backbone, seeds: physical_clip_study(told(corpora, backbone), backbone, seeds),
-                           ablation_report, "what is each part of image, caption and descriptors worth?"),
-    "sdd": Study(sdd_study, sdd_report, "what is each part of SDD worth?"),
-    "cross": Study(cross_study, cross_report, "what is left on generators that no training image came from?"),
+                           ablation_report, "what is each part of image, caption and descriptors worth?", reads=("physical",)),
+    "sdd": Study(sdd_study, sdd_report, "what is each part of SDD worth?", reads=("sdd",)),
+    "cross": Study(cross_study, cross_report, "what is left on generators that no training image came from?",
+                   reads=("physical", "residual")),
 }

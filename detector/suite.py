@@ -31,7 +31,7 @@ from detector.orthogonal import OrthogonalHead
 from detector.physical_head import percentiles
 from detector.physical_text import written
 from detector.reference import Reference
-from detector.registry import CAPTIONED, read_fusion, read_heads, read_reference
+from detector.registry import CAPTIONED, read_heads, read_reference, read_verdict
 from detector.released import Released, load_released, released_features
 from detector.verdict import Fusion, Verdict
 from detector.vocabulary import Concept, vocabulary
@@ -67,12 +67,15 @@ class ItemReference:
 
 
 class Suite:
-    """A backbone, the heads that fit it, the released heads at hand, and the verdict. Safe to share between threads."""
+    """A backbone, the heads that fit it, the released heads at hand, and the verdict. Safe to share between threads.
+
+    absent: methods that the verdict was fitted with and that have no head here, so that it does without them.
+    """
 
     def __init__(self, backbone: Backbone, heads: dict, cards: dict[str, HeadCard], fusion: Fusion | None,
-                 released: Released = Released({}), reference: Reference | None = None):
+                 released: Released = Released({}), reference: Reference | None = None, absent: tuple[str, ...] = ()):
         self.backbone, self.heads, self.cards, self.fusion = backbone, heads, cards, fusion
-        self.released, self.reference = released, reference
+        self.released, self.reference, self.absent = released, reference, absent
 
     @classmethod
     def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None,
@@ -84,12 +87,13 @@ class Suite:
         """
         backbone = Backbone.load(name, device, progress)
         heads, cards = read_heads(backbone)
-        fusion, reference = read_fusion(backbone, tuple(heads)), read_reference(backbone)
-        return cls(backbone, heads, cards, fusion, load_released(name, training), reference)
+        verdict, reference = read_verdict(backbone, cards), read_reference(backbone)
+        cards["verdict"] = verdict.card
+        return cls(backbone, heads, cards, verdict.fusion, load_released(name, training), reference, verdict.absent)
 
     def with_released(self, released: Released) -> Suite:
         """The same suite with other released heads."""
-        return Suite(self.backbone, self.heads, self.cards, self.fusion, released, self.reference)
+        return Suite(self.backbone, self.heads, self.cards, self.fusion, released, self.reference, self.absent)
 
     def showing(self, training: str) -> Suite:
         """The same suite that shows the units and concepts of the released heads trained on `training`."""
@@ -257,7 +261,7 @@ class Suite:
         variance = values[physical.NAMES.index("luminance_variance")]
         shown = {"orthogonal": self.units(), "concepts": self.concept_model()}
         return Analysis(
-            file=photo.name, facts=photo.facts, width=photo.width, height=photo.height, backbone=self.backbone.name,
+            file=photo.name, facts=photo.facts, width=photo.width, height=photo.height, backbone=self.backbone.name, absent=self.absent,
             verdict=within_limits(self.fusion.decide(own), photo, variance) if self.fusion else None, detectors=scores,
             physical=dict(zip(physical.NAMES, map(_number, values), strict=True)),
             physical_contributions=self._named(physical.NAMES, parts.get("physical"), index),

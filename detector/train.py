@@ -35,7 +35,7 @@ from detector.physical_head import PhysicalHead
 from detector.physical_text import quantiles
 from detector.progress import progress
 from detector.reference import Reference
-from detector.registry import CAPTIONED, METHODS, PIXEL_METHODS, TOWER_METHODS, find_heads, heads_folders, read_head
+from detector.registry import CAPTIONED, METHODS, PIXEL_METHODS, TOWER_METHODS, expected_card, find_heads, heads_folders, read_head
 from detector.residual import ResidualHead
 from detector.sdd import SddConfig, SddHead
 from detector.sdd_train import SHIPPED, SHIPPED_RECIPE, SddRecipe, Teacher, fit_sdd, residual_teacher
@@ -258,10 +258,6 @@ FITTERS: dict[str, Callable[[Table, Table, Backbone, int], Fitted]] = {
     "physical_clip": _fit_physical_clip,
     "sdd": _fit_sdd,
 }
-READS = {"physical": "fifteen descriptors at the fixed 256-pixel scale", "residual": "high-pass residual of the pixels",
-         "linear_probe": "pooled", "orthogonal": "pooled", "concepts": "projected", "reference": "pooled and projected",
-         "item": "projected image, crops, caption and objects", "physical_clip": "projected image and text, descriptors",
-         "sdd": "pixels of windows, and the tokens of the adapted tower", "verdict": "logits of the methods"}
 
 
 def logits_of(head, table: Table, backbone: Backbone) -> np.ndarray:
@@ -290,22 +286,11 @@ def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], copies: int, seed: int, details: dict,
-          metrics: dict):
-    own = method not in PIXEL_METHODS
-    return HeadCard(
-        method=method, backbone=backbone.name if own else "none", fingerprint=backbone.fingerprint if own else "none",
-        reads=READS[method],
-        preprocessing=_preprocessing(method, backbone),
-        training_data=f"{data}: {counts[0]} training images, {copies} random copies of each; {counts[1]} for validation",
-        command=f"python -m detector train {method if method in FITTERS else 'all'} --data DIR --copies {copies} --seed {seed}",
-        details=details, metrics=metrics,
-    )
-
-
-def _preprocessing(method: str, backbone: Backbone) -> str:
-    if method in TOWER_METHODS:
-        return f"windows of {backbone.size} × {backbone.size} pixels at the image's own resolution"
-    return "pixels as decoded" if method in PIXEL_METHODS else f"shorter side to {backbone.size}, centre crop"
+          metrics: dict) -> HeadCard:
+    windows = "random windows of each, drawn anew in every epoch" if method in TOWER_METHODS else f"{copies} random copies of each"
+    command = f"python -m detector train {method if method in FITTERS else 'all'} --data DIR --copies {copies} --seed {seed}"
+    return replace(expected_card(method, backbone), command=command, details=details, metrics=metrics,
+                   training_data=f"{data}: {counts[0]} training images, {windows}; {counts[1]} for validation")
 
 
 @dataclass(frozen=True)
@@ -358,11 +343,18 @@ def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, o
     return written
 
 
-def reference_of(val: Table, most: int = 200) -> Reference:
-    """The validation images, and the first `most` captions of them as embeddings."""
+def reference_of(val: Table, captions: int = 200, seed: int = 0) -> Reference:
+    """The validation images, and as embeddings `captions` of their captions, drawn at random: half of real, half of synthetic images."""
     clip, alignment = val.evidence.clip, val.evidence.alignment
-    captions = alignment.caption[alignment.usable][:most] if alignment else clip.projected[:0]
-    return Reference(clip.pooled, clip.projected, torch.as_tensor(val.labels), captions)
+    drawn = alignment.caption[caption_rows(val.labels, alignment.usable.numpy(), captions, seed)] if alignment else clip.projected[:0]
+    return Reference(clip.pooled, clip.projected, torch.as_tensor(val.labels), drawn)
+
+
+def caption_rows(labels: np.ndarray, usable: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """`count` places with a usable caption, or fewer where there are none left, as many of each class; the same for the same seed."""
+    generator = np.random.default_rng(seed)
+    each = min(count // 2, *(int(((labels == label) & usable).sum()) for label in (0, 1)))
+    return np.sort(np.concatenate([generator.permutation(np.flatnonzero((labels == label) & usable))[:each] for label in (0, 1)]))
 
 
 def target_folder(method: str, backbone: str) -> Path:
@@ -374,14 +366,14 @@ def target_folder(method: str, backbone: str) -> Path:
 def fit_verdict(name: str, backbone: Backbone, val: Table, out: Path | None, data: str, counts, copies, seed, written, cache):
     """Fuse the heads just written and, without `out`, those that the backbone already has, on the logits of `val` and its copies."""
     paths = written if out else find_heads(name) | written
-    heads = {}
+    heads, digests = {}, {}
     for method in sorted(set(paths) & set(METHODS)):
-        heads[method], _ = read_head(paths[method], backbone)
+        heads[method], card = read_head(paths[method], method, backbone)
+        digests[method] = card.digest
         val = windowed(val, heads[method], cache, "val")
     fusion = Fusion.fit({m: logits_of(h, val, backbone) for m, h in heads.items()}, val.labels, int(val.copy.max()) + 1)
     path = (out or heads_folders(name)[0]) / "verdict.safetensors"
     fused = fusion.fuse({method: fusion.logits[:, i] for i, method in enumerate(fusion.methods)})
-    details = {"methods": list(fusion.methods)}
     metrics = measured(fused[fusion.originals], val.labels[fusion.originals])
-    save_head(path, fusion.tensors(), _card("verdict", backbone, data, counts, copies, seed, details, metrics))
+    save_head(path, fusion.tensors(), _card("verdict", backbone, data, counts, copies, seed, {"heads": digests}, metrics))
     return path

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from detector.heads import HeadError, Shapes
+
 ERROR = 0.10  # of each class may be given the other's label
 
 
@@ -125,10 +127,19 @@ class Fusion:
         return {"platt": self.platt, "weights": self.weights, "band": np.array(self.band), "logits": self.logits,
                 "labels": self.labels, "views": np.array(self.views)}
 
+    @staticmethod
+    def shapes(methods: int) -> Shapes:
+        return {"platt": (methods, 2), "weights": (methods + 1,), "band": (2,), "logits": ("rows", methods), "labels": ("rows",),
+                "views": ()}
+
     @classmethod
     def from_tensors(cls, methods: list[str], tensors: dict) -> Fusion:
+        """HeadError if the band is upside down, a label is neither 0 nor 1, or the rows are not whole images."""
         values = {name: np.asarray(value) for name, value in tensors.items()}
         band, views = tuple(float(edge) for edge in values.pop("band")), int(values.pop("views"))
+        sound = band[0] <= band[1] and np.isin(values["labels"], (0, 1)).all() and views > 0 and len(values["labels"]) % views == 0
+        if not sound:
+            raise HeadError("The verdict's numbers contradict one another; train it again with `python -m detector train`.")
         return cls(tuple(methods), band=band, views=views, **values)
 
 

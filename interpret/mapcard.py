@@ -6,7 +6,6 @@ trained again never borrows the trust in an old one. The page, the command line 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from detector.data import DataError, Example
 from detector.progress import progress
 from detector.registry import heads_folders
+from detector.weights import tensor_digest
 from interpret.cam import DEFAULT, ERROR, WindowHead, heatmaps, layers_of, reference_scales
 from interpret.faithfulness import failures, load, maps_report, measure_maps
 from interpret.splices import CONTROL, KINDS, make_splices, splice_test
@@ -67,10 +67,7 @@ def _listed(phrases: Sequence[str]) -> str:
 
 def fingerprint(head) -> str:
     """Sixteen hex digits of all that training made of a head (its `tensors()`)."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(head.tensors().items()):
-        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return tensor_digest(head.tensors())[:16]
 
 
 def path_of(backbone: str) -> Path:

@@ -54,6 +54,12 @@ def verdict_basis(analysis: dict) -> str:
             "Methods.")
 
 
+def absent_methods(analysis: dict) -> str:
+    """One sentence that names the methods whose heads the verdict has to do without; "" where there are none."""
+    names = [method_name(name).lower() for name in analysis.get("absent", [])]
+    return f"Absent here, so that the verdict does without: {_listed(names)}." if names else ""
+
+
 def verdict_card(analysis: dict) -> str:
     """HTML: headline, probability with a bar, each method's share, and what the file says of itself."""
     if analysis.get("error"):
@@ -62,7 +68,7 @@ def verdict_card(analysis: dict) -> str:
     if not verdict:
         return '<div class="card"><h2>No verdict</h2><p>No head is trained for this backbone yet.</p></div>'
     percent = 100 * verdict["probability"]
-    advice = f"{verdict.get('reason') or ADVICE[verdict['label']]} {verdict_basis(analysis)}"
+    advice = f"{verdict.get('reason') or ADVICE[verdict['label']]} {verdict_basis(analysis)} {absent_methods(analysis)}"
     return (
         f'<div class="card {verdict["label"]}"><h2>{HEADLINES[verdict["label"]]}</h2>'
         f'<p class="big">{percent:.0f} %<span> calibrated probability of being synthetic</span></p>'

@@ -34,11 +34,14 @@ MARKS = ("square", "diamond", "triangle-up", "cross", "x", "star", "pentagon", "
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one changed picture gets. probabilities: method → σ(logit). label and probability: the verdict's, None without one."""
+    """What one changed picture gets. label and probability: the verdict's, None without one.
+
+    probabilities: method → σ(logit), None for a method that cannot read this copy, such as one whose caption says nothing.
+    """
 
     name: str
     words: str
-    probabilities: dict[str, float]
+    probabilities: dict[str, float | None]
     label: str | None
     probability: float | None
 
@@ -105,7 +108,8 @@ def _passes(photo: Photo, pixels: np.ndarray, variants: list[Variant]) -> Iterat
 
 def _outcome(variant: Variant, analysis: Analysis, methods: tuple[str, ...]) -> Outcome:
     verdict = analysis.verdict
-    probabilities = {name: analysis.detectors[name]["probability"] for name in methods}
+    scored = analysis.detectors
+    probabilities = {name: scored[name]["probability"] if name in scored else None for name in methods}
     return Outcome(variant.name, variant.words, probabilities, verdict.label if verdict else None,
                    verdict.probability if verdict else None)
 
@@ -151,7 +155,8 @@ def _most_moved(found: Stability) -> str:
     from interpret.report import method_name
 
     first = found.outcomes[0].probabilities
-    moves = [(abs(o.probabilities[m] - first[m]), m, o) for o in found.outcomes[1:] for m in first]
+    moves = [(abs(o.probabilities[m] - first[m]), m, o) for o in found.outcomes[1:] for m in first
+             if first[m] is not None and o.probabilities[m] is not None]
     if not moves:
         return ""
     distance, method, outcome = max(moves, key=lambda move: move[0])
@@ -184,8 +189,8 @@ def rows(found: Stability) -> list[list[str]]:
             for o in found.outcomes]
 
 
-def _percent(probability: float) -> str:
-    return f"{100 * probability:.0f} %"
+def _percent(probability: float | None) -> str:
+    return "–" if probability is None else f"{100 * probability:.0f} %"
 
 
 # --- chart ---------------------------------------------------------------------------------------------------------

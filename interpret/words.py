@@ -22,7 +22,7 @@ def how_good(method: str, backbone: str = EMBEDDED, evaluation: Path = EVALUATIO
     method: as in an analysis' "detectors", or "verdict". evaluation: the file that `python -m detector evaluate` writes.
     A method that was not measured there, such as a released head or one on another backbone, is said not to be.
     """
-    results = _measured(evaluation) if backbone == EMBEDDED or method in PIXEL_METHODS else {}
+    results = _measured(evaluation).get("splits", {}) if backbone == EMBEDDED or method in PIXEL_METHODS else {}
     found = [(words, results[split][method]["overall"]) for split, words in SPLITS.items() if method in results.get(split, {})]
     if not found:
         return "How good is this? Not measured by this project for this backbone: take it as a hint."

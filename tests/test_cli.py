@@ -154,8 +154,9 @@ def test_evaluate_writes_robustness_beside_the_rest_or_by_itself(tmp_path, capsy
     common = ["evaluate", "--data", str(tmp_path / "data"), "--cache", str(tmp_path / "cache"), "--out", str(out),
               "--robustness-images", "1"]
     assert main([*common, "--robustness", str(curves), "--write", str(card)]) == 0
-    assert set(json.loads(out.read_text())) == {"all"}
+    assert set(json.loads(out.read_text())["splits"]) == {"all"}
     measured = json.loads(curves.read_text())
+    assert set(measured.pop("measured_on")["heads"]) == {*METHODS, "verdict"}
     assert measured["images"] == {"all": [1, 1]} and "| JPEG 50 |" in card.read_text() and "| all | verdict |" in card.read_text()
     assert main([*common, "--robustness"]) == 0
     assert json.loads(out.read_text())["robustness"] == measured

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from detector.backbone import MODELS
-from detector.evaluate import embedded_report, report
+from detector.evaluate import embedded_report, measured_on, report
 from detector.robustness import robustness_report, robustness_summary
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +27,7 @@ def test_the_embedded_model_s_figures_are_the_measured_ones(file):
 
 @pytest.mark.parametrize("file", ["README.md", "assets/models/embedded/heads/README.md"])
 def test_the_heads_figures_are_the_measured_ones(file):
-    results = json.loads((MODELS / "embedded" / "evaluation.json").read_text(encoding="utf-8"))
+    results = json.loads((MODELS / "embedded" / "evaluation.json").read_text(encoding="utf-8"))["splits"]
     assert between((ROOT / file).read_text(encoding="utf-8"), "evaluation") == report(results)
 
 
@@ -100,3 +100,23 @@ def test_no_machine_s_path_stands_in_the_project():
         if Path(name).suffix in {".py", ".md", ".txt", ".toml", ".json", ".csv", ""} and (ROOT / name).is_file():
             text = (ROOT / name).read_text(encoding="utf-8", errors="ignore")
             assert not any(pattern in text for pattern in patterns), name
+
+
+@pytest.mark.parametrize("file", ["evaluation", "robustness"])
+def test_the_figures_were_measured_on_the_shipped_weights(file, suite):
+    stored = json.loads((MODELS / "embedded" / f"{file}.json").read_text(encoding="utf-8"))
+    assert stored["measured_on"] == measured_on(suite)
+
+
+def test_the_studies_were_made_on_the_shipped_weights(suite):
+    from detector.studies import STUDIES
+
+    stored = json.loads((MODELS / "embedded" / "studies.json").read_text(encoding="utf-8"))
+    for name, result in stored.items():
+        assert result["measured_on"] == STUDIES[name].measured_on(suite.backbone), name
+
+
+def test_the_maps_were_measured_on_the_shipped_head(suite):
+    from interpret import mapcard
+
+    assert mapcard.stored(mapcard.path_of("embedded"))["fingerprint"] == mapcard.fingerprint(suite.heads["sdd"])

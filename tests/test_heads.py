@@ -1,12 +1,14 @@
 """Heads against their own algebra, their files, and the refusal of the wrong ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from detector.concepts import ConceptHead, _Gated, fit_concepts, gate_divergence
-from detector.heads import HeadCard, HeadError, check_backbone, load_head, save_head
+from detector.heads import HeadCard, HeadError, check_card, load_head, save_head
 from detector.orthogonal import (
     LinearProbe,
     OrthogonalHead,
@@ -176,6 +178,9 @@ def test_damaged_heads_get_one_sentence(tmp_path, damage):
 
 
 def test_heads_of_other_weights_are_refused():
-    check_backbone(CARD, "embedded", "abc")
-    with pytest.raises(HeadError, match="other weights"):
-        check_backbone(CARD, "embedded", "xyz")
+    check_card(CARD, CARD)
+    with pytest.raises(HeadError, match="other weights of 'embedded'"):
+        check_card(CARD, replace(CARD, fingerprint="xyz"))
+    pixels = replace(CARD, backbone="none", fingerprint="residual-1")
+    with pytest.raises(HeadError, match="features of another version"):
+        check_card(pixels, replace(pixels, fingerprint="residual-2"))

@@ -110,6 +110,21 @@ def test_a_variant_is_scored_like_the_changed_file(suite, picture, found):
     assert own.probability == pytest.approx(saved.verdict.probability, abs=0.02)  # decoders round differently
 
 
+def test_a_copy_whose_caption_says_nothing_leaves_item_out_there_alone(suite, picture, monkeypatch):
+    photo = load_photo(picture)
+    own, without = suite.analyze(photo), suite.analyze(photo, caption="?!")
+    assert "item" not in without.detectors
+    answers = iter([own, *[without] * 50])
+    monkeypatch.setattr(Suite, "analyze_photos", lambda self, photos, caption=None: [next(answers) for _ in photos])
+    found = stability(suite, photo)
+    assert found.outcomes[0].probabilities["item"] is not None
+    assert all(outcome.probabilities["item"] is None for outcome in found.outcomes[1:])
+    column = headers(found).index("item")
+    assert [row[column] for row in rows(found)][1:] == ["–"] * (len(found.outcomes) - 1)
+    assert "Image against caption" not in details(found)
+    stability_chart(found)
+
+
 def test_any_subset_of_methods_and_none_of_the_verdict(suite, picture):
     small = Suite(suite.backbone, {"physical": suite.heads["physical"]}, {}, None)
     found = stability(small, load_photo(picture))

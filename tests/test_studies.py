@@ -247,6 +247,6 @@ def test_the_streams_of_a_head_that_reads_its_cls_token_only(tmp_path, monkeypat
     pictures = [generator.integers(0, 256, (40, 40, 3)).astype(np.uint8) for _ in range(12)]
     seen = replace(bare, evidence=replace(bare.evidence, pixels=pictures))
     monkeypatch.setattr(studies, "find_heads", lambda name: {"sdd": tmp_path})
-    monkeypatch.setattr(studies, "read_head", lambda path, backbone: (head, None))
+    monkeypatch.setattr(studies, "read_head", lambda path, method, backbone: (head, None))
     found = studies.streams(Corpus("made up", seen, seen, {"test": seen}), backbone)["test"]
     assert found["both"] == pytest.approx(found["CLS token"]) and found["enhancer"] == 0.5

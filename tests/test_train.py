@@ -10,6 +10,7 @@ from tiny import write_tiny
 from detector.__main__ import main
 from detector.registry import METHODS
 from detector.suite import Suite
+from detector.train import caption_rows
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,8 @@ def test_evaluation_of_those_heads(trained, tmp_path, capsys):
     page.write_text("<!-- evaluation -->\n<!-- end evaluation -->\n")
     assert main(["evaluate", *arguments, "--out", str(out), "--write", str(page)]) == 0
     results = json.loads(out.read_text())
+    assert set(results["measured_on"]["heads"]) == {*METHODS, "verdict"}
+    results = results["splits"]
     assert set(results) == {"test"} and results["test"]["verdict"]["overall"]["auroc"] == 1
     assert set(results["test"]["verdict"]["sources"]) == {"grid"}
     assert "| test | verdict | 1.000" in page.read_text() and "1.000" in capsys.readouterr().out
@@ -91,3 +94,14 @@ def test_heads_of_another_training_are_refused(trained, tmp_path, capsys):
     (tmp_path / "x.png").write_bytes(b"")
     assert main(["score", str(tmp_path / "x.png"), "--backbone", str(other)]) == 1
     assert "other weights" in capsys.readouterr().err
+
+
+def test_the_captions_of_the_reference_are_drawn_at_random_half_of_each_class():
+    labels, usable = np.repeat([0, 1], [30, 20]), np.ones(50, bool)
+    usable[:4] = False
+    rows = caption_rows(labels, usable, 20, seed=0)
+    assert labels[rows].tolist() == [0] * 10 + [1] * 10 and usable[rows].all() and len(set(rows.tolist())) == 20
+    np.testing.assert_array_equal(rows, caption_rows(labels, usable, 20, seed=0))
+    assert caption_rows(labels, usable, 20, seed=1).tolist() != rows.tolist()
+    assert rows.max() >= 40 and not np.array_equal(rows[:10], np.arange(4, 14))  # not the first ones
+    assert len(caption_rows(labels, usable & (labels == 0) | (np.arange(50) == 30), 20, seed=0)) == 2

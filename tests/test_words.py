@@ -8,8 +8,8 @@ from interpret import words
 
 def measured(tmp_path, **splits):
     file = tmp_path / "evaluation.json"
-    file.write_text(json.dumps({split: {"residual": {"overall": {"auroc": value, "auroc_95": [value - 0.1, value + 0.1]}}}
-                                for split, value in splits.items()}))
+    file.write_text(json.dumps({"splits": {split: {"residual": {"overall": {"auroc": value, "auroc_95": [value - 0.1, value + 0.1]}}}
+                                           for split, value in splits.items()}}))
     return file
 
 

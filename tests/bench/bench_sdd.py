@@ -28,7 +28,7 @@ def main() -> None:
     repeats = options.parse_args().repeats
     torch.set_num_threads(1)
     backbone = Backbone.load("embedded")
-    head, _ = read_head(find_heads("embedded")["sdd"], backbone)
+    head, _ = read_head(find_heads("embedded")["sdd"], "sdd", backbone)
     pixels = np.random.default_rng(0).integers(0, 256, (768, 1024, 3), dtype=np.uint8)
     windows = [cut(pixels, box, head.size) for box in head.boxes(pixels)]
     single = lambda: [head.window_logits([window]) for window in windows]  # noqa: E731
