@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import logging
 import stat
 import struct
 import warnings
@@ -49,9 +50,10 @@ if Image.MAX_IMAGE_PIXELS is not None:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
 
 # Pillow's warnings name the place where Pillow is installed, and libtiff writes its errors to the error stream from C. What
-# matters of them reaches the caller as an `ImageError`. Both switches are for the whole process and set once, at import:
+# matters of them reaches the caller as an `ImageError`. These switches are for the whole process and set once, at import:
 # Python's way to silence warnings for a while is not safe with threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints what Pillow logs where nobody has set up logging
 try:
     _tiff_errors = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler  # looked up in the libtiff that Pillow itself has loaded
     _tiff_errors.argtypes, _tiff_errors.restype = [ctypes.c_void_p], ctypes.c_void_p
@@ -233,7 +235,11 @@ def _check_pixel_count(size: tuple[int, int]) -> None:
         raise _Refusal("has no pixels; choose another image")
     if width * height > MAX_PIXELS:
         limit = MAX_PIXELS // 10**6
-        raise _Refusal(f"has {width:,} × {height:,} pixels, more than {limit} million; make it smaller and try again")
+        raise _Refusal(f"has {_side(width)} × {_side(height)} pixels, more than {limit} million; make it smaller and try again")
+
+
+def _side(pixels: int) -> str:
+    return f"{pixels:,}" if pixels < 10**12 else "over a trillion"  # a header in text may name hundreds of digits
 
 
 def _open(data: bytes) -> Image.Image:

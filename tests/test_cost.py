@@ -16,7 +16,7 @@ from detector import jpeg2000
 from detector.cost import MAX_MEMORY, MAX_SECONDS, estimate, excess
 from detector.images import ImageError, load_photo
 from detector.jpeg2000 import Nonsense, cost
-from tests.codestreams import box, boxed, codestream, segment, style_segment
+from codestreams import box, boxed, codestream, segment, style_segment
 
 
 def encode(image: Image.Image, format: str, **options) -> bytes:

@@ -706,6 +706,12 @@ def test_a_jpeg_that_claims_too_many_pixels_is_told_so():
     assert "65,535 × 65,535 pixels" in refusal(bytes(data))
 
 
+def test_a_side_of_400_digits_is_not_spelt_out():
+    data = b"#define a_width " + b"9" * 400 + b"\n#define a_height 8\nstatic char a_bits[] = {0x00};\n"
+    sentence = refusal(data)
+    assert "over a trillion × 8 pixels" in sentence and len(sentence) < 200
+
+
 @pytest.mark.parametrize("size", [(30_000, 30_000), (12_001, 10_000), (2**31 - 1, 2**31 - 1)])
 def test_the_pixel_count_stands_before_decoding(monkeypatch, size):
     def never(image):
