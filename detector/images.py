@@ -410,8 +410,11 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """From the embedded profile to sRGB; unchanged where there is none, it is sRGB already, or it cannot be used."""
-    if not profile:
+    """From the embedded profile to sRGB; unchanged where there is none, it is sRGB already, or it cannot be used.
+
+    "Multi-process elements" chain any number of steps, so that a small profile could take minutes; hardly any file has them.
+    """
+    if not profile or b"mpet" in profile:
         return image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from codestreams import box, boxed, codestream, segment, style_segment
 from PIL import Image, ImageFile
 
 from detector import jpeg2000
 from detector.cost import MAX_MEMORY, MAX_SECONDS, estimate, excess
 from detector.images import ImageError, load_photo
 from detector.jpeg2000 import Nonsense, cost
-from codestreams import box, boxed, codestream, segment, style_segment
 
 
 def encode(image: Image.Image, format: str, **options) -> bytes:
@@ -115,6 +115,16 @@ def test_every_common_format_of_80_megapixels_is_accepted():
         image = Image.new("RGBA", (1, 1))
         image._size, image.format = (9000, 8888), format
         assert excess(image, b"") is None
+
+
+def test_a_conversion_of_colours_counts():
+    image = Image.new("RGB", (1, 1))
+    image._size, image.format = (10_900, 10_900), "PNG"
+    assert excess(image, b"") is None
+    image.info["icc_profile"] = b"some"
+    assert "too long" in excess(image, b"")
+    image.format = "JPEG"  # decoded faster, so that there is time for the profile
+    assert excess(image, b"") is None
 
 
 # A full tile of 8 × 8, one resolution: one precinct and, in blocks of 4 × 4, four blocks. With one level more: the low band

@@ -361,6 +361,16 @@ def test_a_profile_that_is_srgb_broken_or_foreign_changes_nothing(profile, mode)
     np.testing.assert_array_equal(with_profile.pixels, without.pixels)
 
 
+def test_a_profile_with_a_chain_of_elements_is_ignored():
+    tags = int.from_bytes(SWAPPED[128:132], "big")
+    profile = bytearray(SWAPPED)
+    assert tags > 5 and first_pixel(encode(Image.new("RGB", (4, 4), RED), "PNG", icc_profile=bytes(profile))) != RED
+    place = SWAPPED.index(b"cprt", 132)
+    content = int.from_bytes(SWAPPED[place + 4 : place + 8], "big")
+    profile[content : content + 4] = b"mpet"  # in the place of the copyright's type: the rest stays as it is
+    assert first_pixel(encode(Image.new("RGB", (4, 4), RED), "PNG", icc_profile=bytes(profile))) == RED
+
+
 @pytest.mark.parametrize(
     "mode, profile, converted", [("RGB", SRGB, []), ("L", UNNAMED, ["RGB"]), ("CMYK", UNNAMED, ["CMYK"])]
 )
