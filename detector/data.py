@@ -17,6 +17,9 @@ CLASS_FOLDERS = {"real": 0, "0_real": 0, "nature": 0, "synthetic": 1, "1_fake": 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".jp2", ".jfif"}
 
+CLASS_NAMES = ("real", "synthetic")  # by label
+ENOUGH = 30  # images of a class, of which fewer than one draw in a hundred sets none aside for validation: 0.85^30
+
 
 class DataError(ValueError):
     """One sentence that says what is wrong with a data folder."""
@@ -89,15 +92,19 @@ def read_dataset(folder: Path | str) -> list[Example]:
 
 
 def _from_manifest(manifest: Path) -> list[Example]:
-    with open(manifest, newline="", encoding="utf-8-sig") as lines:
-        rows = csv.DictReader(lines)
-        missing = {"file", "split", "label", "source"} - set(rows.fieldnames or ())
-        if missing:
-            raise DataError(f"manifest.csv lacks the column(s) {', '.join(sorted(missing))}.")
-        try:
+    try:
+        with open(manifest, newline="", encoding="utf-8-sig") as lines:
+            rows = csv.DictReader(lines)
+            missing = {"file", "split", "label", "source"} - set(rows.fieldnames or ())
+            if missing:
+                raise DataError(f"manifest.csv lacks the column(s) {', '.join(sorted(missing))}.")
             return [_from_row(manifest.parent, row) for row in rows]
-        except (TypeError, ValueError) as error:
-            raise DataError(f"manifest.csv cannot be read: {error}.") from error
+    except DataError:
+        raise
+    except UnicodeDecodeError as error:
+        raise DataError("manifest.csv is not text in UTF-8; save it again as CSV with that encoding.") from error
+    except (TypeError, ValueError, csv.Error) as error:
+        raise DataError(f"manifest.csv cannot be read: {error}.") from error
 
 
 def _from_row(folder: Path, row: dict) -> Example:
@@ -141,6 +148,26 @@ def with_splits(examples: list[Example], val_share: float = 0.15, test: bool = F
         return "val" if place < val_share else "test" if tested else "train"
 
     return [Example(e.path, e.label, e.source, draw(e)) if e.split in drawn else e for e in examples]
+
+
+def training_splits(examples: list[Example], folder: Path | str) -> tuple[list[Example], list[Example]]:
+    """Examples to train on and to validate with. Raises DataError where one of the two lacks a class."""
+    drawn = with_splits(examples)
+    parts = {name: select(drawn, name) for name in ("train", "val")}
+    for name, part in parts.items():
+        missing = sorted({0, 1} - {example.label for example in part})
+        if missing and any(example.split == "val" for example in examples):
+            raise DataError(f"The split '{name}' of '{folder}' has no {CLASS_NAMES[missing[0]]} images; add some of both classes to it.")
+        if missing:
+            raise DataError(_too_few(drawn, folder))
+    return parts["train"], parts["val"]
+
+
+def _too_few(drawn: list[Example], folder: Path | str) -> str:
+    usable = [example.label for example in drawn if example.split in ("train", "val")]
+    counts = " and ".join(f"{usable.count(label)} {name}" for label, name in enumerate(CLASS_NAMES))
+    return (f"'{folder}' holds {counts} images to train on, too few to set some of each class aside for validation; "
+            f"use {ENOUGH} or more of each class, or sort them into folders train/ and val/.")
 
 
 def select(examples: list[Example], split: str) -> list[Example]:

@@ -16,7 +16,6 @@ MAX_PROFILES = 8  # a PNG has one; each may unpack to a megabyte
 MAX_COMMENT_BYTES = 2**16  # of a GIF; the time that Pillow needs grows with the square
 MAX_BLOCKS = 600_000  # of a GIF, at most 255 bytes each: 64 MiB of full ones are 263,000
 MAX_FRAMES = 10_000  # of a GIF
-MAX_SCANNED_PIXELS = 1_500_000_000  # scans of a progressive JPEG times its pixels; usual are 10 scans
 MAX_TAGS = 100_000  # of all directories of a TIFF or EXIF block
 MAX_STRIPS = 100_000  # of one page of a TIFF; each costs a call
 MAX_DIRECTORIES = 100  # EXIF headers in one AVIF
@@ -27,7 +26,6 @@ _DIRECTORY_TAGS = {34665, 34853, 40965}  # values that are the places of EXIF, G
 _STRIP_TAGS = {273, 324}
 _TIFF_START = re.compile(rb"II[*+]\0|MM\0[*+]")
 _NETPBM = re.compile(rb"P(\w{1,5})((?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]{1,10}){2,3})")
-_FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG: the segments that name width and height
 _BARE_MARKERS = {0x01, *range(0xD0, 0xDA)}  # JPEG: markers without a length
 
 
@@ -110,7 +108,7 @@ def _palette_bytes(data: bytes, at: int) -> int:
 
 
 def _jpeg(data: bytes) -> str | None:
-    position, pixels, blocks = 2, 0, {b"Exif\0\0": b"", b"MPF\0": b""}
+    position, blocks = 2, {b"Exif\0\0": b"", b"MPF\0": b""}
     for _ in range(MAX_PIECES):
         marker = data[position + 1] if position + 1 < len(data) else None
         if marker is None or data[position] == 0xFF and marker == 0xDA:
@@ -121,7 +119,6 @@ def _jpeg(data: bytes) -> str | None:
             position += 2
         else:
             segment = data[position + 4 : position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")]
-            pixels = max(pixels, _frame_pixels(marker, segment))
             for start in blocks:  # Pillow joins the EXIF blocks, and reads both kinds as it opens the file
                 blocks[start] += segment.removeprefix(start) if segment.startswith(start) else b""
                 if len(blocks[start]) > SLOW_BYTES:
@@ -129,16 +126,7 @@ def _jpeg(data: bytes) -> str | None:
             position += 4 + len(segment)
     else:
         return f"more than {MAX_PIECES:,} segments or filler bytes before the picture"
-    if data.count(b"\xff\xda", position) * pixels > MAX_SCANNED_PIXELS:
-        return "very many scans of a large picture"
     return next(filter(None, map(tag_burden, blocks.values())), None)
-
-
-def _frame_pixels(marker: int, segment: bytes) -> int:
-    """Width times height, where the segment is the one that names them."""
-    if marker not in _FRAME_MARKERS or len(segment) < 5:
-        return 0
-    return int.from_bytes(segment[1:3], "big") * int.from_bytes(segment[3:5], "big")
 
 
 # --- others --------------------------------------------------------------------------------------------------------

@@ -16,24 +16,29 @@ Choices, all ours:
 
 from __future__ import annotations
 
+import ctypes
 import io
-import re
+import logging
 import stat
 import struct
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, _imaging
 
+from detector.c2pa import has_c2pa
+from detector.cost import excess, icon_excess
 from detector.effort import SLOW_BYTES, burden, tag_burden
 
 # Above a camera's JPEG even at 100 megapixels (tens of MiB), far below what would fill a small server's memory
 # when several people upload at once.
 MAX_BYTES = 64 * 2**20
 
-# Most telephones and medium-format cameras stay below 108 million pixels. At 120 million, decoding was measured to peak
-# at 1.6 GiB in colour and at 1.9 GiB in 32-bit grey, which the 16 GB of a small server can carry.
+# Most telephones and medium-format cameras stay below 108 million pixels. At 120 million, decoding was measured to peak at
+# 1.2 GB in colour and 1.7 GB with transparency; `cost.MAX_MEMORY` bounds the formats that take more for each pixel.
 MAX_PIXELS = 120_000_000
 
 # Following the pages of a TIFF costs up to about a millisecond each, and a 64 MiB file can hold millions of empty ones.
@@ -44,6 +49,18 @@ _MAX_COUNTED_PAGES = 2_000
 if Image.MAX_IMAGE_PIXELS is not None:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
 
+# Pillow's warnings name the place where Pillow is installed, and libtiff writes its errors to the error stream from C. What
+# matters of them reaches the caller as an `ImageError`. These switches are for the whole process and set once, at import:
+# Python's way to silence warnings for a while is not safe with threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints what Pillow logs where nobody has set up logging
+try:
+    _tiff_errors = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler  # looked up in the libtiff that Pillow itself has loaded
+    _tiff_errors.argtypes, _tiff_errors.restype = [ctypes.c_void_p], ctypes.c_void_p
+    _tiff_errors(None)
+except (AttributeError, OSError):
+    pass  # a Pillow without libtiff, or one that hides its names; then libtiff's lines, which name no path, remain
+
 # EPS would start Ghostscript, WMF would be drawn by Windows, and IPTC wraps a file of any format, so EPS too. FITS is
 # unpacked without any bound, BLP wraps a JPEG that nothing has looked at. The others Pillow only
 # recognises; their pixels would have to come from outside programs.
@@ -53,10 +70,12 @@ _REFUSED_FORMATS = {"EPS", "WMF", "IPTC", "FITS", "BLP", "BUFR", "GRIB", "HDF5",
 _COMMON_FORMATS = {"JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA"}
 _MAX_RARE_PIXELS = 16_000_000
 
+_ICON_STARTS = (b"icns", b"\0\0\1\0", b"\0\0\2\0")
 _VECTOR_STARTS = (b"%!PS", b"%PDF", b"\xc5\xd0\xd3\xc6", b"\xd7\xcd\xc6\x9a", b"\x01\x00\x09\x00")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _MARKUP_PADDING = b"\xff\xfe\xef\xbb\xbf\x00 \t\r\n"  # byte-order marks and white space before the first tag
 
+_BAND_ROWS = 64  # converted at a time: the intermediate arrays stay in the processor's cache, and small
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 _MODES_WITH_TRANSPARENCY = ("1", "L", "P", "RGB", "LA", "La", "PA", "RGBA", "RGBa")
 
@@ -79,10 +98,6 @@ _STANDARD_LUMINANCE = np.array(
     + [49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
 )
 _SUBSAMPLING = {(1.0, 1.0): "4:4:4", (2.0, 1.0): "4:2:2", (2.0, 2.0): "4:2:0"}
-
-# A box is four bytes of length, four of kind, and content. A length below MAX_BYTES is what tells it from text
-# ("self#jumbf=/c2pa/…" in XMP), whose letters would be a length far beyond the file.
-_C2PA_BOX = re.compile(rb"([\x00-\x04].{3})(?:jumb|uuid).{0,72}?c2pa", re.DOTALL)
 
 
 class ImageError(ValueError):
@@ -220,7 +235,11 @@ def _check_pixel_count(size: tuple[int, int]) -> None:
         raise _Refusal("has no pixels; choose another image")
     if width * height > MAX_PIXELS:
         limit = MAX_PIXELS // 10**6
-        raise _Refusal(f"has {width:,} × {height:,} pixels, more than {limit} million; make it smaller and try again")
+        raise _Refusal(f"has {_side(width)} × {_side(height)} pixels, more than {limit} million; make it smaller and try again")
+
+
+def _side(pixels: int) -> str:
+    return f"{pixels:,}" if pixels < 10**12 else "over a trillion"  # a header in text may name hundreds of digits
 
 
 def _open(data: bytes) -> Image.Image:
@@ -231,6 +250,8 @@ def _open(data: bytes) -> Image.Image:
     _refuse_markup(data)
     if found := burden(data):
         raise _Refusal(f"holds {found}, which could keep this program busy for minutes; save it again as PNG or JPEG and choose that")
+    if data.startswith(_ICON_STARTS) and (complaint := icon_excess(data)):
+        raise _Refusal(complaint)
     Image.preinit()  # the common formats first, as `Image.open` tries them
     Image.init()
     for name in [name for name in Image.ID if name in _COMMON_FORMATS or len(data) <= SLOW_BYTES]:
@@ -293,6 +314,8 @@ def _develop(image: Image.Image, data: bytes | None, name: str | None) -> Photo:
     _check_pixel_count(image.size)
     if data is not None and image.format not in _COMMON_FORMATS and image.width * image.height > _MAX_RARE_PIXELS:
         raise _Refusal(f"is a large picture in a rare format ({image.format}); save it as PNG or JPEG and choose that")
+    if data is not None and (complaint := excess(image, data)):
+        raise _Refusal(complaint)
     mode = image.mode
     # Pillow turns a TIFF upright by itself while it loads, and forgets the tag; every other format it leaves to us.
     orientation = _orientation(image) if image.format == "TIFF" else 1
@@ -347,19 +370,28 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> np.ndarray:
     """Grey of 16 or 32 bits as (H, W) uint8; the rules stand in the module's docstring."""
     values = np.asarray(image)
-    if image.mode != "F" and (image.mode != "I" or image.format == "PPM"):
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # rounds, as 257 is odd
+    convert = _sixteen_bits if image.mode != "F" and (image.mode != "I" or image.format == "PPM") else _stretch(values)
+    grey = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), _BAND_ROWS):
+        grey[top : top + _BAND_ROWS] = convert(values[top : top + _BAND_ROWS])
+    return grey
+
+
+def _sixteen_bits(values: np.ndarray) -> np.ndarray:
+    return (values.astype(np.uint32) + 128) // 257  # rounds, as 257 is odd
+
+
+def _stretch(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes a part of these values to 0..255."""
     lowest, highest = float(values.min()), float(values.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise _Refusal("holds values that are not finite numbers (NaN or infinity); replace them first")
-    values = values.astype(np.float64)  # changed in place from here on: it is the largest array of all
-    if image.mode == "F" and lowest >= 0 and highest <= 1:
-        values *= 255
+    offset, divisor = 0.0, 255.0
+    if values.dtype.kind == "f" and lowest >= 0 and highest <= 1:
+        divisor = 1.0
     elif (lowest < 0 or highest > 255) and highest > lowest:
-        values -= lowest
-        values *= 255
-        values /= highest - lowest
-    return np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)
+        offset, divisor = lowest, highest - lowest
+    return lambda part: np.rint((part.astype(np.float64) - offset) * 255 / divisor).clip(0, 255)
 
 
 def _may_be_transparent(image: Image.Image) -> bool:
@@ -378,8 +410,11 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """From the embedded profile to sRGB; unchanged where there is none, it is sRGB already, or it cannot be used."""
-    if not profile:
+    """From the embedded profile to sRGB; unchanged where there is none, it is sRGB already, or it cannot be used.
+
+    "Multi-process elements" chain any number of steps, so that a small profile could take minutes; hardly any file has them.
+    """
+    if not profile or b"mpet" in profile:
         return image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -407,7 +442,7 @@ def _facts(image: Image.Image, data: bytes | None, mode: str, orientation: int) 
         jpeg_quality=_jpeg_quality(image),
         chroma_subsampling=_chroma_subsampling(image),
         has_exif=_has_exif(image),
-        has_c2pa=_has_c2pa(image, data),
+        has_c2pa=has_c2pa(image, data),
         frames=_frame_count(image),  # last, since where a later frame is damaged the image is left there
     )
 
@@ -469,25 +504,3 @@ def _has_exif(image: Image.Image) -> bool:
         return image.format == "TIFF" and ExifTags.IFD.Exif in image.getexif()
     except Exception:
         return False
-
-
-def _has_c2pa(image: Image.Image, data: bytes | None) -> bool:
-    """Whether a C2PA manifest store is embedded: JPEG APP11, PNG caBX, else a JUMBF or uuid box anywhere."""
-    segments = getattr(image, "applist", ())
-    if any(name == "APP11" and b"jumb" in payload and b"c2pa" in payload for name, payload in segments):
-        return True
-    if any(chunk[0] == b"caBX" for chunk in getattr(image, "private_chunks", ())):
-        return True
-    return data is not None and _has_c2pa_box(data)
-
-
-def _has_c2pa_box(data: bytes) -> bool:
-    """A box that fits into the file and names c2pa near its start, within its own length."""
-    if b"c2pa" not in data:  # the quick way out, for nearly every file
-        return False
-    for match in _C2PA_BOX.finditer(data):
-        length = int.from_bytes(match[1], "big")
-        # 0 stands for "to the end of the file", 1 for a length of 64 bits
-        if length <= 1 or len(match[0]) <= length <= len(data) - match.start():
-            return True
-    return False

@@ -24,7 +24,7 @@ from detector import physical, residual
 from detector.backbone import EMBEDDED, Backbone, ClipFeatures
 from detector.captions import captioner
 from detector.concepts import concept_directions, fit_concepts
-from detector.data import DataError, Example, Pictures, read_dataset, select, views, with_splits
+from detector.data import Example, Pictures, read_dataset, training_splits, views
 from detector.heads import Evidence, HeadCard, save_head
 from detector.item import extract_alignment, fit_item, from_arrays
 from detector.naming import name_units
@@ -303,12 +303,8 @@ class Splits:
 
 
 def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: Path | None, methods: set[str]) -> Splits:
-    """What training `methods` needs. DataError where a split lacks a class."""
-    examples = with_splits(read_dataset(data))
-    train, val = select(examples, "train"), select(examples, "val")
-    for name, part in (("train", train), ("val", val)):
-        if {example.label for example in part} != {0, 1}:
-            raise DataError(f"The split '{name}' of '{data}' needs images of both classes.")
+    """What training `methods` needs. DataError where a class has too few images."""
+    train, val = training_splits(read_dataset(data), data)
     parts = ((train, copies, "train"), (val, min(copies, VAL_COPIES), "val"))
     tables = [cached(backbone, part, n, seed, cache, name) for part, n, name in parts]
     if not methods & set(CAPTIONED):

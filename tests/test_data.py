@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from detector.augment import augmented, recompress
-from detector.data import DataError, Example, Pictures, read_dataset, views, with_splits
+from detector.data import DataError, Example, Pictures, read_dataset, training_splits, views, with_splits
 
 
 def touch(folder, *names):
@@ -49,6 +49,37 @@ def test_bad_manifests(tmp_path, rows, columns, words):
     manifest(tmp_path, rows, columns)
     with pytest.raises(DataError, match=words):
         read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["file,split,label,source\na.jpg,train,0,Müller\n".encode("latin-1"), "file,…".encode("utf-16")])
+def test_a_manifest_that_is_not_utf_8_gets_one_sentence(tmp_path, content):
+    (tmp_path / "manifest.csv").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_dataset(tmp_path)
+    assert str(caught.value) == "manifest.csv is not text in UTF-8; save it again as CSV with that encoding."
+
+
+def test_a_field_beyond_what_a_manifest_may_hold_gets_one_sentence(tmp_path):
+    manifest(tmp_path, [("a" * 200_000, "train", 0, "s")])
+    with pytest.raises(DataError, match="cannot be read: field larger"):
+        read_dataset(tmp_path)
+
+
+def test_a_folder_too_small_for_validation_is_told_how_many_images_it_needs(tmp_path):
+    examples = [Example(tmp_path / f"{label}.jpg", label, "s") for label in (0, 1)]
+    with pytest.raises(DataError, match="holds 1 real and 1 synthetic images to train on, too few.*30 or more of each class") as caught:
+        training_splits(examples, "photos")
+    assert "'val'" not in str(caught.value)
+    enough = [Example(tmp_path / f"{label} {i}.jpg", label, "s") for label in (0, 1) for i in range(30)]
+    train, val = training_splits(enough, "photos")
+    assert {e.label for e in train} == {e.label for e in val} == {0, 1} and len(train) + len(val) == 60
+
+
+def test_a_split_that_the_folder_names_is_told_what_it_lacks(tmp_path):
+    examples = [Example(tmp_path / f"{split}{label}.jpg", label, "s", split) for split in ("train", "val") for label in (0, 1)]
+    assert [len(part) for part in training_splits(examples, "photos")] == [2, 2]
+    with pytest.raises(DataError, match="The split 'val' of 'photos' has no synthetic images"):
+        training_splits(examples[:3], "photos")
 
 
 def test_no_such_folder_and_one_class(tmp_path):

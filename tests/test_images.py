@@ -3,6 +3,7 @@
 import io
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, ExifTags, Image, ImageCms, ImageFile, PngImagePlugin
 
-from detector import images
+from detector import c2pa, images
 from detector.images import MAX_BYTES, MAX_PIXELS, FileFacts, ImageError, Photo, load_photo
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -360,6 +361,16 @@ def test_a_profile_that_is_srgb_broken_or_foreign_changes_nothing(profile, mode)
     np.testing.assert_array_equal(with_profile.pixels, without.pixels)
 
 
+def test_a_profile_with_a_chain_of_elements_is_ignored():
+    tags = int.from_bytes(SWAPPED[128:132], "big")
+    profile = bytearray(SWAPPED)
+    assert tags > 5 and first_pixel(encode(Image.new("RGB", (4, 4), RED), "PNG", icc_profile=bytes(profile))) != RED
+    place = SWAPPED.index(b"cprt", 132)
+    content = int.from_bytes(SWAPPED[place + 4 : place + 8], "big")
+    profile[content : content + 4] = b"mpet"  # in the place of the copyright's type: the rest stays as it is
+    assert first_pixel(encode(Image.new("RGB", (4, 4), RED), "PNG", icc_profile=bytes(profile))) == RED
+
+
 @pytest.mark.parametrize(
     "mode, profile, converted", [("RGB", SRGB, []), ("L", UNNAMED, ["RGB"]), ("CMYK", UNNAMED, ["CMYK"])]
 )
@@ -508,6 +519,37 @@ def test_c2pa_chunk_of_a_png(place):
 )
 def test_words_and_chance_bytes_are_not_a_manifest(data):
     assert not load_photo(data).facts.has_c2pa
+
+
+def test_the_search_for_a_manifest_agrees_with_its_definition():
+    pattern = re.compile(rb"(?=(.{4})(?:jumb|uuid)(.{0,72}?)c2pa)", re.DOTALL)
+
+    def defined(data: bytes) -> bool:
+        lengths = ((int.from_bytes(m[1], "big"), 12 + len(m[2]), m.start()) for m in pattern.finditer(data))
+        return any(length <= 1 or upto <= length <= len(data) - start for length, upto, start in lengths)
+
+    generator, answers = random.Random(0), []
+    parts = [b"jumb", b"uuid", b"c2pa", bytes(4), b"\0\0\0\1", b"\0\0\0\x14", b"\0\0\0\x40", b"text", b"x", b"y" * 60]
+    for _ in range(3000):
+        data = b"".join(generator.choices(parts, k=generator.randrange(2, 12)))
+        answers.append(c2pa.has_c2pa_box(data))
+        assert answers[-1] == defined(data)
+    assert 100 < sum(answers) < 2900
+
+
+def test_fake_boxes_are_passed_in_steps_that_grow_with_the_mentions_only():
+    steps = []
+
+    class Counted(bytes):
+        def find(self, *arguments):
+            steps.append(arguments)
+            return bytes.find(self, *arguments)
+
+    assert not c2pa.has_c2pa_box(Counted(b"\0\0\0\x0ajumb" * 100_000 + b"c2pa"))
+    assert len(steps) < 20
+    steps.clear()
+    assert not c2pa.has_c2pa_box(Counted(b"c2pa" * (c2pa.MAX_MENTIONS + 10)))
+    assert len(steps) <= 3 * c2pa.MAX_MENTIONS + 1
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------
@@ -667,6 +709,19 @@ def test_a_bomb_is_refused_without_the_memory_of_decoding_it(tmp_path):
     assert done.stderr == b"" and len(small) < 100
 
 
+def test_a_jpeg_that_claims_too_many_pixels_is_told_so():
+    data = bytearray(encode(noise(), "JPEG", progressive=True))
+    frame = data.index(b"\xff\xc2")
+    data[frame + 5 : frame + 9] = b"\xff" * 4
+    assert "65,535 × 65,535 pixels" in refusal(bytes(data))
+
+
+def test_a_side_of_400_digits_is_not_spelt_out():
+    data = b"#define a_width " + b"9" * 400 + b"\n#define a_height 8\nstatic char a_bits[] = {0x00};\n"
+    sentence = refusal(data)
+    assert "over a trillion × 8 pixels" in sentence and len(sentence) < 200
+
+
 @pytest.mark.parametrize("size", [(30_000, 30_000), (12_001, 10_000), (2**31 - 1, 2**31 - 1)])
 def test_the_pixel_count_stands_before_decoding(monkeypatch, size):
     def never(image):
@@ -704,7 +759,7 @@ def test_an_icon_cannot_smuggle_a_bomb():
     bomb = png(30_000, 30_000, 8, 2, b"")
     header = bytearray(data[:22])
     header[14:18] = struct.pack("<I", len(bomb))
-    assert "120 million" in refusal(bytes(header) + bomb)
+    assert "holds a large picture" in refusal(bytes(header) + bomb)
 
 
 def test_an_icon_is_judged_by_the_picture_inside(monkeypatch):
