@@ -183,7 +183,7 @@ def test_nothing_is_absent_as_shipped(suite, picture):
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_head_that_does_not_fit_is_refused_in_one_sentence(tmp_path, suite, method, change):
     tensors, card = load_head(find_heads("embedded")[method])
-    name = next(n for n, value in sorted(tensors.items()) if value.is_floating_point() and value.dim() == max(v.dim() for v in tensors.values()))
+    name = max(sorted(tensors), key=lambda n: (tensors[n].is_floating_point(), tensors[n].dim()))
     entries = {"other fingerprint": {"fingerprint": "0" * 16}, "other method": {"method": "else"}, "other reads": {"reads": "else"},
                "other preprocessing": {"preprocessing": "else"}, "other threshold": {"threshold": 0.5}, "other labels": {"labels": "else"}}
     if change == "nan":
