@@ -315,7 +315,7 @@ def test_unknown_names_are_refused_without_being_repeated(client):
 
 
 def test_an_unexpected_failure_tells_nothing_of_the_server(url):
-    """`value_at` reads where the visitor pointed from the event's data, which are the visitor's own."""
+    """There is no example of that number; Gradio would name the file and the line in which that came out."""
     config = httpx.get(f"{url}/config").json()
     index = next(d["id"] for d in config["dependencies"] if d["api_name"] == "load_example")
     told = httpx.post(f"{url}/gradio_api/run/predict", json={"data": [10**9], "fn_index": index, "session_hash": "a"}, timeout=60)
