@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before Gradio is imported: nobody is told of a start
+from interpret.tabs.uploads import choose_folder, keep_swept
+
+# Before Gradio is imported:
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nobody is told of a start
+choose_folder()
 
 import contextlib  # noqa: E402
 import threading  # noqa: E402
@@ -13,6 +17,7 @@ import gradio as gr  # noqa: E402
 
 from interpret.examples import existing_examples, make_examples  # noqa: E402
 from interpret.tabs.downloads import build_downloads, wire_downloads  # noqa: E402
+from interpret.tabs.gate import Page, image_file, page_files  # noqa: E402
 from interpret.tabs.mcp import build_tools, mcp_wanted  # noqa: E402
 from interpret.tabs.model import build_model, wire_model  # noqa: E402
 from interpret.tabs.service import analyze, get_suite  # noqa: E402
@@ -20,7 +25,6 @@ from interpret.tabs.story import STOPPED, WELCOME, build_story, started, wire_sh
 from interpret.words import about  # noqa: E402
 
 MAX_UPLOAD = "64mb"  # as `detector.images.MAX_BYTES`, which also holds for images that come by address
-HALF_AN_HOUR, SIX_HOURS = 1800, 21_600  # uploads older than six hours are looked for and deleted every half hour
 
 CSS = """
 .gradio-container {max-width: 1240px !important; margin: 0 auto !important}
@@ -86,8 +90,7 @@ QUEUE = {"max_size": 64, "default_concurrency_limit": 1, "api_open": False}
 def _input_column() -> tuple[gr.Image, gr.Button, gr.Button]:
     image = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image", height=320,
                      buttons=["fullscreen"], elem_id="image")
-    # Gradio would open the file here and, where it is no image, show its own error with a path of this machine
-    image.preprocess = lambda payload: payload.path if payload else None
+    image.preprocess = image_file
     with gr.Row():
         return image, gr.Button("Analyze", variant="primary", elem_id="analyze", scale=3), gr.Button("Cancel", elem_id="cancel",
                                                                                                      min_width=90, scale=1)
@@ -133,7 +136,7 @@ def _analyze_tab() -> None:
 
 def build_demo() -> gr.Blocks:
     """The whole page. Loads no weights: that happens with the first image."""
-    with gr.Blocks(title="Cuescope", analytics_enabled=False, delete_cache=(HALF_AN_HOUR, SIX_HOURS)) as demo:
+    with Page(title="Cuescope", analytics_enabled=False) as demo:
         gr.Markdown("# Cuescope\nWhy does a CLIP-based detector call an image AI-generated?", elem_id="title")
         with gr.Tab("Analyze"):
             _analyze_tab()
@@ -148,6 +151,7 @@ def launch() -> None:
         make_examples()
     threading.Thread(target=get_suite, daemon=True).start()
     demo = build_demo()
+    threading.Thread(target=keep_swept, args=(page_files(demo), threading.Event()), daemon=True).start()
     demo.queue(**QUEUE)
     demo.launch(**LAUNCH)
 

@@ -81,7 +81,7 @@ def probe(suite: Suite, evidence: Evidence, positive: str, negative: str = "") -
 def _phrase(text: str, what: str) -> str:
     text = " ".join(text.split())
     if not any(character.isalnum() for character in text):
-        raise ProbeError(f"Type a {what} of at least one word.")
+        raise ProbeError(f"Type {'an' if what == 'opposite' else 'a'} {what} of at least one word.")
     if len(text) > LONGEST_PHRASE:
         raise ProbeError(f"The {what} has {len(text)} characters; {LONGEST_PHRASE} are enough for a concept.")
     return text

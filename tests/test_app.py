@@ -78,7 +78,7 @@ def test_limits_of_page_and_library_agree():
 
 def test_nothing_is_kept_or_told(demo):
     assert app.LAUNCH["run_history"] is False and app.LAUNCH["enable_monitoring"] is False
-    assert not demo.analytics_enabled and demo.delete_cache == (app.HALF_AN_HOUR, app.SIX_HOURS)
+    assert not demo.analytics_enabled
     assert app.QUEUE["api_open"] is False and app.QUEUE["max_size"] < 100
 
 

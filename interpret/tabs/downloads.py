@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 
 import gradio as gr
 
 from interpret.tabs.service import Seen, photo_of, suite_of
+from interpret.tabs.uploads import folder
 
 # A button of Gradio downloads what it held before the click; this hands over what the click has just made.
 HAND_OVER = """(file) => {
@@ -83,10 +85,9 @@ def _photo_of(seen: Seen):
 
 
 def _file(text: str, record: dict, ending: str) -> str:
-    """A file in Gradio's cache, which is emptied by age, under a name that any system takes."""
+    """A file in a folder of its own beside the uploads, swept as they are, under a name that any system takes."""
     from gradio.processing_utils import save_bytes_to_cache
-    from gradio.utils import get_upload_folder
 
     from interpret.html_report import safe_stem
 
-    return save_bytes_to_cache(text.encode(), f"cuescope-{safe_stem(record['file'])}.{ending}", get_upload_folder())
+    return save_bytes_to_cache(text.encode(), f"cuescope-{safe_stem(record['file'])}.{ending}", os.path.join(folder(), "taken"))

@@ -133,8 +133,12 @@ def heatmap(seen: Seen | None, layer: str = "windows", opacity: float = 0.6, det
     from detector.images import ImageError
     from interpret import explain
 
-    most = WINDOWS.get(detail, WINDOWS["quick"])
+    if refusal := parts.unknown(detail, WINDOWS, "detail"):
+        return [None, refusal, None, "", "", None]
+    most = WINDOWS[detail]
     try:
+        if refusal := parts.unknown(layer, explain.layers_of(suite_of(seen)), "layer"):
+            return [None, refusal, None, "", "", None]
         found = explain.explain(suite_of(seen), photo_of(seen.file), most=most,
                                 progress=lambda done, total: progress(done / total, desc="windows"))
     except (explain.ExplainError, ImageError) as error:
@@ -149,8 +153,8 @@ def draw(kept: Kept | None, layer: str, opacity: float) -> list:
     """Words, picture, colour scale, trust and table of one layer, from what the session keeps."""
     if kept is None:
         return [gr.skip()] * 5
-    if layer not in kept.rows:
-        return [f"There is no layer '{parts.plain(str(layer))}'; there are {', '.join(kept.rows)}.", None, "", "", None]
+    if refusal := parts.unknown(layer, kept.rows, "layer"):
+        return [refusal, None, "", "", None]
     from interpret.explain import drawn
 
     found, measures = kept.found, kept.found.measures
@@ -191,8 +195,8 @@ def faithfulness(seen: Seen | None, kept: Kept | None, layer: str = "difference"
     nothing = [parts.chart(None), parts.chart(None), gr.Dataframe(visible=False)]
     if seen is None or kept is None:
         return ["Draw a heatmap first.", *nothing]
-    if layer not in kept.focus:
-        return [f"There is no layer '{parts.plain(str(layer))}'; there are {', '.join(kept.focus)}.", *nothing]
+    if refusal := parts.unknown(layer, kept.focus, "layer"):
+        return [refusal, *nothing]
     from detector.images import ImageError
     from interpret import explain
 

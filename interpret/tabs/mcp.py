@@ -7,6 +7,7 @@ import os
 
 import gradio as gr
 
+from interpret.tabs.gate import image_file
 from interpret.tabs.service import EMBEDDED, analyze
 
 
@@ -41,7 +42,7 @@ def build_tools(demo: gr.Blocks) -> None:
         if action.api_visibility == "public":
             action.api_visibility = "undocumented"
     image = gr.Image(type="filepath", image_mode=None, visible=False, label="image")
-    image.preprocess = lambda payload: payload.path if payload else None  # what is no image gets our sentence, not Gradio's
+    image.preprocess = image_file
     backbone = gr.Textbox(EMBEDDED, visible=False, label="backbone")
     numbers = gr.Textbox(visible=False, label="analysis")  # gr.JSON would reach the client as Python's notation
     gr.Button(visible=False).click(analyze_image, [image, backbone], numbers, api_name="analyze_image", concurrency_id="model")

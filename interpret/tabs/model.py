@@ -42,10 +42,11 @@ def use_model(chosen: str, in_use: str, progress=gr.Progress()) -> tuple[str, st
     from detector.backbone import BackboneError
     from detector.heads import HeadError
 
+    before = in_use if in_use in offered() else EMBEDDED
     try:
         suite = get_suite(chosen, _in_bytes(progress, "weights"))
     except (BackboneError, HeadError) as error:
-        return in_use, in_use, gr.Row(visible=in_use != EMBEDDED), f"**{error}** Still in use: {in_use}."
+        return before, before, gr.Row(visible=before != EMBEDDED), f"**{parts.plain(str(error))}** Still in use: {before}."
     return chosen, chosen, gr.Row(visible=chosen != EMBEDDED), status(suite)
 
 
@@ -61,10 +62,12 @@ def get_heads(in_use: str, progress=gr.Progress()) -> str:  # noqa: B008
     from detector.download import PublishedError
     from detector.released import fetch_released
 
+    if refusal := parts.unknown(in_use, offered(), "backbone"):
+        return refusal
     try:
         fetch_released(in_use, _in_bytes(progress, "heads"))
     except PublishedError as error:
-        return f"**{error}**"
+        return f"**{parts.plain(str(error))}**"
     refresh_released(in_use)
     return status(get_suite(in_use))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import gradio as gr
 
@@ -50,6 +51,12 @@ def unchecked(component):
     """
     component.preprocess = lambda value: value
     return component
+
+
+def unknown(value: object, names: Iterable[str], what: str) -> str:
+    """One sentence for a value that is none of the names, "" for one that is. It repeats nothing of what a visitor sent."""
+    known = list(names)
+    return "" if value in known else f"There is no {what} of that name; there are {', '.join(known)}."
 
 
 def plain(text: str) -> str:

@@ -80,7 +80,7 @@ def probe(seen: Seen | None, phrase: str, opposite: str = "") -> tuple[str, obje
     try:
         found = concepts.probe(suite_of(seen), seen.evidence, phrase or "", opposite or "")
     except concepts.ProbeError as error:
-        return f"**{error}**", parts.chart(None)
+        return f"**{parts.plain(str(error))}**", parts.chart(None)
     return parts.plain(concepts.probe_reading(found)), parts.chart(figures.cosine_chart(found.unit_cosines))
 
 
@@ -98,8 +98,11 @@ def switch(seen: Seen | None, units: list[str], concepts: list[str]) -> str:
         return "Analyse an image first."
     from interpret.concepts import switch_off, switch_reading
 
-    count = len(seen.record.get("orthogonal", {}).get("contributions", []))
-    chosen = [i for i in range(count) if f"unit {i + 1}" in (units or [])]
+    known = [f"unit {i + 1}" for i in range(len(seen.record.get("orthogonal", {}).get("contributions", [])))]
+    names = {concept["name"] for concept in seen.record.get("concepts", [])}
+    if not (set(units or []) <= set(known) and set(concepts or []) <= names):
+        return "One of these names no unit and no concept; units are named like “unit 3”, concepts as in their table."
+    chosen = [known.index(unit) for unit in dict.fromkeys(units or [])]
     return switch_reading(switch_off(suite_of(seen), seen.record, chosen, concepts or []))
 
 
@@ -116,7 +119,9 @@ def drop(seen: Seen | None, head: str) -> tuple[str, object, object]:
         return "Analyse an image first.", parts.chart(None), parts.chart(None)
     from interpret.concepts import drop_curve, drop_reading
 
-    curve = drop_curve(suite_of(seen), seen.evidence, HEADS.get(head, "concepts"))
+    if refusal := parts.unknown(head, HEADS, "head"):
+        return refusal, parts.chart(None), parts.chart(None)
+    curve = drop_curve(suite_of(seen), seen.evidence, HEADS[head])
     if curve is None:
         words = "There are no reference images for this backbone, so nothing can be compared with chance."
         return words, parts.chart(None), parts.chart(None)

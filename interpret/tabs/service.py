@@ -70,7 +70,7 @@ def get_suite(name: str = EMBEDDED, progress=None) -> Suite:
     from detector.backbone import BackboneError
 
     if name not in offered():
-        raise BackboneError(f"The backbone '{name}' is not offered here; there are {', '.join(offered())}.")
+        raise BackboneError(f"That backbone is not offered here; there are {', '.join(offered())}.")
     with _locks[name]:
         if name not in _suites:
             suite = Suite.load(name, page_device(), progress)
@@ -130,13 +130,16 @@ def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININ
     from detector.images import ImageError
 
     name = os.path.basename(image)  # the folder is the server's own business
+    known = backbone if backbone in offered() else None  # what is not known is neither said again nor kept
     try:
+        if training not in TRAININGS:
+            raise BackboneError(f"No head was trained on data of that name; there are {', '.join(TRAININGS)}.")
         photo = photo_of(image)
-        suite = get_suite(backbone).showing(training if training in TRAININGS else TRAININGS[0])
+        suite = get_suite(backbone).showing(training)
         evidence = suite.evidence([photo])
         analysis = suite.analyses([photo], evidence)[0]
     except (ImageError, BackboneError) as error:
-        record = Analysis(name, error=str(error), backbone=backbone).to_dict()
-        return record, Seen(record, image, backbone)
+        record = Analysis(name, error=str(error), backbone=known).to_dict()
+        return record, Seen(record, image, known or EMBEDDED)
     record = replace(analysis, file=name).to_dict()
     return record, Seen(record, image, backbone, training, replace(evidence, pixels=()))

@@ -1,12 +1,19 @@
 """A real server on loopback with the page as `python app.py` shows it."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    import os
-
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
     import app
     from interpret.examples import make_examples
@@ -17,3 +24,55 @@ def server(tmp_path_factory):
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **app.LAUNCH)
     yield url
     demo.close()
+
+
+class Servers:
+    """Starts `python app.py` in processes of its own, on free ports."""
+
+    def __init__(self):
+        self.processes = []
+
+    def start(self, folder: Path, **variables) -> tuple[str, Path]:
+        """The page's address and its log, in `folder`, where its uploads go too; variables: more of its environment."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = folder / "log.txt"
+        own = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "uploads")}
+        with log.open("w") as output:
+            self.processes.append(subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT,
+                                                   env=os.environ | own | variables))
+        self._wait_for(port, log)
+        return f"http://127.0.0.1:{port}", log
+
+    def _wait_for(self, port: int, log: Path) -> None:
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            assert self.processes[-1].poll() is None, log.read_text()
+            time.sleep(0.2)
+        raise AssertionError(log.read_text())
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the page with further environment variables; gives its address and its log."""
+    servers = Servers()
+    yield lambda **variables: servers.start(tmp_path, **variables)
+    servers.stop()
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory):
+    """A server in a process of its own for one file of tests: its address, its process, and the folder of its uploads."""
+    servers, folder = Servers(), tmp_path_factory.mktemp("own")
+    url, _ = servers.start(folder)
+    yield url, servers.processes[0], folder / "uploads"
+    servers.stop()

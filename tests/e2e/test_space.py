@@ -1,54 +1,12 @@
 """`python app.py` started as a Hugging Face Space starts it, and with the switch for MCP clients."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
-    port, end = int(url.rsplit(":", 1)[1]), time.monotonic() + 120
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.2)
-    raise AssertionError(log.read_text())
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Starts the page with further environment variables; gives its address and its log."""
-    started = []
-
-    def run(**variables) -> tuple[str, Path]:
-        port, log = free_port(), tmp_path / "log.txt"
-        own = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(tmp_path / "uploads")}
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT,
-                                   env=os.environ | own | variables)
-        started.append(process)
-        wait_for(f"http://127.0.0.1:{port}", process, log)
-        return f"http://127.0.0.1:{port}", log
-
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def test_a_space_starts_without_a_home_and_answers(start, picture, tmp_path):
