@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, _imaging
 
-from detector.c2pa import has_c2pa
 from detector.cost import excess, icon_excess
 from detector.effort import SLOW_BYTES, burden, tag_burden
+from detector.facts import FileFacts, facts_of
 
 # Above a camera's JPEG even at 100 megapixels (tens of MiB), far below what would fill a small server's memory
 # when several people upload at once.
@@ -40,9 +40,6 @@ MAX_BYTES = 64 * 2**20
 # Most telephones and medium-format cameras stay below 108 million pixels. At 120 million, decoding was measured to peak at
 # 1.2 GB in colour and 1.7 GB with transparency; `cost.MAX_MEMORY` bounds the formats that take more for each pixel.
 MAX_PIXELS = 120_000_000
-
-# Following the pages of a TIFF costs up to about a millisecond each, and a 64 MiB file can hold millions of empty ones.
-_MAX_COUNTED_PAGES = 2_000
 
 # Pillow compares sizes inside its decoders with a limit of its own, and warns in words of its own. Raised once, at
 # import, to ours; never lowered, so that a program which imports us keeps what it can open.
@@ -90,39 +87,12 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# The luminance table of ITU-T T.81, annex K.1, row by row; the IJG library scales it by the quality.
-_STANDARD_LUMINANCE = np.array(
-    [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55]
-    + [14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62]
-    + [18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92]
-    + [49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
-)
-_SUBSAMPLING = {(1.0, 1.0): "4:4:4", (2.0, 1.0): "4:2:2", (2.0, 2.0): "4:2:0"}
-
-
 class ImageError(ValueError):
     """An image that cannot be used. The message is one sentence: what is wrong, and what to do about it."""
 
 
 class _Refusal(Exception):
     """What is wrong and what to do, without the subject and the full stop that `load_photo` puts around it."""
-
-
-@dataclass(frozen=True)
-class FileFacts:
-    """What a file says of itself, read before anything is changed. In-memory images know only a part of it."""
-
-    format: str | None  # Pillow's name ("JPEG", "PNG", "MPO", …); None for arrays and images made in memory
-    size_bytes: int | None  # None where there was no file
-    mode: str  # Pillow's mode before conversion: "RGB", "CMYK", "I;16", …
-    stored_width: int  # pixels, before the orientation is applied
-    stored_height: int
-    orientation: int  # EXIF, 1..8; 1 where it is absent or nonsense
-    frames: int  # at least 1; pages of a TIFF are counted up to 2,000
-    jpeg_quality: int | None  # 1..100, an estimate: see `_jpeg_quality`; None where not JPEG
-    chroma_subsampling: str | None  # "4:4:4", "4:2:2" or "4:2:0"; None for grey, other ratios and other formats
-    has_exif: bool  # an EXIF block is present, readable or not
-    has_c2pa: bool  # a C2PA manifest is present; neither validated nor complete by that
 
 
 @dataclass(frozen=True, eq=False)
@@ -326,7 +296,7 @@ def _develop(image: Image.Image, data: bytes | None, name: str | None) -> Photo:
         upright = upright.transpose(_UPRIGHT[remaining])
     pixels = np.asarray(upright)
     pixels.setflags(write=False)  # Pillow gives it so already, but does not promise it
-    return Photo(pixels, _facts(image, data, mode, max(orientation, remaining)), name)
+    return Photo(pixels, facts_of(image, data, mode, max(orientation, remaining)), name)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -423,84 +393,3 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except Exception:  # a profile is decoration: the picture without it is still the picture
         return image
-
-
-# --- what the file says of itself ----------------------------------------------------------------------------------
-
-
-def _facts(image: Image.Image, data: bytes | None, mode: str, orientation: int) -> FileFacts:
-    width, height = image.size
-    if image.format == "TIFF" and orientation >= 5:  # turned by Pillow, see `_develop`
-        width, height = height, width
-    return FileFacts(
-        format=image.format,
-        size_bytes=None if data is None else len(data),
-        mode=mode,
-        stored_width=width,
-        stored_height=height,
-        orientation=orientation,
-        jpeg_quality=_jpeg_quality(image),
-        chroma_subsampling=_chroma_subsampling(image),
-        has_exif=_has_exif(image),
-        has_c2pa=has_c2pa(image, data),
-        frames=_frame_count(image),  # last, since where a later frame is damaged the image is left there
-    )
-
-
-def _frame_count(image: Image.Image) -> int:
-    """Frames or pages, at least 1. A file whose later frames are damaged counts as one."""
-    try:
-        if image.format == "TIFF":
-            return _page_count(image)
-        return max(1, int(getattr(image, "n_frames", 1)))
-    except Exception:
-        return 1
-
-
-def _page_count(image: Image.Image) -> int:
-    present = image.tell()
-    pages = present + 1
-    try:
-        while pages < _MAX_COUNTED_PAGES:
-            image.seek(pages)
-            pages += 1
-    except EOFError:
-        pass
-    image.seek(present)
-    return pages
-
-
-def _jpeg_quality(image: Image.Image) -> int | None:
-    """The IJG quality, 1..100, whose luminance table is nearest by summed absolute difference; the lower of equals.
-
-    Exact where the writer used the IJG tables. Cameras and Photoshop have tables of their own: there it is the
-    nearest IJG quality, no more (choice).
-    """
-    tables = getattr(image, "quantization", None)
-    if not tables:
-        return None
-    number = image.layer[0][3] if getattr(image, "layer", None) else 0
-    table = np.asarray(tables.get(number, next(iter(tables.values()))))
-    if table.shape != (64,):
-        return None
-    quality = np.arange(1, 101)[:, None]
-    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    candidates = ((_STANDARD_LUMINANCE * scale + 50) // 100).clip(1, 255)  # (100, 64)
-    return int(np.abs(candidates - table).sum(axis=1).argmin()) + 1
-
-
-def _chroma_subsampling(image: Image.Image) -> str | None:
-    layers = getattr(image, "layer", None) or ()
-    if len(layers) < 3:
-        return None
-    (_, horizontal, vertical, _), (_, chroma_horizontal, chroma_vertical, _) = layers[:2]
-    return _SUBSAMPLING.get((horizontal / max(1, chroma_horizontal), vertical / max(1, chroma_vertical)))
-
-
-def _has_exif(image: Image.Image) -> bool:
-    if image.info.get("exif") or image.info.get("Raw profile type exif"):
-        return True
-    try:  # a TIFF is itself built of tags: only the pointer to the EXIF block tells
-        return image.format == "TIFF" and ExifTags.IFD.Exif in image.getexif()
-    except Exception:
-        return False

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, ExifTags, Image, ImageCms, ImageFile, PngImagePlugin
 
-from detector import c2pa, images
+from detector import c2pa, facts, images
 from detector.images import MAX_BYTES, MAX_PIXELS, FileFacts, ImageError, Photo, load_photo
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -401,7 +401,7 @@ def test_pages_are_counted_up_to_a_limit(monkeypatch):
     pages = [Image.new("L", (1, 1), value) for value in range(4)]
     data = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
     assert load_photo(data).facts.frames == 4
-    monkeypatch.setattr(images, "_MAX_COUNTED_PAGES", 3)
+    monkeypatch.setattr(facts, "_MAX_COUNTED_PAGES", 3)
     assert load_photo(data).facts.frames == 3
 
 
