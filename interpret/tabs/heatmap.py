@@ -134,11 +134,11 @@ def heatmap(seen: Seen | None, layer: str = "windows", opacity: float = 0.6, det
     from interpret import explain
 
     if refusal := parts.unknown(detail, WINDOWS, "detail"):
-        return [None, refusal, None, "", "", None]
+        return [gr.skip(), refusal, None, "", "", None]
     most = WINDOWS[detail]
     try:
         if refusal := parts.unknown(layer, explain.layers_of(suite_of(seen)), "layer"):
-            return [None, refusal, None, "", "", None]
+            return [gr.skip(), refusal, None, "", "", None]
         found = explain.explain(suite_of(seen), photo_of(seen.file), most=most,
                                 progress=lambda done, total: progress(done / total, desc="windows"))
     except (explain.ExplainError, ImageError) as error:

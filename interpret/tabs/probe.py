@@ -32,7 +32,8 @@ def build_probe() -> list:
     switched = gr.Markdown(elem_classes="reading", elem_id="switch-reading")
     gr.Markdown("### Do the names matter more than chance?")
     with gr.Row(elem_classes="stack"):
-        head = gr.Radio(list(HEADS), value=next(iter(HEADS)), label="Head whose strongest directions are dropped", elem_id="drop-head")
+        head = parts.unchecked(gr.Radio(list(HEADS), value=next(iter(HEADS)), label="Head whose strongest directions are dropped",
+                                        elem_id="drop-head"))
         compare = gr.Button("Compare with random directions", scale=0, min_width=260, elem_id="compare")
     dropped = gr.Markdown(elem_classes="reading", elem_id="drop-reading")
     with gr.Row(elem_classes="stack"):

@@ -171,6 +171,7 @@ def test_heatmap_actions_out_of_order_get_a_sentence(server, picture):
         assert client.predict(api_name="/faithfulness")[0] == "Draw a heatmap first."
         analyze(client, picture)
         assert "There is no layer" in client.predict("<b>", 0.6, "quick", api_name="/heatmap")[0]
+        assert client.predict(api_name="/heatmap")[1]
         words, deletion, _, areas = client.predict("tokens", api_name="/faithfulness")
         assert "this map beats" in words and deletion and len(areas["value"]["data"] if "value" in areas else areas["data"]) == 4
     finally:
