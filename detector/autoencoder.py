@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.backbone import MODELS
+from detector.backbone import MODELS, choose_device
+from detector.devices import to_numpy
 from detector.weights import read_weights, write_weights
 
 WEIGHTS = MODELS / "autoencoder" / "autoencoder.safetensors"
@@ -49,20 +50,22 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
 
 def train_autoencoder(pairs: Path, steps: int = 1000, batch: int = 24, size: int = 96, seed: int = 0,
                       out: Path = WEIGHTS) -> float:
-    """Train on random crops of the pairs' photographs and write float16 weights. Returns the mean loss of the end."""
+    """Train on random crops of the pairs' photographs, on a GPU where there is one, and write float16 weights. Returns the mean
+    loss of the end."""
     from detector.pretrain import load_pairs
     from detector.progress import progress
 
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     images = [image for image in load_pairs(pairs, "train").images if min(image.shape[:2]) >= size]
-    model = Autoencoder()
+    device = choose_device()
+    model = Autoencoder().to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     losses = []
     for _ in progress(range(steps), steps, "autoencoder"):
         target = torch.from_numpy(np.stack([_crop(images, size, generator) for _ in range(batch)]))
-        target = target.permute(0, 3, 1, 2).float() / 255
+        target = target.to(device).permute(0, 3, 1, 2).float() / 255
         loss = reconstruction_loss(model(target), target)
         optimiser.zero_grad()
         loss.backward()
@@ -90,5 +93,5 @@ def load_autoencoder(path: Path = WEIGHTS) -> Autoencoder:
 def resynthesise(pixels: np.ndarray, model: Autoencoder) -> np.ndarray:
     """(H, W, 3) uint8 → the decoder's picture of it, cut to multiples of 8 pixels."""
     height, width = (length // STRIDE * STRIDE for length in pixels.shape[:2])
-    image = torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
-    return (model(image)[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    image = torch.from_numpy(pixels[:height, :width].copy()).to(next(model.parameters()).device).permute(2, 0, 1)[None].float() / 255
+    return to_numpy((model(image)[0].permute(1, 2, 0) * 255).round().byte())

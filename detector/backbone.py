@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from detector.devices import has_bfloat16
 from detector.download import Progress, PublishedError
 from detector.hub import fetch_weights, find_weights
 from detector.images import Photo
@@ -38,7 +39,7 @@ class BackboneError(RuntimeError):
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """What one forward of the vision tower gives for B images, float32 on the CPU.
+    """What one forward of the vision tower gives for B images, float32 on the CPU. The last two are None where nobody asked for them.
 
     pooled: (B, D) after the final layer norm, before the projection. projected: (B, E), not normalised.
     patches: (B, N, D) last block's patch tokens before the final layer norm, or None where the tower has none.
@@ -53,6 +54,10 @@ class ClipFeatures:
 
     def __len__(self) -> int:
         return len(self.pooled)
+
+    def to(self, device: torch.device) -> ClipFeatures:
+        """The same on another device, to train on."""
+        return ClipFeatures(*(None if part is None else part.to(device) for part in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def choose_precision(parameters: int, device: torch.device) -> torch.dtype:
     """float32 for small models; for large ones bfloat16 on CUDA that has it and on a CPU where it is faster."""
     if parameters < LARGE_MODEL:
         return torch.float32
-    faster = torch.cuda.is_bf16_supported() if device.type == "cuda" else bfloat16_is_faster()
+    faster = has_bfloat16(device) or (device.type == "cpu" and bfloat16_is_faster())
     return torch.bfloat16 if faster else torch.float32
 
 
@@ -240,8 +245,9 @@ class Backbone:
         return Sizes(*self.projection.shape)
 
     @torch.inference_mode()
-    def encode(self, images: Tensor) -> ClipFeatures:
-        """images: (B, 3, S, S) from `prepare`. One forward of the vision tower."""
+    def encode(self, images: Tensor, tokens: bool = True) -> ClipFeatures:
+        """images: (B, 3, S, S) from `prepare`. One forward of the vision tower. tokens: False leaves `patches` and `previous` out,
+        which are most of what must be copied from the device."""
         visual = self.model.visual
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             images = images.to(self.device)
@@ -252,11 +258,12 @@ class Backbone:
             out = visual.forward_intermediates(
                 images, indices=kept, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
             )
-            *previous, tokens = (torch.cat(parts, dim=1) for parts in  # each (B, 1 + N, D)
+            *previous, last = (torch.cat(parts, dim=1) for parts in  # each (B, 1 + N, D)
                                  zip(out["image_intermediates_prefix"], out["image_intermediates"], strict=True))
-            pooled, _ = visual._pool(tokens)  # (B, D)
+            pooled, _ = visual._pool(last)  # (B, D)
             projected = pooled @ visual.proj if visual.proj is not None else pooled  # (B, E)
-        return ClipFeatures(*(t.float().cpu() for t in (pooled, projected, tokens[:, 1:], *previous)))
+        parts = (pooled, projected, last[:, 1:], *previous) if tokens else (pooled, projected, None)
+        return ClipFeatures(*(None if part is None else part.float().cpu() for part in parts))
 
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:

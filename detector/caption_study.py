@@ -150,7 +150,7 @@ def alignment_report(result: dict) -> str:
 
 def item_study(told: dict[str, Table], backbone: Backbone, seeds: int) -> dict:
     """ITEM's network and its controls, each trained by itself. told: split → table with captions."""
-    parts = {split: (table.evidence.alignment, torch.as_tensor(table.labels)) for split, table in told.items()}
+    parts = {split: table.aligned(backbone.device) for split, table in told.items()}
     train, val = parts.pop("train"), parts.pop("val")
     return {"seeds": seeds, "cells": item.controls(train, val, parts, seeds)}
 

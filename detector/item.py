@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from detector.backbone import Backbone, ClipFeatures, Sizes
 from detector.captions import Caption, caption
+from detector.devices import to_numpy
 from detector.heads import Evidence, HeadError, Score, Shapes
 from detector.localise import GENERIC, Box, box_of, crop, heatmap, patch_embeddings
 from detector.objects import MOST, find_objects
@@ -50,7 +51,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Images against their captions, B images. All embeddings are unit rows of width E.
+    """Images against their captions, B images. All embeddings are unit rows of width E; on the CPU, but for training (`to`).
 
     image: (B, E). caption: (B, E), NaN rows where there is no usable caption. crops, phrases: (B, 5, E) of each object's crop and
     text, zero beyond count: (B,) objects. texts: the captions, "" for none. readings: one an image, () for cached features.
@@ -69,6 +70,11 @@ class Alignment:
     def __len__(self) -> int:
         return len(self.image)
 
+    def to(self, device: torch.device) -> Alignment:
+        """The same on another device, to train on; without readings and patches."""
+        tensors = (part.to(device) for part in (self.image, self.caption, self.crops, self.phrases, self.count))
+        return Alignment(*tensors, self.texts)
+
     @property
     def usable(self) -> Tensor:
         """(B,) whether the image has a caption; without one there is no ITEM score."""
@@ -82,7 +88,7 @@ class Alignment:
     @property
     def object_cosines(self) -> Tensor:
         """(B, 5) s_k in [−1, 1], NaN beyond the image's own objects."""
-        beyond = torch.arange(self.crops.shape[1]) >= self.count[:, None]
+        beyond = _places_of(self) >= self.count[:, None]
         return (self.crops * self.phrases).sum(2).masked_fill(beyond, torch.nan)
 
     @property
@@ -105,9 +111,14 @@ class Alignment:
 
     def rows(self, index: Tensor | np.ndarray) -> Alignment:
         """The images of a mask or of places, without readings and patches."""
-        places = np.arange(len(self))[np.asarray(index)].tolist()
+        places = np.arange(len(self))[to_numpy(torch.as_tensor(index))].tolist()
         tensors = (part[index] for part in (self.image, self.caption, self.crops, self.phrases, self.count))
         return Alignment(*tensors, tuple(self.texts[i] for i in places) if self.texts else ())
+
+
+def _places_of(alignment: Alignment) -> Tensor:
+    """(5,) numbers of the places for objects, on the alignment's device."""
+    return torch.arange(alignment.crops.shape[1], device=alignment.count.device)
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------
@@ -191,7 +202,7 @@ def _crops(backbone: Backbone, cut: list[np.ndarray], width: int) -> Tensor:
     parts = [torch.zeros(0, width)]
     for start in range(0, len(cut), AT_ONCE):
         prepared = torch.stack([backbone.prepare(part) for part in cut[start : start + AT_ONCE]])
-        parts.append(F.normalize(backbone.encode(prepared).projected, dim=1))
+        parts.append(F.normalize(backbone.encode(prepared, tokens=False).projected, dim=1))
     return torch.cat(parts)
 
 
@@ -234,7 +245,7 @@ class ItemHead:
         """HeadError if the evidence holds no `alignment`. NaN for an image without a usable caption."""
         if evidence.alignment is None:
             raise HeadError("The item head reads image against caption, and this evidence holds no alignment: see `item.align`.")
-        return Score(self.logits(evidence.alignment).numpy())
+        return Score(to_numpy(self.logits(evidence.alignment)))
 
     def scaled(self, slope: float, offset: float) -> ItemHead:
         """The same head with logit·slope + offset."""
@@ -261,7 +272,7 @@ def null_scores(alignment: Alignment, head: ItemHead, other_captions: Tensor, in
     the words matter to the score or the picture alone makes it.
     """
     one = alignment.rows([index] * len(other_captions))
-    return head.logits(replace(one, caption=other_captions)).numpy()
+    return to_numpy(head.logits(replace(one, caption=other_captions)))
 
 
 # --- training ------------------------------------------------------------------------------------------------------
@@ -293,17 +304,18 @@ def _train(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], norm: bool,
     from sklearn.metrics import average_precision_score  # slow to import, and scoring needs none of it
 
     torch.manual_seed(seed)
-    network = _network(train[0].shape[1], norm, recipe)
+    network = _network(train[0].shape[1], norm, recipe).to(train[0].device)
+    val_labels = to_numpy(val[1])
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
     best, state, waited = -1.0, None, 0
     for _ in range(recipe.epochs):
         network.train()
-        for rows in torch.randperm(len(train[1])).split(recipe.batch):
+        for rows in torch.randperm(len(train[1])).to(train[1].device).split(recipe.batch):
             optimiser.zero_grad()
             F.binary_cross_entropy_with_logits(network(train[0][rows]), train[1][rows]).backward()
             optimiser.step()
         with torch.no_grad():
-            precision = average_precision_score(val[1], network.eval()(val[0]))
+            precision = average_precision_score(val_labels, to_numpy(network.eval()(val[0])))
         waited = waited + 1 if precision <= best else 0
         if not waited:
             best, state = precision, copy.deepcopy(network.state_dict())
@@ -316,17 +328,18 @@ def _train(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], norm: bool,
 def _readable(part: Labelled) -> tuple[Tensor, Tensor]:
     """Inputs and labels of the images that have a caption."""
     alignment, labels = part
-    return alignment.inputs[alignment.usable], torch.as_tensor(labels, dtype=torch.float32)[alignment.usable]
+    labels = torch.as_tensor(labels, dtype=torch.float32, device=alignment.image.device)
+    return alignment.inputs[alignment.usable], labels[alignment.usable]
 
 
 def fit_item(train: Labelled, val: Labelled, *, seed: int = 0, recipe: ItemRecipe = ItemRecipe()) -> ItemHead:
-    """Train on (alignment, labels (N,)); early stopping on `val`. Images without a usable caption are left out.
+    """Train on (alignment, labels (N,)), on the alignment's device; early stopping on `val`. The head is on the CPU.
 
-    HeadError if that leaves none of a class in one of the two."""
+    Images without a usable caption are left out. HeadError if that leaves none of a class in one of the two."""
     for part in (train, val):
         if set(_readable(part)[1].tolist()) != {0.0, 1.0}:
             raise HeadError("The item head needs images of both classes with usable captions; this backbone writes too few.")
-    network = _train(_readable(train), _readable(val), True, seed, recipe)
+    network = _train(_readable(train), _readable(val), True, seed, recipe).cpu()
     norm, hidden, readout = network[0], network[1], network[4]
     return ItemHead(norm.weight, norm.bias, hidden.weight, hidden.bias, readout.weight[0], readout.bias[0])
 
@@ -342,16 +355,16 @@ def without_objects(alignment: Alignment) -> Alignment:
 
 def with_mean_text(alignment: Alignment, mean: Tensor, mean_phrase: Tensor) -> Alignment:
     """Every caption and every object's text replaced by the same one, (E,) each: crops still lie where the words had put them."""
-    own = torch.arange(alignment.phrases.shape[1]) < alignment.count[:, None]  # (B, 5)
+    own = _places_of(alignment) < alignment.count[:, None]  # (B, 5)
     return replace(alignment, caption=mean.expand_as(alignment.image).where(alignment.usable[:, None], torch.nan),
                    phrases=torch.where(own[:, :, None], mean_phrase, 0.0))
 
 
 def with_shuffled_text(alignment: Alignment, seed: int) -> Alignment:
     """Each image with the caption and the objects' texts of another one; of unlike numbers of objects the smaller counts."""
-    other = torch.randperm(len(alignment), generator=torch.Generator().manual_seed(seed))
+    other = torch.randperm(len(alignment), generator=torch.Generator().manual_seed(seed)).to(alignment.count.device)
     count = torch.minimum(alignment.count, alignment.count[other])
-    own = (torch.arange(alignment.phrases.shape[1]) < count[:, None])[:, :, None]
+    own = (_places_of(alignment) < count[:, None])[:, :, None]
     return replace(alignment, caption=alignment.caption[other], count=count, crops=torch.where(own, alignment.crops, 0.0),
                    phrases=torch.where(own, alignment.phrases[other], 0.0))
 
@@ -370,7 +383,7 @@ def _same(alignment: Alignment) -> Alignment:
 
 def control_inputs(train: Alignment, seed: int) -> dict[str, Callable[[Alignment], Alignment]]:
     """Name → what is done to the alignments of every split. Mean texts come from the training images."""
-    own = torch.arange(train.phrases.shape[1]) < train.count[:, None]
+    own = _places_of(train) < train.count[:, None]
     mean = F.normalize(train.caption[train.usable].mean(0), dim=0)
     mean_phrase = F.normalize(train.phrases[own].mean(0), dim=0) if own.any() else torch.zeros_like(mean)
     return {
@@ -409,7 +422,7 @@ def _note(result: dict, name: str, splits: dict[str, tuple[Tensor, Tensor]], nor
     network = _train(splits["train"], splits["val"], norm, seed, recipe)
     for split, (inputs, labels) in splits.items():
         if split != "train":
-            result.setdefault(name, {}).setdefault(split, []).append(float(roc_auc_score(labels, network(inputs))))
+            result.setdefault(name, {}).setdefault(split, []).append(float(roc_auc_score(to_numpy(labels), to_numpy(network(inputs)))))
 
 
 def control_report(result: dict[str, dict[str, list[float]]]) -> str:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.backbone import Backbone, ClipFeatures, centre_box
+from detector.devices import to_numpy
 
 MARGIN = 0.10  # of the box's side, added on each side
 GENERIC = ("a photo", "a photo of a thing", "an image", "a photo of an object")
@@ -45,7 +46,7 @@ def heatmap(patches: Tensor, texts: Tensor, generic: Tensor) -> np.ndarray:
     """(N, E) patches of one image, (K, E) texts, (E,) mean of the generic texts → (K, g, g) differences of cosines; higher: more
     like the phrase. Not confined to 0…1."""
     side = round(len(patches) ** 0.5)
-    return ((texts - generic) @ patches.T).reshape(len(texts), side, side).numpy()
+    return to_numpy(((texts - generic) @ patches.T).reshape(len(texts), side, side))
 
 
 def hottest(heat: np.ndarray) -> Box:

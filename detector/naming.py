@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detector.devices import to_numpy
 from detector.orthogonal import correlations
 from detector.vocabulary import Concept
 
@@ -108,13 +109,13 @@ def name_units(weight: Tensor, directions: Tensor, projection: Tensor, words: Se
     of its variance that random directions explain) and "named": whether either way is above chance, a correlation counting
     by its square. A unit that is not is unnamed, however well the words may sound.
     """
-    unit, text, matrix = (t.double().numpy() for t in (weight, directions, projection))
-    features = None if pooled is None else pooled.double().numpy()
+    unit, text, matrix = (to_numpy(t).astype(np.float64) for t in (weight, directions, projection))
+    features = None if pooled is None else to_numpy(pooled).astype(np.float64)
     chance, names = chance_levels(unit, text, matrix, features), [[] for _ in unit]
     spans = [_span_records(steps, words) for steps in text_span(unit, text @ matrix.T, features)]
     if projected is not None:
         image = torch.nn.functional.normalize(projected, dim=1) @ directions.T
-        names = correlation_names(pooled.numpy() @ weight.numpy().T, image.numpy(), words)
+        names = correlation_names(to_numpy(pooled) @ to_numpy(weight).T, to_numpy(image), words)
     named = [bool(steps and steps[0]["explained"] > level or found and found[0]["correlation"] ** 2 > level)
              for steps, found, level in zip(spans, names, chance, strict=True)]
     return {"names": names, "text_span": spans, "chance": [round(float(level), 3) for level in chance], "named": named}

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.backbone import Sizes
+from detector.devices import to_numpy
 from detector.heads import Evidence, Score, Shapes
 
 
@@ -55,7 +56,7 @@ class OrthogonalHead:
         return self.contributions(pooled).sum(1) + self.bias
 
     def score(self, evidence: Evidence) -> Score:
-        return Score(self.logits(evidence.clip.pooled).numpy())
+        return Score(to_numpy(self.logits(evidence.clip.pooled)))
 
     def scaled(self, slope: float, offset: float) -> OrthogonalHead:
         """The same head with logit·slope + offset."""
@@ -89,7 +90,7 @@ class LinearProbe:
         return self.contributions(pooled).sum(1) + self.bias
 
     def score(self, evidence: Evidence) -> Score:
-        return Score(self.logits(evidence.clip.pooled).numpy())
+        return Score(to_numpy(self.logits(evidence.clip.pooled)))
 
     def scaled(self, slope: float, offset: float) -> LinearProbe:
         """The same head with logit·slope + offset."""
@@ -111,7 +112,7 @@ def decorrelation(activations: Tensor) -> Tensor:
     """‖I − ÃᵀÃ‖_F with each column of the (B, k) activations scaled to unit length, uncentred, unsquared."""
     unit = F.normalize(activations, dim=0)
     gram = unit.T @ unit
-    return torch.linalg.matrix_norm(torch.eye(len(gram)) - gram)
+    return torch.linalg.matrix_norm(torch.eye(len(gram), device=gram.device) - gram)
 
 
 def _train(module: nn.Module, loss: Callable, score: Callable, train, val, recipe: AffineRecipe, seed: int) -> None:
@@ -123,12 +124,12 @@ def _train(module: nn.Module, loss: Callable, score: Callable, train, val, recip
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
     best, state, waited = -1.0, None, 0
     for _ in range(recipe.epochs):
-        for rows in torch.randperm(len(labels), generator=generator).split(recipe.batch):
+        for rows in torch.randperm(len(labels), generator=generator).to(labels.device).split(recipe.batch):
             optimiser.zero_grad()
             loss(features[rows], labels[rows]).backward()
             optimiser.step()
         with torch.no_grad():
-            precision = average_precision_score(val_labels, score(val_features))
+            precision = average_precision_score(to_numpy(val_labels), to_numpy(score(val_features)))
         waited = waited + 1 if precision <= best else 0
         if not waited:
             best, state = precision, copy.deepcopy(module.state_dict())
@@ -143,11 +144,15 @@ def _smooth(labels: Tensor, amount: float) -> Tensor:
 
 def fit_orthogonal(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *, units: int = 8, seed: int = 0,
                    recipe: AffineRecipe = AffineRecipe()) -> OrthogonalHead:
-    """Train on (pooled (N, D), labels (N,)); early stopping on `val`. Loss: BCE on smoothed labels + decorrelation."""
+    """Train on (pooled (N, D), labels (N,)), on the device where they lie; early stopping on `val`. The head is on the CPU.
+
+    Loss: BCE on smoothed labels + decorrelation.
+    """
     torch.manual_seed(seed)
     inner, outer = nn.Linear(train[0].shape[1], units), nn.Linear(units, 1)
     nn.init.orthogonal_(inner.weight)
     nn.init.zeros_(inner.bias)
+    inner, outer = inner.to(train[0].device), outer.to(train[0].device)
 
     def loss(features: Tensor, labels: Tensor) -> Tensor:
         activations = inner(features)
@@ -157,21 +162,21 @@ def fit_orthogonal(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *, 
 
     _train(nn.ModuleList([inner, outer]), loss, lambda x: outer(inner(x)).squeeze(1), train, val, recipe, seed)
     parts = (inner.weight, inner.bias, outer.weight[0], outer.bias[0])
-    return OrthogonalHead(*(p.detach().clone() for p in parts))
+    return OrthogonalHead(*(p.detach().clone().cpu() for p in parts))
 
 
 def fit_linear_probe(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *, seed: int = 0,
                      recipe: AffineRecipe = AffineRecipe()) -> LinearProbe:
-    """Train on (pooled (N, D), labels (N,)) with the same recipe; the authors' own is not in their released code."""
+    """Train likewise, with the same recipe; the authors' own is not in their released code."""
     torch.manual_seed(seed)
-    linear = nn.Linear(train[0].shape[1], 1)
+    linear = nn.Linear(train[0].shape[1], 1).to(train[0].device)
 
     def loss(features: Tensor, labels: Tensor) -> Tensor:
         logits = linear(features).squeeze(1)
         return F.binary_cross_entropy_with_logits(logits, _smooth(labels, recipe.smoothing))
 
     _train(linear, loss, lambda x: linear(x).squeeze(1), train, val, recipe, seed)
-    return LinearProbe(linear.weight[0].detach().clone(), linear.bias[0].detach().clone())
+    return LinearProbe(*(p[0].detach().clone().cpu() for p in (linear.weight, linear.bias)))
 
 
 def correlations(activations: np.ndarray, concepts: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.backbone import Backbone, Sizes
+from detector.devices import to_numpy
 from detector.heads import Evidence, HeadError, Score, Shapes
 from detector.physical import NAMES, PAPER_CORE
 from detector.physical_text import normalised, written
@@ -53,19 +54,20 @@ class PhysicalClipHead:
 
     def with_text(self, backbone: Backbone, evidence: Evidence, captions: Sequence[str]) -> Evidence:
         """The evidence with `physical_text` as this head was trained to read it; one caption for each image, "" for none."""
-        return with_text(backbone, evidence, captions, self.limits.numpy(), self.core_names)
+        return with_text(backbone, evidence, captions, to_numpy(self.limits), self.core_names)
 
     def logits(self, projected: Tensor, text: Tensor, descriptors: np.ndarray) -> Tensor:
         """(B, E) not normalised, (B, E) unit rows, (B, 15) → (B,); higher speaks for synthetic."""
         image = F.normalize(F.normalize(projected, dim=1) @ self.image_map.T, dim=1)
         text = F.normalize(text @ self.text_map.T, dim=1)
-        inputs = joint(image, text, places(descriptors, self.limits.numpy(), self.core_names), BLOCKS)  # (B, F)
+        values = places(descriptors, to_numpy(self.limits), self.core_names).to(image.device)
+        inputs = joint(image, text, values, BLOCKS)  # (B, F)
         inputs = F.layer_norm(inputs, inputs.shape[1:], self.norm_weight, self.norm_bias)
         return F.gelu(inputs @ self.hidden_weight.T + self.hidden_bias) @ self.readout + self.bias
 
     def score(self, evidence: Evidence) -> Score:
         """HeadError if the evidence holds no `physical_text`."""
-        return Score(self.logits(evidence.clip.projected, _text(evidence), evidence.descriptors).numpy())
+        return Score(to_numpy(self.logits(evidence.clip.projected, _text(evidence), evidence.descriptors)))
 
     def scaled(self, slope: float, offset: float) -> PhysicalClipHead:
         """The same head with logit·slope + offset."""
@@ -145,14 +147,19 @@ class Inputs:
     values: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device) -> Inputs:
+        """The same on another device."""
+        return Inputs(*(part.to(device) for part in vars(self).values()))
+
     def rows(self, index: Tensor) -> Inputs:
         return Inputs(*(part[index] for part in vars(self).values()))
 
 
 def inputs(evidence: Evidence, labels: np.ndarray, limits: np.ndarray, core: Sequence[str]) -> Inputs:
-    """What the network reads of labelled evidence. HeadError without `physical_text`."""
-    values = places(evidence.descriptors, limits, core)
-    return Inputs(F.normalize(evidence.clip.projected, dim=1), _text(evidence), values, torch.as_tensor(labels, dtype=torch.float32))
+    """What the network reads of labelled evidence, on the device of its projected features. HeadError without `physical_text`."""
+    values, labels = places(evidence.descriptors, limits, core), torch.as_tensor(labels, dtype=torch.float32)
+    image = F.normalize(evidence.clip.projected, dim=1)
+    return Inputs(image, _text(evidence), values, labels).to(image.device)
 
 
 class _Network(nn.Module):
@@ -190,18 +197,19 @@ class _Network(nn.Module):
         return self.eval()(batch)
 
     def head(self, limits: np.ndarray, core: Sequence[str]) -> PhysicalClipHead:
+        """The head, on the CPU."""
         chosen = torch.tensor([j for j, name in enumerate(NAMES) if name in core])
-        maps = (torch.eye(len(step)) + step for step in (self.image_step, self.text_step))
+        maps = (torch.eye(len(step), device=step.device) + step for step in (self.image_step, self.text_step))
         parts = (*maps, self.norm.weight, self.norm.bias, self.hidden.weight, self.hidden.bias, self.readout.weight[0],
                  self.readout.bias[0])
-        return PhysicalClipHead(torch.as_tensor(limits), chosen, *(part.detach().clone() for part in parts))
+        return PhysicalClipHead(torch.as_tensor(limits), chosen, *(part.detach().clone().cpu() for part in parts))
 
 
 def contrastive(image: Tensor, text: Tensor, scale: float) -> Tensor:
     """InfoNCE of (B, E) unit rows, mean of both directions, in nats. Another row with the very same text is no wrong answer."""
     same = (text.detach() @ text.detach().T > SAME_TEXT).fill_diagonal_(False)
     logits = (scale * image @ text.T).masked_fill(same, -torch.inf)
-    truth = torch.arange(len(image))
+    truth = torch.arange(len(image), device=image.device)
     return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
 
 
@@ -215,16 +223,16 @@ def _train(train: Inputs, val: Inputs, blocks: Sequence[str], scale: float | Non
     from sklearn.metrics import average_precision_score  # slow to import, and scoring needs none of it
 
     torch.manual_seed(seed)
-    network = _Network(train.image.shape[1], train.values.shape[1], blocks, scale is not None, recipe)
+    network = _Network(train.image.shape[1], train.values.shape[1], blocks, scale is not None, recipe).to(train.image.device)
     optimiser = network.optimiser(recipe)
     best, state, waited = -1.0, None, 0
     for _ in range(recipe.epochs):
         network.train()
-        for rows in torch.randperm(len(train.labels)).split(recipe.batch):
+        for rows in torch.randperm(len(train.labels)).to(train.labels.device).split(recipe.batch):
             optimiser.zero_grad()
             _loss(network, train.rows(rows), scale, recipe).backward()
             optimiser.step()
-        precision = average_precision_score(val.labels, network.scored(val))
+        precision = average_precision_score(to_numpy(val.labels), to_numpy(network.scored(val)))
         waited = waited + 1 if precision <= best else 0
         if not waited:
             best, state = precision, copy.deepcopy(network.state_dict())
@@ -237,10 +245,10 @@ def _train(train: Inputs, val: Inputs, blocks: Sequence[str], scale: float | Non
 def fit_physical_clip(train: tuple[Evidence, np.ndarray], val: tuple[Evidence, np.ndarray], limits: np.ndarray, *,
                       core: Sequence[str] = PAPER_CORE, scale: float | None = None, seed: int = 0,
                       recipe: PhysicalClipRecipe = PhysicalClipRecipe()) -> PhysicalClipHead:
-    """Train on (evidence with `physical_text`, labels (N,)); early stopping on `val`.
+    """Train on (evidence with `physical_text`, labels (N,)), on the device of the evidence's `clip`; early stopping on `val`.
 
-    limits and core: those that the texts were written with (`with_text`). scale: CLIP's temperature, the exponential of its
-    `logit_scale`, for the tuned form; None leaves both embeddings as they are. HeadError without `physical_text`.
+    The head is on the CPU. limits and core: those that the texts were written with (`with_text`). scale: CLIP's temperature, the
+    exponential of its `logit_scale`, for the tuned form; None leaves both embeddings as they are. HeadError without `physical_text`.
     """
     parts = [inputs(evidence, labels, limits, core) for evidence, labels in (train, val)]
     return _train(*parts, BLOCKS, scale, seed, recipe).head(limits, core)
@@ -288,7 +296,7 @@ def written_three_ways(backbone: Backbone, part: Part, limits: np.ndarray, core:
     found = {}
     for way, (captions, shown) in ways.items():
         text = backbone.encode_text(written(backbone, captions, shown, limits, core))
-        found[way] = inputs(replace(part.evidence, physical_text=text), part.labels, limits, core)
+        found[way] = inputs(replace(part.evidence, physical_text=text), part.labels, limits, core).to(backbone.device)
     return found
 
 
@@ -314,7 +322,7 @@ def compared(variant: Variant, splits: dict[str, dict[str, Inputs]], scale: floa
     for seed in range(seeds):
         network = _train(train, read["val"], variant.blocks, scale if variant.tuned else None, seed, recipe)
         for name, part in read.items():
-            result[name].append(float(roc_auc_score(part.labels, network.scored(part))))
+            result[name].append(float(roc_auc_score(to_numpy(part.labels), to_numpy(network.scored(part)))))
     return result
 
 

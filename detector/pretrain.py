@@ -546,7 +546,7 @@ def train_decoder(model, tokenizer, train: Pairs, val: Pairs, size, preprocess, 
 
 def export(model: nn.Module, configuration: dict, metrics: dict, out: Path) -> None:
     """Write float16 weights, the open_clip configuration and the metrics: a folder that open_clip itself can load."""
-    write_export({name: value.half().contiguous() for name, value in model.state_dict().items()}, configuration, metrics, out)
+    write_export({name: value.half().cpu().contiguous() for name, value in model.state_dict().items()}, configuration, metrics, out)
 
 
 def write_export(weights: dict[str, Tensor], configuration: dict, metrics: dict, out: Path) -> None:

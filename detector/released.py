@@ -88,6 +88,6 @@ def released_features(heads: dict[str, PublishedHead], backbone: Backbone, image
         if key not in passes:
             interpolation, resize = key
             prepared = [backbone.prepare(image, interpolation=interpolation, resize=resize) for image in images]
-            passes[key] = backbone.encode(torch.stack(prepared))
+            passes[key] = backbone.encode(torch.stack(prepared), tokens=False)
         features[name] = getattr(passes[key], head.source.feature)
     return features

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from detector.backbone import Backbone
+from detector.devices import to_numpy
 from detector.heads import Evidence, HeadError, Score
 from detector.windows import Box, cut, window_boxes
 
@@ -74,7 +75,8 @@ def adapted(visual: nn.Module, rank: int, alpha: float) -> nn.Module:
     for block in tower.transformer.resblocks:
         places = ((block.attn, "in_proj_weight"), (block.attn.out_proj, "weight"), (block.mlp.c_fc, "weight"), (block.mlp.c_proj, "weight"))
         for module, name in places:
-            parametrize.register_parametrization(module, name, LowRank(getattr(module, name), rank, alpha))
+            weight = getattr(module, name)
+            parametrize.register_parametrization(module, name, LowRank(weight, rank, alpha).to(weight.device))
     return tower
 
 
@@ -163,7 +165,7 @@ def covariances(maps: Tensor) -> Tensor:
     flat = maps.flatten(2)
     centred = flat - flat.mean(2, keepdim=True)
     matrix = centred @ centred.mT / flat.shape[2]  # (B, C, C)
-    rows, columns = torch.triu_indices(maps.shape[1], maps.shape[1])
+    rows, columns = torch.triu_indices(maps.shape[1], maps.shape[1], device=maps.device)
     upper = matrix[:, rows, columns]
     return upper.sign() * (upper.abs() + 1e-6).sqrt()
 
@@ -244,13 +246,13 @@ class SddOutput:
 
 
 class Sdd(nn.Module):
-    """The detector for one backbone's vision tower. bag: (M, D) tokens of real images, fixed."""
+    """The detector for one backbone's vision tower, on its device. bag: (M, D) tokens of real images, fixed."""
 
     def __init__(self, visual: nn.Module, config: SddConfig, bag: Tensor):
         super().__init__()
         width, self.grid = visual.conv1.out_channels, visual.grid_size[0]
         self.config, self.tower = config, adapted(visual, config.rank, config.alpha)
-        self.register_buffer("bag", bag)
+        self.register_buffer("bag", bag.to(visual.conv1.weight.device))
         self.reconstruct = Reconstruction(width, config)
         size = self.grid * visual.conv1.kernel_size[0]
         self.enhance = Enhancer(width, self.grid, size, config, torch.tensor(visual.image_std).view(3, 1, 1))
@@ -258,6 +260,23 @@ class Sdd(nn.Module):
                                       nn.BatchNorm1d(FEATURES), nn.ReLU(), nn.Linear(FEATURES, 1))
         self.reduce = nn.Linear(width, FEATURES)  # stands in for the enhancer in its ablation
         self.tap_tokens, self.tap_difference = nn.Identity(), nn.Identity()
+        for part in (self.reconstruct, self.enhance, self.classify, self.reduce):  # drawn on the CPU: the same on every device
+            part.to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        return self.bag.device
+
+    def trained(self) -> dict[str, Tensor]:
+        """What training made: LoRA, reconstruction, enhancer, classifier, their statistics and the bag; CLIP is not in it."""
+        frozen = {name for name, p in self.tower.named_parameters() if "parametrizations" not in name or name.endswith("original")}
+        return {name: value for name, value in self.state_dict().items() if name.removeprefix("tower.") not in frozen}
+
+    def load_trained(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `trained` gave. RuntimeError if names or shapes are others."""
+        if tensors.keys() != self.trained().keys():
+            raise RuntimeError("These are not the tensors of this configuration of SDD.")
+        self.load_state_dict(tensors, strict=False)
 
     def layers(self) -> dict[str, nn.Module]:
         """Name → the identity through which (B, C, h, w) maps pass, for attribution."""
@@ -287,9 +306,16 @@ class Sdd(nn.Module):
         rebuilt = self.reconstruct(tokens, self.bag) if self.config.use_cfdl else torch.zeros_like(tokens)
         gap = (rebuilt - tokens).abs() if self.config.use_cfdl else tokens
         difference = self.tap_difference(self._grid(gap[:, 1:]))  # (B, D, g, g)
-        features = self.enhance(images, difference) if self.config.use_enhancer else self.reduce(difference.mean((2, 3)))
+        features = self._features(images, difference)
         logits = self.classify(torch.cat([tokens[:, 0], features], dim=1)).squeeze(1)
         return SddOutput(logits, tokens, rebuilt, features)
+
+    def _features(self, images: Tensor, difference: Tensor) -> Tensor:
+        """(B, 256) f. Never in reduced precision: low-level traces are small differences of the pixels."""
+        if not self.config.use_enhancer:
+            return self.reduce(difference.mean((2, 3)))
+        with torch.autocast(images.device.type, enabled=False):
+            return self.enhance(images, difference.float())
 
 
 # --- the head ------------------------------------------------------------------------------------------------------
@@ -313,10 +339,10 @@ class SddHead:
         return self.model.enhance.stages[0].side * 2
 
     def prepare(self, windows: Sequence[np.ndarray]) -> Tensor:
-        """(S, S, 3) uint8 windows → (B, 3, S, S), CLIP-normalised, not resized."""
-        mean, deviation = self.normalise
-        pixels = torch.from_numpy(np.ascontiguousarray(np.stack(windows))).permute(0, 3, 1, 2).float() / 255
-        return (pixels - mean) / deviation
+        """(S, S, 3) uint8 windows → (B, 3, S, S), CLIP-normalised, not resized, on the model's device."""
+        mean, deviation = (part.to(self.model.device) for part in self.normalise)
+        pixels = torch.from_numpy(np.ascontiguousarray(np.stack(windows))).to(self.model.device)
+        return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / deviation
 
     def pool(self, logits: np.ndarray) -> float:
         """Logits of an image's windows → the image's: their mean."""
@@ -326,7 +352,7 @@ class SddHead:
     def window_logits(self, windows: Sequence[np.ndarray], batch: int = 16) -> np.ndarray:
         """(B,) scaled logits of windows, higher speaks for synthetic."""
         parts = [self.model(self.prepare(windows[i : i + batch])).logits for i in range(0, len(windows), batch)]
-        return self.scale * torch.cat(parts).double().numpy() + self.bias
+        return self.scale * to_numpy(torch.cat(parts)).astype(np.float64) + self.bias
 
     def boxes(self, pixels: np.ndarray) -> list[Box]:
         """The windows that an image's score rests on: at most `config.windows`, evenly spaced."""
@@ -360,10 +386,8 @@ class SddHead:
         return replace(self, scale=self.scale * slope, bias=self.bias * slope + offset)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What training made: LoRA, reconstruction, enhancer, classifier, their statistics and the bag, float16; CLIP is not in it."""
-        frozen = {name for name, p in self.model.tower.named_parameters() if "parametrizations" not in name or name.endswith("original")}
-        kept = {name: value for name, value in self.model.state_dict().items() if name.removeprefix("tower.") not in frozen}
-        halved = {name: value.half() if value.is_floating_point() else value for name, value in kept.items()}
+        """What training made (`Sdd.trained`), float16, and the scaling; on the CPU."""
+        halved = {name: value.half().cpu() if value.is_floating_point() else value.cpu() for name, value in self.model.trained().items()}
         return halved | {"scale": torch.tensor(self.scale), "bias": torch.tensor(self.bias)}
 
     def details(self) -> dict:

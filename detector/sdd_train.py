@@ -11,23 +11,24 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.augment import recompress
 from detector.backbone import Backbone
 from detector.checkpoints import write_whole
 from detector.data import Example
+from detector.devices import training_autocast
 from detector.images import load_photo
 from detector.progress import progress
 from detector.residual import WINDOW, ResidualHead, features
 from detector.sdd import FEATURES, Enhancer, Sdd, SddConfig, SddHead, normalisation
+from detector.sdd_windows import WORKERS, batches, draw_window, window_of
 from detector.windows import cut, window_boxes
 
 
@@ -82,8 +83,8 @@ def sample_bag(tokens: Tensor, size: int, by_divergence: bool = True, seed: int 
         return tokens[chosen]
     anchor = tokens[(tokens - tokens.mean(0)).norm(dim=1).argmin()]
     divergence = jensen_shannon(anchor, tokens)
-    free, chosen = torch.ones(len(tokens), dtype=torch.bool), []
-    for level in torch.linspace(float(divergence.min()), float(divergence.max()), size):
+    free, chosen = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device), []
+    for level in torch.linspace(float(divergence.min()), float(divergence.max()), size, device=tokens.device):
         distance = (divergence - level).abs().masked_fill(~free, torch.inf)
         best = int(distance.argmin())
         free[best] = False
@@ -128,47 +129,15 @@ def triplet_loss(features: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 def sdd_loss(model: Sdd, images: Tensor, labels: Tensor, recipe: SddRecipe) -> dict[str, Tensor]:
     """"loss" and its terms. The reconstruction aims at the tokens, which it does not move, on real images only (the paper)."""
-    out = model(images)
-    terms = {"entropy": F.binary_cross_entropy_with_logits(out.logits, labels),
-             "metric": triplet_loss(out.features, labels, recipe.margin)}
+    with training_autocast(images.device):
+        out = model(images)
+    terms = {"entropy": F.binary_cross_entropy_with_logits(out.logits.float(), labels),
+             "metric": triplet_loss(out.features.float(), labels, recipe.margin)}
     rows = torch.ones_like(labels, dtype=torch.bool) if recipe.reconstruct_all else labels == 0
-    error = (out.reconstruction - out.tokens.detach())[rows]
+    error = (out.reconstruction.float() - out.tokens.detach().float())[rows]
     terms["reconstruction"] = error.square().mean() if model.config.use_cfdl and len(error) else out.logits.sum() * 0
     total = (recipe.entropy * terms["entropy"] + recipe.metric * terms["metric"] + recipe.reconstruction * terms["reconstruction"])
     return {"loss": total, **terms}
-
-
-# --- windows to train on -------------------------------------------------------------------------------------------
-
-
-def random_window(pixels: np.ndarray, size: int, generator: np.random.Generator, plain: float = 0.0) -> np.ndarray:
-    """A random (size, size, 3) window, mirrored or not; but for a share `plain` of them also scaled by 0.7 to 1.4, sometimes
-    blurred, often compressed once more."""
-    changed = generator.random() >= plain
-    if changed and generator.random() < 0.5:
-        factor = generator.uniform(0.7, 1.4)
-        kernel = (cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR)[generator.integers(3)]
-        pixels = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=kernel)
-    y, x = (int(generator.integers(max(1, side - size + 1))) for side in pixels.shape[:2])
-    window = cut(pixels, (x, y, min(x + size, pixels.shape[1]), min(y + size, pixels.shape[0])), size)
-    window = np.ascontiguousarray(window[:, ::-1] if generator.random() < 0.5 else window)
-    if not changed:
-        return window
-    if generator.random() < 0.15:
-        window = cv2.GaussianBlur(window, (0, 0), generator.uniform(0.3, 1.5))
-    return recompress(window, ".jpg", int(generator.integers(50, 101))) if generator.random() < 0.5 else window
-
-
-def batches(pictures: Sequence[np.ndarray], labels: np.ndarray, size: int, recipe: SddRecipe, seed: tuple[int, int]) -> Iterator:
-    """(windows (B, S, S, 3), labels (B,)) with as many real as synthetic ones, one epoch of the smaller class twice over."""
-    generator = np.random.default_rng(seed)
-    half = recipe.batch // 2
-    groups = [np.flatnonzero(labels == label) for label in (0, 1)]
-    steps = max(1, len(labels) // recipe.batch)
-    drawn = [np.concatenate([generator.permutation(g) for _ in range(-(-steps * half // len(g)))]) for g in groups]
-    for step in range(steps):
-        rows = np.concatenate([d[step * half : (step + 1) * half] for d in drawn])
-        yield np.stack([random_window(pictures[i], size, generator, recipe.plain) for i in rows]), labels[rows]
 
 
 # --- the enhancer by itself (ours) ---------------------------------------------------------------------------------
@@ -199,10 +168,12 @@ def draw_pool(pictures: Sequence[np.ndarray], labels: np.ndarray, size: int, tea
     """`recipe.pretrain_windows` random windows of every picture, scored by the teacher."""
     generator = np.random.default_rng((seed, 1))
     windows, logits = [], []
-    for _ in progress(range(recipe.pretrain_windows), title="sdd: windows"):
-        drawn = [random_window(p, size, generator) for p in pictures]
-        windows += drawn
-        logits += map(teacher, drawn)
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        for _ in progress(range(recipe.pretrain_windows), title="sdd: windows"):
+            draws = [draw_window(p.shape, size, generator) for p in pictures]
+            made = list(pool.map(window_of, pictures, [size] * len(draws), draws))
+            windows += made
+            logits += pool.map(teacher, made)
     each = torch.as_tensor(np.tile(labels, recipe.pretrain_windows), dtype=torch.float32)
     return Pool(np.stack(windows), each, torch.tensor(logits).clamp(-6, 6))
 
@@ -213,8 +184,9 @@ class Alone(nn.Module):
     def __init__(self, enhancer: Enhancer):
         super().__init__()
         self.enhance = enhancer
-        self.classify = nn.Sequential(nn.BatchNorm1d(FEATURES), nn.Linear(FEATURES, FEATURES), nn.BatchNorm1d(FEATURES), nn.ReLU(),
-                                      nn.Linear(FEATURES, 1))
+        classify = nn.Sequential(nn.BatchNorm1d(FEATURES), nn.Linear(FEATURES, FEATURES), nn.BatchNorm1d(FEATURES), nn.ReLU(),
+                                 nn.Linear(FEATURES, 1))
+        self.classify = classify.to(enhancer.summary.weight.device)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classify(self.enhance(images, None)).squeeze(1)
@@ -281,10 +253,10 @@ def pretrain_enhancer(model: Sdd, head: SddHead, draw: Callable[[], Pool], image
 
 def teacher_loss(logits: Tensor, pool: Pool, rows: Tensor, share: float) -> Tensor:
     """(1 − share) · entropy of the labels, both classes weighing the same, + share · smooth L1 to the teacher's logits."""
-    labels = pool.labels[rows]
-    balance = torch.where(labels == 1, (pool.labels == 0).sum() / (pool.labels == 1).sum(), 1.0)
-    entropy = F.binary_cross_entropy_with_logits(logits, labels, balance)
-    return (1 - share) * entropy + share * F.smooth_l1_loss(logits, pool.logits[rows])
+    labels, taught = pool.labels[rows].to(logits.device), pool.logits[rows].to(logits.device)
+    rarity = float((pool.labels == 0).sum() / (pool.labels == 1).sum())
+    entropy = F.binary_cross_entropy_with_logits(logits, labels, torch.where(labels == 1, rarity, 1.0))
+    return (1 - share) * entropy + share * F.smooth_l1_loss(logits, taught)
 
 
 # --- the loop ------------------------------------------------------------------------------------------------------
@@ -330,7 +302,7 @@ def fit_sdd(train: Sequence[Example], val: Sequence[Example], backbone: Backbone
         if checkpoint:
             _save(checkpoint, model, mean, optimiser, state, made)
     if state["kept"]:
-        mean.load_state_dict(state["kept"])
+        mean.load_trained(state["kept"])
     return Trained(SddHead(mean.eval().requires_grad_(False), normalisation(backbone)), state["log"])
 
 
@@ -356,25 +328,23 @@ def _after_epoch(state: dict, mean: Sdd, auroc: float, sums: dict[str, float]) -
     line = {"epoch": state["epoch"] + 1, "auroc_val": round(auroc, 4)} | sums
     print(line, file=sys.stderr, flush=True)
     return {"epoch": line["epoch"], "best": max(auroc, state["best"]), "waited": 0 if better else state["waited"] + 1,
-            "kept": {n: v.clone() for n, v in mean.state_dict().items()} if better else state["kept"], "log": [*state["log"], line]}
+            "kept": {n: v.clone() for n, v in mean.trained().items()} if better else state["kept"], "log": [*state["log"], line]}
 
 
 def train_epoch(model: Sdd, mean: Sdd, head: SddHead, optimiser, data: Iterator, recipe: SddRecipe) -> dict[str, float]:
     """One pass; `mean` follows the trained parameters and takes over the batch statistics. Returns mean losses."""
-    sums: dict[str, float] = {}
-    count = 0
+    found: list[dict[str, Tensor]] = []  # read off at the end: each reading would wait for the device
     model.train()
     for windows, labels in progress(data, title="sdd"):
-        losses = sdd_loss(model, head.prepare(list(windows)), torch.as_tensor(labels, dtype=torch.float32), recipe)
+        labels = torch.as_tensor(labels, dtype=torch.float32, device=model.device)
+        losses = sdd_loss(model, head.prepare(list(windows)), labels, recipe)
         optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
         torch.nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], 5.0)
         optimiser.step()
         follow(mean, model, recipe.average)
-        count += 1
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-    return {name: round(value / count, 4) for name, value in sums.items()}
+        found.append({name: value.detach() for name, value in losses.items()})
+    return {name: round(sum(float(losses[name]) for losses in found) / len(found), 4) for name in found[0]}
 
 
 @torch.no_grad()
@@ -399,7 +369,8 @@ def _made_alone(backbone: Backbone, config: SddConfig, recipe: SddRecipe, seed: 
 
 
 def _save(path: Path, model: Sdd, mean: Sdd, optimiser, state: dict, made: str) -> None:
-    parts = {"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict(), "state": state, "made": made}
+    """Without CLIP's own weights, which the backbone has."""
+    parts = {"model": model.trained(), "mean": mean.trained(), "optimiser": optimiser.state_dict(), "state": state, "made": made}
     write_whole(path, parts)
 
 
@@ -408,7 +379,7 @@ def _restore(path: Path, model: Sdd, mean: Sdd, optimiser, made: str) -> dict:
     saved = torch.load(path, map_location="cpu", weights_only=True)
     if saved.get("made") != made:
         raise ValueError(f"The checkpoint {path} was made with other settings; leave out --resume or name another folder.")
-    model.load_state_dict(saved["model"])
-    mean.load_state_dict(saved["mean"])
+    model.load_trained(saved["model"])
+    mean.load_trained(saved["mean"])
     optimiser.load_state_dict(saved["optimiser"])
     return saved["state"]

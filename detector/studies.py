@@ -18,6 +18,7 @@ from detector.backbone import Backbone
 from detector.caption_study import alignment_report, alignment_study, item_report, item_study, physical_clip_study
 from detector.concepts import ConceptHead, concept_directions, fit_concepts
 from detector.data import DataError, read_dataset, with_splits
+from detector.devices import to_numpy
 from detector.evaluate import chance_map, mean_ap
 from detector.format_study import format_report, format_study
 from detector.heads import load_head
@@ -128,12 +129,12 @@ def units_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
     logits. The paper reports that 2 to 16 units change mAP by at most 0.03.
     """
     corpus = only(corpora)
-    train, val = corpus.train.pooled(), corpus.val.pooled()
+    train, val = corpus.train.pooled(backbone.device), corpus.val.pooled(backbone.device)
     _, probe = over_seeds(lambda seed: fit_linear_probe(train, val, seed=seed), corpus, seeds)
     rows: dict[str, dict] = {"linear probe": {"measures": probe}}
     for units in UNITS:
         heads, measured = over_seeds(lambda seed, k=units: fit_orthogonal(train, val, units=k, seed=seed), corpus, seeds)
-        rows[f"{units} units"] = {"measures": measured, **_stability(heads, val[0])}
+        rows[f"{units} units"] = {"measures": measured, **_stability(heads, corpus.val.evidence.clip.pooled)}
     return {"seeds": seeds, "chance": chance(corpus.tests), "rows": rows}
 
 
@@ -143,9 +144,9 @@ def _stability(heads: list, pooled: torch.Tensor) -> dict[str, float]:
 
     axes, boundary = [], []
     for first, second in ((a, b) for i, a in enumerate(heads) for b in heads[i + 1 :]):
-        alike = np.abs(correlations(first.activations(pooled).numpy(), second.activations(pooled).numpy()))
+        alike = np.abs(correlations(to_numpy(first.activations(pooled)), to_numpy(second.activations(pooled))))
         axes.append(alike[linear_sum_assignment(-alike)].mean())
-        boundary.append(np.corrcoef(first.logits(pooled).numpy(), second.logits(pooled).numpy())[0, 1])
+        boundary.append(np.corrcoef(to_numpy(first.logits(pooled)), to_numpy(second.logits(pooled)))[0, 1])
     return {"axes": float(np.mean(axes)), "boundary": float(np.mean(boundary))} if axes else {}
 
 
@@ -168,10 +169,12 @@ def units_report(result: dict) -> str:
 def concepts_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
     """The gated concept model beside the linear probe, and how sparse it is on `val` images."""
     corpus = only(corpora)
-    train, val, directions = corpus.train.projected(), corpus.val.projected(), concept_directions(backbone)
-    _, probe = over_seeds(lambda seed: fit_linear_probe(corpus.train.pooled(), corpus.val.pooled(), seed=seed), corpus, seeds)
+    device, directions = backbone.device, concept_directions(backbone)
+    train, val = corpus.train.projected(device), corpus.val.projected(device)
+    pooled = corpus.train.pooled(device), corpus.val.pooled(device)
+    _, probe = over_seeds(lambda seed: fit_linear_probe(*pooled, seed=seed), corpus, seeds)
     heads, gated = over_seeds(lambda seed: fit_concepts(train, val, directions, seed=seed), corpus, seeds)
-    sparse = [sparsity(head, val[0]) for head in heads]
+    sparse = [sparsity(head, corpus.val.evidence.clip.projected) for head in heads]
     return {"seeds": seeds, "chance": chance(corpus.tests), "concepts": len(directions),
             "sparsity": {name: spread([s[name] for s in sparse]) for name in sparse[0]},
             "rows": {"linear probe": {"measures": probe}, "concept model": {"measures": gated}}}
@@ -242,7 +245,7 @@ def foreign_tests(corpus: Corpus) -> dict[str, Table]:
 
 def cross_fitters(backbone: Backbone) -> dict[str, Callable[[Corpus, int], object]]:
     """Method → a function of (corpus, seed) that trains its head."""
-    directions = concept_directions(backbone)
+    device, directions = backbone.device, concept_directions(backbone)
 
     def residual(corpus: Corpus, seed: int) -> ResidualHead:
         validation = (corpus.val.evidence.residual, corpus.val.labels)
@@ -254,9 +257,9 @@ def cross_fitters(backbone: Backbone) -> dict[str, Callable[[Corpus, int], objec
         return PhysicalHead.fit(corpus.train.evidence.descriptors, corpus.train.labels, reference)
 
     return {
-        "linear probe": lambda c, seed: fit_linear_probe(c.train.pooled(), c.val.pooled(), seed=seed),
-        "orthogonal": lambda c, seed: fit_orthogonal(c.train.pooled(), c.val.pooled(), seed=seed),
-        "concepts": lambda c, seed: fit_concepts(c.train.projected(), c.val.projected(), directions, seed=seed),
+        "linear probe": lambda c, seed: fit_linear_probe(c.train.pooled(device), c.val.pooled(device), seed=seed),
+        "orthogonal": lambda c, seed: fit_orthogonal(c.train.pooled(device), c.val.pooled(device), seed=seed),
+        "concepts": lambda c, seed: fit_concepts(c.train.projected(device), c.val.projected(device), directions, seed=seed),
         "physical": physical, "residual": residual,
     }
 
@@ -350,7 +353,7 @@ def streams(corpus: Corpus, backbone: Backbone) -> dict[str, dict[str, float]]:
         token, summary = parts[split]
         chosen = {"both": (token, summary), "CLS token": (token, typical[1].expand_as(summary)),
                   "enhancer": (typical[0].expand_as(token), summary)}
-        found[split] = {name: float(roc_auc_score(table.labels, head.model.classify(torch.cat(pair, 1))[:, 0].numpy()))
+        found[split] = {name: float(roc_auc_score(table.labels, to_numpy(head.model.classify(torch.cat(pair, 1))[:, 0])))
                         for name, pair in chosen.items()}
     return found
 

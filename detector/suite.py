@@ -22,6 +22,7 @@ from detector.backbone import EMBEDDED, Backbone, ClipFeatures
 from detector.captions import user_caption
 from detector.catalogue import TRAININGS
 from detector.concepts import ConceptHead, concept_directions
+from detector.devices import to_numpy
 from detector.download import Progress
 from detector.heads import Evidence, HeadCard
 from detector.images import ImageError, Photo, load_photo
@@ -127,7 +128,7 @@ class Suite:
         head = self.heads.get("physical_clip")
         if head is None or evidence.alignment is None:
             return []
-        return written(self.backbone, evidence.alignment.texts, evidence.descriptors, head.limits.numpy(), head.core_names)
+        return written(self.backbone, evidence.alignment.texts, evidence.descriptors, to_numpy(head.limits), head.core_names)
 
     @cached_property
     def item_reference(self) -> ItemReference | None:
@@ -147,7 +148,7 @@ class Suite:
 
     def released_logits(self, evidence: Evidence) -> dict[str, np.ndarray]:
         """Name of a released head → (B,) logits, as its authors' code gives them: not calibrated here."""
-        return {name: head.logits(evidence.released[name]).numpy().astype(np.float64)
+        return {name: to_numpy(head.logits(evidence.released[name])).astype(np.float64)
                 for name, head in self.released.heads.items()}
 
     def units(self) -> tuple[str, OrthogonalHead] | None:
@@ -248,8 +249,8 @@ class Suite:
         for kind, shown, own in (("units", self.units(), clip.pooled), ("concepts", self.concept_model(), clip.projected)):
             if shown:
                 features = evidence.released.get(shown[0], own)
-                parts[f"{kind}_activations"] = shown[1].activations(features).numpy()
-                parts[kind] = shown[1].contributions(features).numpy()
+                parts[f"{kind}_activations"] = to_numpy(shown[1].activations(features))
+                parts[kind] = to_numpy(shown[1].contributions(features))
         return parts
 
     def _analysis(self, index: int, photo: Photo, evidence: Evidence, logits: dict, released: dict, parts: dict) -> Analysis:

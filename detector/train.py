@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ from detector.captions import captioner
 from detector.concepts import concept_directions, fit_concepts
 from detector.data import Example, Pictures, read_dataset, training_splits, views
 from detector.heads import Evidence, HeadCard, save_head
-from detector.item import extract_alignment, fit_item, from_arrays
+from detector.item import AT_ONCE, Alignment, extract_alignment, fit_item, from_arrays
 from detector.naming import name_units
 from detector.orthogonal import fit_linear_probe, fit_orthogonal
 from detector.physical import PAPER_CORE
@@ -72,11 +72,17 @@ class Table:
         """The rows of the images as they are."""
         return self.rows(self.copy == 0)
 
-    def pooled(self) -> tuple[Tensor, Tensor]:
-        return self.evidence.clip.pooled, torch.as_tensor(self.labels, dtype=torch.float32)
+    def pooled(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Features and labels on a device, to train on."""
+        return self.evidence.clip.pooled.to(device), torch.as_tensor(self.labels, dtype=torch.float32, device=device)
 
-    def projected(self) -> tuple[Tensor, Tensor]:
-        return self.evidence.clip.projected, torch.as_tensor(self.labels, dtype=torch.float32)
+    def projected(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Features and labels on a device, to train on."""
+        return self.evidence.clip.projected.to(device), torch.as_tensor(self.labels, dtype=torch.float32, device=device)
+
+    def aligned(self, device: torch.device | str = "cpu") -> tuple[Alignment, Tensor]:
+        """What ITEM reads and labels, on a device, to train on."""
+        return self.evidence.alignment.to(device), torch.as_tensor(self.labels, device=device)
 
 
 # --- features ------------------------------------------------------------------------------------------------------
@@ -108,8 +114,23 @@ def extract_clip(backbone: Backbone, examples: list[Example], copies: int, seed:
     def measure(example: Example) -> Tensor:
         return torch.stack([backbone.prepare(view) for view in views(example, copies, seed)])
 
-    parts = [backbone.encode(images) for images in progress(_mapped(measure, examples), len(examples), f"{title}: CLIP")]
+    prepared = progress(_mapped(measure, examples), len(examples), f"{title}: CLIP")
+    # a processor gains nothing by larger batches, and its sums would come out otherwise in the last digit
+    least = 1 if backbone.device.type == "cpu" else AT_ONCE
+    parts = [backbone.encode(images, tokens=False) for images in _joined(prepared, least)]
     return {"pooled": torch.cat([p.pooled for p in parts]).numpy(), "projected": torch.cat([p.projected for p in parts]).numpy()}
+
+
+def _joined(groups: Iterable[Tensor], least: int) -> Iterator[Tensor]:
+    """The groups' rows in batches of whole groups, each but the last of at least `least` rows."""
+    waiting: list[Tensor] = []
+    for group in groups:
+        waiting.append(group)
+        if sum(map(len, waiting)) >= least:
+            yield torch.cat(waiting)
+            waiting = []
+    if waiting:
+        yield torch.cat(waiting)
 
 
 def extract_captioned(backbone: Backbone, examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
@@ -200,28 +221,30 @@ def _fit_residual(train: Table, val: Table, backbone: Backbone, seed: int) -> Fi
 
 
 def _fit_linear_probe(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    return Fitted(fit_linear_probe(train.pooled(), val.pooled(), seed=seed), {})
+    return Fitted(fit_linear_probe(train.pooled(backbone.device), val.pooled(backbone.device), seed=seed), {})
 
 
 def _fit_orthogonal(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    head = fit_orthogonal(train.pooled(), val.pooled(), seed=seed)
+    head = fit_orthogonal(train.pooled(backbone.device), val.pooled(backbone.device), seed=seed)
     pooled, projected = val.evidence.clip.pooled, val.evidence.clip.projected
     return Fitted(head, name_units(head.weight, concept_directions(backbone), backbone.projection, vocabulary(), pooled, projected))
 
 
 def _fit_concepts(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    head = fit_concepts(train.projected(), val.projected(), concept_directions(backbone), seed=seed)
+    parts = [table.projected(backbone.device) for table in (train, val)]
+    head = fit_concepts(*parts, concept_directions(backbone), seed=seed)
     return Fitted(head, {"concepts": [concept.name for concept in vocabulary()]})
 
 
 def _fit_item(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    parts = [(table.evidence.alignment, torch.as_tensor(table.labels)) for table in (train, val)]
+    parts = [table.aligned(backbone.device) for table in (train, val)]
     return Fitted(fit_item(*parts, seed=seed), {"captioner": captioner(backbone)})
 
 
 def _fit_physical_clip(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
     limits = quantiles(train.originals().evidence.descriptors)
-    parts = [(with_text(backbone, t.evidence, t.evidence.alignment.texts, limits, PAPER_CORE), t.labels) for t in (train, val)]
+    told = [with_text(backbone, t.evidence, t.evidence.alignment.texts, limits, PAPER_CORE) for t in (train, val)]
+    parts = [(replace(e, clip=e.clip.to(backbone.device)), t.labels) for e, t in zip(told, (train, val), strict=True)]
     return Fitted(fit_physical_clip(*parts, limits, seed=seed), {"captioner": captioner(backbone)})
 
 

@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from detector.devices import to_numpy
 from detector.progress import progress
 from detector.windows import Box, cut, window_boxes
 
@@ -82,7 +83,7 @@ class WindowHead(Protocol):
     bias: float
 
     def prepare(self, windows: Sequence[np.ndarray]) -> Tensor:
-        """(S, S, 3) uint8 windows → the model's input (B, 3, S, S)."""
+        """(S, S, 3) uint8 windows → the model's input (B, 3, S, S), on its device."""
 
     def window_logits(self, windows: Sequence[np.ndarray]) -> np.ndarray:
         """(S, S, 3) uint8 windows → (B,) logits, scaled."""
@@ -256,15 +257,14 @@ def _read(head: WindowHead, windows: Sequence[np.ndarray], layers: Sequence[str]
     """Windows → the head's logits (B,) and layer → (B, S, S) maps, both after the head's scaling."""
     if not layers:
         return head.window_logits(windows), {}
-    device = next((parameter.device for parameter in head.model.parameters()), torch.device("cpu"))
-    logits, maps = window_maps(head.model, head.prepare(windows).to(device), layers)
+    logits, maps = window_maps(head.model, head.prepare(windows), layers)
     scaled = {layer: m if layer == ERROR else m * head.scale for layer, m in maps.items()}
-    return head.scale * logits.double().cpu().numpy() + head.bias, {layer: _enlarged(m, head.size) for layer, m in scaled.items()}
+    return head.scale * to_numpy(logits).astype(np.float64) + head.bias, {layer: _enlarged(m, head.size) for layer, m in scaled.items()}
 
 
 def _enlarged(maps: Tensor, size: int) -> np.ndarray:
     """(B, h, w) → (B, S, S) float32, bilinear between the centres of cells."""
-    return F.interpolate(maps[:, None].float(), (size, size), mode="bilinear", align_corners=False)[:, 0].cpu().numpy()
+    return to_numpy(F.interpolate(maps[:, None].float(), (size, size), mode="bilinear", align_corners=False)[:, 0])
 
 
 @lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from scipy.special import expit
 from torch import Tensor
 
+from detector.devices import to_numpy
 from detector.naming import random_mixtures
 from detector.reference import percentile
 
@@ -93,8 +94,8 @@ def _on_reference(suite: Suite, axis: Tensor, activation: float) -> tuple[dict[s
         return {}, None
     from sklearn.metrics import roc_auc_score  # slow to import
 
-    values = (F.normalize(suite.reference.projected, dim=1) @ axis[0]).numpy()
-    labels = suite.reference.labels.numpy()
+    values = to_numpy(F.normalize(suite.reference.projected, dim=1) @ axis[0])
+    labels = to_numpy(suite.reference.labels)
     groups = {"all": values, "real": values[labels == 0], "synthetic": values[labels == 1]}
     return {name: percentile(activation, group) for name, group in groups.items()}, float(roc_auc_score(labels, values))
 
@@ -197,12 +198,12 @@ def drop_curve(suite: Suite, evidence: Evidence, kind: str = "concepts", draws: 
     every = torch.cat([reference, own])
 
     def left(chosen: Tensor) -> tuple[float, float]:
-        logits = head.logits(without(every, chosen, reference.mean(0))).numpy()
-        return _auroc(suite.reference.labels.numpy(), logits[:-1]), float(logits[-1])
+        logits = to_numpy(head.logits(without(every, chosen, reference.mean(0))))
+        return _auroc(to_numpy(suite.reference.labels), logits[:-1]), float(logits[-1])
 
     curves = {"named": [[left(directions[:k])] for k in counts]}
     generator = np.random.default_rng(seed)
-    for name, basis in (("isotropic", np.eye(reference.shape[1])), ("natural", (reference - reference.mean(0)).numpy())):
+    for name, basis in (("isotropic", np.eye(reference.shape[1])), ("natural", to_numpy(reference - reference.mean(0)))):
         rows = [torch.from_numpy(random_mixtures(basis, counts[-1], generator)).float() for _ in range(draws)]
         curves[name] = [[left(chosen[:k]) for chosen in rows] for k in counts]
     return DropCurve(counts, _summary(curves, 0), _summary(curves, 1), names[: counts[-1]])

@@ -33,9 +33,9 @@ def stand_in(calls: list):
 
     def GPU(duration):
         def decorate(function):
-            def run(*arguments):
+            def run(*arguments, **options):
                 calls.append((function.__name__, duration))
-                return pickle.loads(pickle.dumps(function(*pickle.loads(pickle.dumps(arguments)))))
+                return pickle.loads(pickle.dumps(function(*pickle.loads(pickle.dumps(arguments)), **options)))
             return run
         return decorate
 

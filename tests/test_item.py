@@ -125,9 +125,9 @@ def test_editing_does_not_encode_the_image_again(tiny, pixels, monkeypatch):
     before = aligned(tiny, pixels[:1], [user_caption("a dog on a beach")])
     whole, encode, seen = aligned(tiny, pixels[:1], [user_caption("a cat on a beach")]), tiny.encode, []
 
-    def counted(images):
+    def counted(images, **options):
         seen.append(len(images))
-        return encode(images)
+        return encode(images, **options)
 
     monkeypatch.setattr(tiny, "encode", counted)
     edited = realign(tiny, pixels[0], before, user_caption("a cat on a beach"))

@@ -16,18 +16,17 @@ from detector.sdd_train import (
     Pool,
     Pretraining,
     SddRecipe,
-    batches,
     build_bag,
     draw_pool,
     fit_sdd,
     jensen_shannon,
     pretrain_enhancer,
-    random_window,
     sample_bag,
     sdd_loss,
     teacher_loss,
     triplet_loss,
 )
+from detector.sdd_windows import batches, random_window
 
 SMALL = SddConfig(bag=6, heads=2, rank=2, inputs="highpass")
 

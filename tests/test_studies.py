@@ -39,6 +39,8 @@ def corpus():
 class Words:
     """A backbone that only encodes texts, as random unit vectors."""
 
+    device = torch.device("cpu")
+
     def encode_text(self, texts):
         generator = torch.Generator().manual_seed(len(texts))
         return torch.nn.functional.normalize(torch.randn(len(texts), 12, generator=generator), dim=1)
@@ -58,7 +60,7 @@ def test_units_find_the_planted_direction_whatever_their_number(corpus, quick, m
     from detector import studies
 
     monkeypatch.setattr(studies, "UNITS", (2, 8))
-    result = STUDIES["units"].run([corpus], None, 2)
+    result = STUDIES["units"].run([corpus], Words(), 2)
     for name, row in result["rows"].items():
         found = row["measures"]["test"]["auroc"]
         assert 0.6 < found["mean"] < 0.85 and found["low"] <= found["mean"] <= found["high"], name  # half of the sources is chance
@@ -135,7 +137,7 @@ def only_the_probe(quick, monkeypatch):
 def test_trained_on_one_half_tested_on_the_other_and_on_foreign_generators(corpus, only_the_probe):
     corpus.tests["test_foreign"] = with_sources(table(200, 3, {"easy": 4.0, "hard": 4.0}), ["new"])
     assert list(foreign_tests(corpus)) == ["test_foreign"]
-    result = STUDIES["cross"].run([corpus], None, 1)
+    result = STUDIES["cross"].run([corpus], Words(), 1)
     cells = {(cell["trained"], cell["tested"]): cell["auroc"]["mean"] for cell in result["cells"]}
     assert set(cells) == {(a, b) for a in "AB" for b in ("A test", "B test", "test_foreign")}
     assert cells["A", "A test"] > 0.95  # its own generator
@@ -148,11 +150,11 @@ def test_trained_on_one_half_tested_on_the_other_and_on_foreign_generators(corpu
 
 def test_two_data_sets_are_crossed_by_name(corpus, only_the_probe):
     other = Corpus("other", *(with_sources(t, ["new"]) for t in (corpus.train, corpus.val)), corpus.tests)
-    result = STUDIES["cross"].run([corpus, other], None, 1)
+    result = STUDIES["cross"].run([corpus, other], Words(), 1)
     assert list(result["tested"]) == ["planted test", "other test"] and len(result["cells"]) == 4
     assert result["sets"]["other"] == ["new"] and "divided by name" not in STUDIES["cross"].report(result)
     with pytest.raises(DataError, match="same name"):
-        STUDIES["cross"].run([corpus, corpus], None, 1)
+        STUDIES["cross"].run([corpus, corpus], Words(), 1)
 
 
 @pytest.mark.parametrize("method", ["linear probe", "orthogonal", "concepts", "physical", "residual"])

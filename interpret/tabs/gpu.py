@@ -47,9 +47,9 @@ def _in_worker(name: str) -> Backbone:
 
 
 @lent
-def forward(name: str, images: Tensor) -> ClipFeatures:
-    """CLIP features, on the processor, of images (B, 3, S, S) as `Backbone.prepare` gives them."""
-    return _in_worker(name).encode(images)
+def forward(name: str, images: Tensor, tokens: bool = True) -> ClipFeatures:
+    """CLIP features, on the processor, of images (B, 3, S, S) as `Backbone.prepare` gives them; tokens: as for `Backbone.encode`."""
+    return _in_worker(name).encode(images, tokens)
 
 
 def lend(backbone: Backbone) -> None:

@@ -75,7 +75,7 @@ def test_the_panel_and_the_json_agree(use, picture):
 def test_another_caption_moves_the_numbers_without_encoding_the_image_again(use, monkeypatch):
     suite, seen = use
     asked, encode = [], suite.backbone.encode
-    monkeypatch.setattr(suite.backbone, "encode", lambda images: asked.append(len(images)) or encode(images))
+    monkeypatch.setattr(suite.backbone, "encode", lambda images, **options: asked.append(len(images)) or encode(images, **options))
     first, other = panel.first_caption(seen), panel.caption(seen, None, "a cat and a car on a beach", "dog, beach")
     assert asked == [3]  # the crops of the three objects, none of the image
     assert other[OBJECTS] == "cat, car, beach"  # untouched objects are looked up anew
