@@ -17,6 +17,7 @@ from torch import Tensor
 
 from detector.naming import random_mixtures
 from detector.reference import percentile
+from detector.steps import checkpoint
 
 if TYPE_CHECKING:
     from detector.backbone import Backbone
@@ -197,6 +198,7 @@ def drop_curve(suite: Suite, evidence: Evidence, kind: str = "concepts", draws: 
     every = torch.cat([reference, own])
 
     def left(chosen: Tensor) -> tuple[float, float]:
+        checkpoint()
         logits = head.logits(without(every, chosen, reference.mean(0))).numpy()
         return _auroc(suite.reference.labels.numpy(), logits[:-1]), float(logits[-1])
 
