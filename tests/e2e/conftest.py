@@ -13,7 +13,7 @@ def server(tmp_path_factory):
 
     make_examples()
     demo = app.build_demo()
-    demo.queue(**app.QUEUE)
+    app.open_queue(demo, **app.QUEUE)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **app.LAUNCH)
     yield url
     demo.close()
