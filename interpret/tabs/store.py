@@ -74,9 +74,7 @@ def size_of(value: object) -> int:
 def _own_bytes(part: object) -> int:
     if hasattr(part, "untyped_storage"):  # a tensor; torch itself is slow to import
         return part.untyped_storage().nbytes()
-    if isinstance(part, np.ndarray):
-        return part.nbytes if part.base is None else 0  # a view: what it looks at is counted as one of its parts
-    return sys.getsizeof(part)
+    return sys.getsizeof(part)  # of an array with its numbers, unless it is a view: then they are one of its parts
 
 
 def _parts(part: object) -> list:

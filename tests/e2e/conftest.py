@@ -4,7 +4,8 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def demo(tmp_path_factory):
+    """The page, served by this process."""
     import os
 
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
@@ -14,6 +15,12 @@ def server(tmp_path_factory):
     make_examples()
     demo = app.build_demo()
     app.open_queue(demo, **app.QUEUE)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **app.LAUNCH)
-    yield url
+    demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **app.LAUNCH)
+    yield demo
     demo.close()
+
+
+@pytest.fixture(scope="session")
+def server(demo) -> str:
+    """Its address."""
+    return demo.local_url.rstrip("/")
