@@ -20,7 +20,8 @@ from interpret.tabs.downloads import build_downloads, wire_downloads  # noqa: E4
 from interpret.tabs.gate import Page, image_file, page_files  # noqa: E402
 from interpret.tabs.mcp import build_tools, mcp_wanted  # noqa: E402
 from interpret.tabs.model import build_model, wire_model  # noqa: E402
-from interpret.tabs.service import analyze, get_suite  # noqa: E402
+from interpret.tabs.queueing import open_queue  # noqa: E402
+from interpret.tabs.service import analyze, load_first  # noqa: E402
 from interpret.tabs.story import STOPPED, WELCOME, build_story, started, wire_showing, wire_story  # noqa: E402
 from interpret.words import about  # noqa: E402
 
@@ -77,13 +78,13 @@ LAUNCH = {
     "theme": THEME, "css": CSS, "max_file_size": MAX_UPLOAD, "footer_links": ["api"], "show_error": True,
     "run_history": False,  # it would keep visitors' images and results in the browser of a shared computer
     "enable_monitoring": False,  # its page shows who asked what and when
-    "state_session_capacity": 500,  # an analysed image holds up to 5 MB of features on a large backbone; the oldest goes first
+    "state_session_capacity": 200,  # Gradio copies the page's layout for each, 0.4 MB; the one used least recently goes first
     "ssr_mode": False,  # pages made on the server need Node, and are not what the tests drive
 }
 
 # One analysis at a time: the model uses all cores, so two at once would only both be late. Events that use the model share
-# `concurrency_id="model"`, downloads have a line of their own, so that they hold up no analysis. The 65th in a line is told to
-# come back. `api_open` would let scripts pass the line.
+# `concurrency_id="model"`, downloads have a line of their own, so that they hold up no analysis. Who finds 64 jobs waiting, or
+# has too many there already (`interpret/tabs/queueing.py`), is told to come back. `api_open` would let scripts pass the line.
 QUEUE = {"max_size": 64, "default_concurrency_limit": 1, "api_open": False}
 
 
@@ -125,12 +126,12 @@ def _analyze_tab() -> None:
     analysis = start.then(analyze, [image, model.in_use, model.training], [numbers, seen], api_name="analyze",
                           concurrency_id="model", trigger_mode="always_last", show_progress="minimal", show_progress_on=progress)
     showing = wire_showing(analysis, seen, [card, progress, downloads.row], places)
-    gr.on(triggers, None, cancels=showing)  # panels of the last image that are still to come
+    actions = wire_story(places, seen)  # after the analysis, whose endpoint is the first
+    gr.on(triggers, None, cancels=[*showing, *actions])  # panels of the last image that are still to come, and work on it
     stop = {"fn": None, "inputs": [card, progress], "outputs": [card, progress], "js": STOPPED, "show_progress": "hidden"}
-    cancel.click(**stop, cancels=[analysis, *showing])
+    cancel.click(**stop, cancels=[analysis, *showing, *actions])
     analysis.failure(**stop)
     wire_downloads(downloads, seen)
-    wire_story(places, seen)  # after the analysis, whose endpoint is the first
     wire_model(model)
 
 
@@ -149,10 +150,10 @@ def launch() -> None:
     """Make the examples, start loading the model, open the page; with `GRADIO_MCP_SERVER=True` also for MCP clients."""
     with contextlib.suppress(OSError):  # a folder that cannot be written to: the page does without examples
         make_examples()
-    threading.Thread(target=get_suite, daemon=True).start()
+    threading.Thread(target=load_first, daemon=True).start()
     demo = build_demo()
     threading.Thread(target=keep_swept, args=(page_files(demo), threading.Event()), daemon=True).start()
-    demo.queue(**QUEUE)
+    open_queue(demo, **QUEUE)
     demo.launch(**LAUNCH)
 
 

@@ -22,6 +22,7 @@ from detector.devices import has_bfloat16
 from detector.download import Progress, PublishedError
 from detector.hub import fetch_weights, find_weights
 from detector.images import Photo
+from detector.steps import checkpoint
 from detector.tokens import FULL_VOCABULARY, simple_tokenizer
 from detector.weights import WeightsError, check_finite, read_weights
 from detector.weights import fingerprint as weights_fingerprint
@@ -30,6 +31,8 @@ MODELS = Path(__file__).resolve().parent.parent / "assets" / "models"
 EMBEDDED = "embedded"
 WEIGHTS_FILE = "open_clip_model.safetensors"  # of a backbone's folder, as open_clip names it
 TEXT_CACHE = 20_000  # texts; about 20 MB at 256 numbers each
+LONGEST_CACHED = 500  # characters of a text that is cached: captions that users type may have 10,000
+TEXTS_AT_ONCE = 32  # texts in a batch: a large text tower needs seconds for them, and between batches it can be stopped
 LARGE_MODEL = 100_000_000  # parameters; below it reduced precision saves too little to be worth any difference
 
 
@@ -248,6 +251,7 @@ class Backbone:
     def encode(self, images: Tensor, tokens: bool = True) -> ClipFeatures:
         """images: (B, 3, S, S) from `prepare`. One forward of the vision tower. tokens: False leaves `patches` and `previous` out,
         which are most of what must be copied from the device."""
+        checkpoint()
         visual = self.model.visual
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             images = images.to(self.device)
@@ -271,15 +275,16 @@ class Backbone:
         with self._lock:
             known = {text: self._texts[text] for text in texts if text in self._texts}
         missing = [text for text in dict.fromkeys(texts) if text not in known]
-        for start in range(0, len(missing), 128):
-            chunk = missing[start : start + 128]
+        for start in range(0, len(missing), TEXTS_AT_ONCE):
+            checkpoint()
+            chunk = missing[start : start + TEXTS_AT_ONCE]
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
                 embedded = self.model.encode_text(self.tokenizer(chunk).to(self.device))
             known.update(zip(chunk, F.normalize(embedded.float(), dim=-1).cpu(), strict=True))
         with self._lock:
             if len(self._texts) > TEXT_CACHE:  # phrases typed by users must not grow memory without end
                 self._texts.clear()
-            self._texts.update((text, known[text]) for text in missing)
+            self._texts.update((text, known[text]) for text in missing if len(text) <= LONGEST_CACHED)
         return torch.stack([known[text] for text in texts])
 
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.backbone import Backbone, ClipFeatures
+from detector.steps import checkpoint
 from detector.vocabulary import CONCEPTS
 
 NOUNS = CONCEPTS.with_name("nouns.txt")
@@ -97,6 +98,7 @@ def write(backbone: Backbone, tokens: Tensor) -> list[str]:
     written = torch.full((len(tokens), 1 + longest), end, device=tokens.device)
     written[:, 0], going = start, torch.arange(len(tokens), device=tokens.device)
     for length in range(longest):
+        checkpoint()
         _, embedded = model._encode_text(written[going, : length + 1])
         logits = model.text_decoder(tokens[going], embedded)[:, -1]  # (going, vocabulary)
         logits[:, start] = -torch.inf

@@ -25,6 +25,7 @@ from torch.nn.utils import parametrize
 from detector.backbone import Backbone
 from detector.devices import to_numpy
 from detector.heads import Evidence, HeadError, Score
+from detector.steps import checkpoint
 from detector.windows import Box, cut, window_boxes
 
 FEATURES = 256  # length of the enhancer's summary f, and of the classifier's hidden layer
@@ -351,7 +352,10 @@ class SddHead:
     @torch.inference_mode()
     def window_logits(self, windows: Sequence[np.ndarray], batch: int = 16) -> np.ndarray:
         """(B,) scaled logits of windows, higher speaks for synthetic."""
-        parts = [self.model(self.prepare(windows[i : i + batch])).logits for i in range(0, len(windows), batch)]
+        parts = []
+        for start in range(0, len(windows), batch):
+            checkpoint()
+            parts.append(self.model(self.prepare(windows[start : start + batch])).logits)
         return self.scale * to_numpy(torch.cat(parts)).astype(np.float64) + self.bias
 
     def boxes(self, pixels: np.ndarray) -> list[Box]:

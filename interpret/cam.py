@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 from detector.devices import to_numpy
 from detector.progress import progress
+from detector.steps import checkpoint
 from detector.windows import Box, cut, window_boxes
 
 Formula = Callable[[Tensor, Tensor], Tensor]
@@ -245,6 +246,7 @@ def _passes(head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box], layers: 
     for mirrored in (False, True):
         view = pixels[:, ::-1] if mirrored else pixels
         for start in range(0, len(boxes), batch):
+            checkpoint()
             places = boxes[start : start + batch]
             logits, maps = _read(head, [cut(view, box, head.size) for box in places], layers)
             yield places, mirrored, logits, maps

@@ -18,6 +18,7 @@ from torch import Tensor
 from detector.devices import to_numpy
 from detector.naming import random_mixtures
 from detector.reference import percentile
+from detector.steps import checkpoint
 
 if TYPE_CHECKING:
     from detector.backbone import Backbone
@@ -198,6 +199,7 @@ def drop_curve(suite: Suite, evidence: Evidence, kind: str = "concepts", draws: 
     every = torch.cat([reference, own])
 
     def left(chosen: Tensor) -> tuple[float, float]:
+        checkpoint()
         logits = to_numpy(head.logits(without(every, chosen, reference.mean(0))))
         return _auroc(to_numpy(suite.reference.labels), logits[:-1]), float(logits[-1])
 

@@ -6,6 +6,7 @@ scikit-learn's two photographs, copies of them edited by the attribute operation
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,14 +53,24 @@ EXAMPLES: dict[str, tuple[str, Callable[[], np.ndarray]]] = {
 
 
 def make_examples(folder: Path = FOLDER) -> list[tuple[Path, str]]:
-    """(file, label) of every example; those that are missing are made first, all saved alike as JPEG of quality 92."""
+    """(file, label) of every example; those that are missing are made first, all saved alike as JPEG of quality 92.
+
+    One whose weights are missing or damaged is left out, with a sentence on stderr.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, (_, make) in EXAMPLES.items():
         if not (folder / name).is_file():
-            temporary = folder / f"{os.getpid()}-{name}"
-            Image.fromarray(make()).save(temporary, quality=92)
-            os.replace(temporary, folder / name)
+            try:
+                _save(make(), folder / name)
+            except RuntimeError as error:  # WeightsError, whose module would bring PyTorch
+                print(error, file=sys.stderr)
     return existing_examples(folder)
+
+
+def _save(pixels: np.ndarray, path: Path) -> None:
+    temporary = path.with_name(f"{os.getpid()}-{path.name}")
+    Image.fromarray(pixels).save(temporary, quality=92)
+    os.replace(temporary, path)
 
 
 def existing_examples(folder: Path = FOLDER) -> list[tuple[Path, str]]:

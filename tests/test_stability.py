@@ -57,10 +57,14 @@ def test_a_picture_known_to_hold_holds():
     assert not found.flips and verdict_sentence(found) == "The verdict stays real under all 11 changes."
 
 
-def test_one_pass_where_it_fits_else_bounded_ones_with_the_same_result(noise, monkeypatch):
+def test_passes_are_bounded_in_pictures_and_in_pixels_with_the_same_result(noise, monkeypatch):
     whole, parts = Sharpness(), Sharpness()
+    monkeypatch.setattr(module, "PASS", 100)
     expected = stability(whole, noise)
     assert len(whole.passes) == 1
+    monkeypatch.undo()
+    assert stability(few := Sharpness(), noise).outcomes == expected.outcomes
+    assert max(map(len, few.passes)) == module.PASS
     monkeypatch.setattr("detector.suite.BATCH_PIXELS", 40_000)
     assert stability(parts, noise).outcomes == expected.outcomes
     assert len(parts.passes) > 3 and max(map(sum, parts.passes)) <= 40_000

@@ -215,3 +215,29 @@ def test_a_verdict_that_contradicts_itself_is_refused(restored, name):
     save_head(restored / "verdict.safetensors", tensors, card)
     with pytest.raises(HeadError):
         Suite.load(str(restored.parent))
+
+
+# --- on the page ---------------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_in_a_sentence_what_is_wrong_with_a_head(picture, monkeypatch, capsys):
+    from interpret.tabs import service
+
+    def damaged(name="embedded", *rest):
+        raise HeadError("The weights file sdd.safetensors is damaged.")
+
+    monkeypatch.setattr(service, "get_suite", damaged)
+    record, _ = service.analyze(picture)
+    assert record["error"] == "The weights file sdd.safetensors is damaged."
+    service.load_first()
+    assert capsys.readouterr().err == "The weights file sdd.safetensors is damaged.\n"
+
+
+def test_examples_do_without_a_damaged_autoencoder(tmp_path, monkeypatch, capsys):
+    from detector import autoencoder
+    from interpret.examples import EXAMPLES, make_examples
+
+    monkeypatch.setattr(autoencoder, "read_weights", lambda path: read_weights(tmp_path / "missing.safetensors"))
+    labels = [label for _, label in make_examples(tmp_path / "examples")]
+    assert labels == [label for label, _ in EXAMPLES.values() if not label.startswith("Synthetic")]
+    assert "missing.safetensors cannot be read" in capsys.readouterr().err

@@ -10,11 +10,12 @@ import numpy as np
 
 from interpret import misalignment
 from interpret.tabs import parts
-from interpret.tabs.service import Seen, Shown, suite_of
+from interpret.tabs.service import Seen, Shown, photo_of, stored, suite_of
 from interpret.words import how_good, words_worth
 
 if TYPE_CHECKING:
     from detector import Suite
+    from detector.captions import Caption
     from detector.images import Photo
     from detector.item import Alignment
 
@@ -25,11 +26,12 @@ NOT_COMPARED = "No method of this model reads a caption, so none was written yet
 
 @dataclass(frozen=True)
 class Edited:
-    """The last alignment in one visitor's session, and the image (file, backbone) that it is of: a client of the endpoints may have
-    analysed another one since."""
+    """The caption and the objects that a session looks at, of the image under `key`: a client of the endpoints may have analysed another
+    one since."""
 
-    of: tuple[str, str]
-    alignment: Alignment
+    key: str
+    caption: Caption
+    phrases: tuple[str, ...]
 
 
 # --- layout --------------------------------------------------------------------------------------------------------
@@ -69,13 +71,14 @@ def show_caption(shown: Shown) -> list:
     return _with_buttons(_values(shown.suite, shown.photo, shown.seen, _first(shown.seen)))
 
 
-def wire_caption(components: list, seen: gr.State) -> None:
+def wire_caption(components: list, seen: gr.State) -> list:
     _, words, objects, compare, reset, picture, view, *_, edited = components
     outputs = components[:3] + components[5:]
-    gr.on([words.submit, objects.submit, compare.click], caption, [seen, edited, words, objects], outputs, api_name="caption",
-          concurrency_id="model", trigger_mode="always_last")
-    reset.click(first_caption, seen, outputs, api_name="first_caption", concurrency_id="model")
-    view.input(caption_view, [seen, edited, view], picture, api_name="caption_view", concurrency_id="model", trigger_mode="always_last")
+    triggers = [words.submit, objects.submit, compare.click]
+    view.input(caption_view, [seen, edited, view], picture, api_name="caption_view", concurrency_id="panels", trigger_mode="always_last")
+    return [gr.on(triggers, caption, [seen, edited, words, objects], outputs, api_name="caption", concurrency_id="model",
+                  trigger_mode="always_last"),
+            reset.click(first_caption, seen, outputs, api_name="first_caption", concurrency_id="model")]
 
 
 # --- actions -------------------------------------------------------------------------------------------------------
@@ -94,15 +97,8 @@ def caption(seen: Seen | None, edited: Edited | None, words: str, objects: str =
     """
     if seen is None or seen.evidence is None:
         return _nothing(FIRST)
-    from detector.images import ImageError, load_photo
-
-    try:
-        photo = load_photo(seen.file)
-    except ImageError as error:
-        return _nothing(str(error))
     suite = suite_of(seen)
-    alignment = _compared(suite, seen, photo, _last(seen, edited), str(words or ""), str(objects or ""))
-    return _values(suite, photo, seen, alignment)
+    return _values(suite, photo_of(seen), seen, _compared(suite, seen, _last(seen, edited), str(words or ""), str(objects or "")))
 
 
 def first_caption(seen: Seen | None) -> list:
@@ -113,12 +109,7 @@ def first_caption(seen: Seen | None) -> list:
     """
     if seen is None or seen.evidence is None:
         return _nothing(FIRST)
-    from detector.images import ImageError, load_photo
-
-    try:
-        return _values(suite_of(seen), load_photo(seen.file), seen, _first(seen))
-    except ImageError as error:
-        return _nothing(str(error))
+    return _values(suite_of(seen), photo_of(seen), seen, _first(seen))
 
 
 def caption_view(seen: Seen | None, edited: Edited | None, view: int = 0) -> object:
@@ -130,15 +121,8 @@ def caption_view(seen: Seen | None, edited: Edited | None, view: int = 0) -> obj
     Returns:
         The picture.
     """
-    from detector.images import ImageError, load_photo
-
     alignment = _last(seen, edited) if seen else None
-    if alignment is None:
-        return None
-    try:
-        return _picture(load_photo(seen.file), alignment, view)
-    except ImageError:
-        return None
+    return None if alignment is None else _picture(photo_of(seen), alignment, view)
 
 
 # --- what they give ------------------------------------------------------------------------------------------------
@@ -150,28 +134,50 @@ def _first(seen: Seen) -> Alignment | None:
 
 
 def _last(seen: Seen, edited: Edited | None) -> Alignment | None:
-    """The image against what was typed last for it, else its first caption."""
-    return edited.alignment if edited and edited.of == (seen.file, seen.backbone) else _first(seen)
+    """The image against the words that the session looks at, else its first caption."""
+    return _edited(seen, edited) if edited and edited.key == seen.key else _first(seen)
 
 
-def _compared(suite: Suite, seen: Seen, photo: Photo, before: Alignment | None, words: str, objects: str) -> Alignment:
+def _edited(seen: Seen, edited: Edited) -> Alignment:
+    """The image against these words, from the store or compared now."""
+    return stored(seen, edited, lambda: _made(suite_of(seen), seen, edited))
+
+
+def _made(suite: Suite, seen: Seen, edited: Edited) -> Alignment:
+    from detector.item import align, realign
+
+    photo, before = photo_of(seen), _first(seen)
+    if before is None:
+        prepared = suite.backbone.prepare(photo.pixels)[None]
+        before = align(suite.backbone, [photo.pixels], prepared, seen.evidence.clip, [edited.caption])
+    if _words(seen, before) == edited:
+        return before
+    return realign(suite.backbone, photo.pixels, before, edited.caption, edited.phrases)
+
+
+def _compared(suite: Suite, seen: Seen, before: Alignment | None, words: str, objects: str) -> Alignment:
     """The image against the caption and objects that were typed, or left as they were.
 
     Objects count as typed where they differ from those shown: with a new caption, untouched old ones are looked up anew.
     """
     from detector.captions import user_caption
-    from detector.item import align, realign
-    from detector.objects import typed_objects
+    from detector.objects import find_objects, typed_objects
 
-    typed, written = typed_objects(objects), user_caption(words)
+    typed, caption = typed_objects(objects), user_caption(words)
     if before is None:
-        prepared = suite.backbone.prepare(photo.pixels)[None]
-        before = align(suite.backbone, [photo.pixels], prepared, seen.evidence.clip, [written if words.strip() else None])
-        return realign(suite.backbone, photo.pixels, before, objects=typed) if typed else before
-    reading = before.readings[0]
-    changed = written.text != reading.caption.text
-    kept = typed and not (changed and typed == [o.phrase for o in reading.objects])
-    return realign(suite.backbone, photo.pixels, before, written if changed else None, typed if kept else None)
+        caption = caption if words.strip() else _written(suite, seen)
+    elif caption.text == before.readings[0].caption.text:
+        caption = before.readings[0].caption
+    elif typed == [o.phrase for o in before.readings[0].objects]:
+        typed = []
+    return _edited(seen, Edited(seen.key, caption, tuple(typed or find_objects(caption.text))))
+
+
+def _written(suite: Suite, seen: Seen) -> Caption:
+    """The caption that the model writes, for an image that has none yet."""
+    from detector.captions import caption
+
+    return caption(suite.backbone, suite.backbone.prepare(photo_of(seen).pixels)[None], seen.evidence.clip)[0]
 
 
 def _values(suite: Suite, photo: Photo, seen: Seen, alignment: Alignment | None) -> list:
@@ -187,7 +193,13 @@ def _values(suite: Suite, photo: Photo, seen: Seen, alignment: Alignment | None)
     sentences = [misalignment.sentence(item, rank), *_remarks(suite, item)]
     return [misalignment.as_html(*sentences), item["caption"], ", ".join(o.phrase for o in found), _picture(photo, alignment, 0),
             gr.Radio([(BOXES, 0), *heats], value=0), misalignment.rows(item), *_score(suite, alignment, _first(seen)),
-            Edited((seen.file, seen.backbone), alignment)]
+            _words(seen, alignment)]
+
+
+def _words(seen: Seen, alignment: Alignment) -> Edited:
+    """What a session remembers of an alignment."""
+    reading = alignment.readings[0]
+    return Edited(seen.key, reading.caption, tuple(o.phrase for o in reading.objects))
 
 
 def _remarks(suite: Suite, item: dict) -> list[str]:

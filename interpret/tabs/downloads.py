@@ -55,7 +55,7 @@ def make_report(seen: Seen | None) -> str:
     from interpret.html_report import html_report
 
     record = _record_of(seen)
-    return _file(html_report(record, suite_of(seen), _photo_of(seen)), record, "html")
+    return _file(html_report(record, suite_of(seen), photo_of(seen)), record, "html")
 
 
 def make_record(seen: Seen | None) -> str:
@@ -72,16 +72,6 @@ def _record_of(seen: Seen | None) -> dict:
     if seen is None or seen.record.get("error"):
         raise gr.Error("Analyse an image first.", print_exception=False)
     return seen.record
-
-
-def _photo_of(seen: Seen):
-    """The image; it is gone from the server after some hours."""
-    from detector.images import ImageError
-
-    try:
-        return photo_of(seen.file)
-    except ImageError as error:
-        raise gr.Error("The image is no longer here; analyse it again.", print_exception=False) from error
 
 
 def _file(text: str, record: dict, ending: str) -> str:

@@ -1,12 +1,13 @@
 """Where the evidence lies: SDD's heatmaps over the image, the same in numbers, and whether they can be believed.
 
 Computed after the cheap panels have been shown: `show_heatmap` sets a ticket, whose change starts the work. What it finds stays in
-the visitor's own session, so that another layer or opacity is drawn without the model.
+the store, so that another layer or opacity is drawn without the model; the session holds which maps it looks at.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import gradio as gr
 
 from interpret import figures
 from interpret.tabs import parts
-from interpret.tabs.service import Seen, Shown, photo_of, suite_of
+from interpret.tabs.service import Seen, Shown, photo_of, stored, suite_of
 
 if TYPE_CHECKING:
     from interpret.explain import Explanation
@@ -23,22 +24,29 @@ LAYERS = {"windows": "Scores of the windows around a place", "difference": "Diff
           "stage1": "Enhancer, stage 1", "stage2": "Enhancer, stage 2", "stage3": "Enhancer, stage 3",
           "reconstruction_error": "Reconstruction error (no direction)"}
 WINDOWS = {"quick": 36, "fine": 100}  # read at most
-SIDE = 512  # pixels that a session keeps of the picture and of each map
+SIDE = 512  # pixels that the store keeps of the picture and of each map
 DRAWN = 900  # pixels on the longer side of what is drawn, so that its frame is fine
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One image's maps in one visitor's session. found: shrunk to `SIDE`. The rest was read off at full size.
+class Drawn:
+    """Which maps a session looks at: of the image under `key`, read through at most `most` windows."""
 
-    rows: layer → table. focus: layer → the window that is checked, in the picture that was read through at most `most` windows.
+    key: str
+    most: int
+
+
+@dataclass(frozen=True)
+class Maps:
+    """One image's maps in the store. found: shrunk to `SIDE`. The rest was read off at full size.
+
+    rows: layer → table. focus: layer → the window that is checked, in the picture that was read.
     """
 
     found: Explanation = field(repr=False)
     rows: dict[str, list]
     focus: dict[str, tuple[int, int, int, int]]
     read: str
-    most: int
 
 
 # --- layout --------------------------------------------------------------------------------------------------------
@@ -46,7 +54,7 @@ class Kept:
 
 def build_heatmap() -> list:
     parts.heading("Where the evidence lies", "heatmap")
-    ticket, kept, reading = gr.State(), gr.State(), gr.Markdown(elem_classes="reading", elem_id="heatmap-reading")
+    ticket, shown, reading = gr.State(), gr.State(), gr.Markdown(elem_classes="reading", elem_id="heatmap-reading")
     with gr.Column(elem_id="heatmap") as body:
         with gr.Row(elem_classes="stack"):
             with gr.Column(scale=3):
@@ -60,7 +68,7 @@ def build_heatmap() -> list:
                 trust = gr.Markdown(elem_classes="reading", elem_id="heatmap-trust")
                 table = parts.table(["place", "logits", "for"], "Regions, strongest places, shares", ["48%", "22%", "30%"], 9)
         check = _check()
-    return [ticket, kept, reading, body, picture, legend, point, layer, opacity, detail, trust, table, *check]
+    return [ticket, shown, reading, body, picture, legend, point, layer, opacity, detail, trust, table, *check]
 
 
 def _controls() -> list:
@@ -100,17 +108,17 @@ def show_heatmap(shown: Shown) -> list:
             *hidden]
 
 
-def wire_heatmap(components: list, seen: gr.State) -> None:
-    ticket, kept, reading, _, picture, legend, point, layer, opacity, detail, trust, table, *checked = components
+def wire_heatmap(components: list, seen: gr.State) -> list:
+    ticket, shown, reading, _, picture, legend, point, layer, opacity, detail, trust, table, *checked = components
     check, words, deletion, insertion, areas = checked
     drawn = [reading, picture, legend, trust, table]
-    gr.on([ticket.change, detail.input], heatmap, [seen, layer, opacity, detail], [kept, *drawn], api_name="heatmap",
-          concurrency_id="model", trigger_mode="always_last", show_progress_on=picture)
-    gr.on([layer.input, opacity.release], draw, [kept, layer, opacity], drawn, api_visibility="private", concurrency_id="panels",
+    maps = gr.on([ticket.change, detail.input], heatmap, [seen, layer, opacity, detail], [shown, *drawn], api_name="heatmap",
+                 concurrency_id="model", trigger_mode="always_last", show_progress_on=picture)
+    gr.on([layer.input, opacity.release], draw, [seen, shown, layer, opacity], drawn, api_visibility="private", concurrency_id="panels",
           trigger_mode="always_last", show_progress="hidden")
-    check.click(faithfulness, [seen, kept, layer], [words, deletion, insertion, areas], api_name="faithfulness",
-          concurrency_id="model", show_progress_on=words)
-    picture.select(value_at, [kept, layer], point, api_visibility="private", concurrency_id="panels", show_progress="hidden")
+    picture.select(value_at, [seen, shown, layer], point, api_visibility="private", concurrency_id="panels", show_progress="hidden")
+    return [maps, check.click(faithfulness, [seen, shown, layer], [words, deletion, insertion, areas], api_name="faithfulness",
+                              concurrency_id="model", show_progress_on=words)]
 
 
 # --- actions -------------------------------------------------------------------------------------------------------
@@ -130,36 +138,51 @@ def heatmap(seen: Seen | None, layer: str = "windows", opacity: float = 0.6, det
     """
     if seen is None or seen.evidence is None:
         return [None, "Analyse an image first.", None, "", "", None]
-    from detector.images import ImageError
     from interpret import explain
 
     if refusal := parts.unknown(detail, WINDOWS, "detail"):
         return [gr.skip(), refusal, None, "", "", None]
-    most = WINDOWS[detail]
+    shown = Drawn(seen.key, WINDOWS[detail])
     try:
         if refusal := parts.unknown(layer, explain.layers_of(suite_of(seen)), "layer"):
             return [gr.skip(), refusal, None, "", "", None]
-        found = explain.explain(suite_of(seen), photo_of(seen.file), most=most,
-                                progress=lambda done, total: progress(done / total, desc="windows"))
-    except (explain.ExplainError, ImageError) as error:
+        _maps(seen, shown, progress)
+    except explain.ExplainError as error:
         return [None, parts.plain(str(error)), None, "", "", None]
+    return [shown, *draw(seen, shown, layer, opacity)]
+
+
+def _maps(seen: Seen, shown: Drawn, progress: Callable = lambda share, desc: None) -> Maps:
+    """All maps of the image, from the store or made now. ExplainError where the backbone has none."""
+    return stored(seen, shown, lambda: _made(seen, shown.most, progress))
+
+
+def _made(seen: Seen, most: int, progress: Callable) -> Maps:
+    from interpret import explain
+
+    found = explain.explain(suite_of(seen), photo_of(seen), most=most, progress=lambda done, total: progress(done / total, desc="windows"))
     read = f"{explain.pooling(found, seen.record)}\n\n{parts.trust(seen.record, 'sdd')}"
-    kept = Kept(explain.shrunk(found, SIDE), {name: explain.rows(found, name) for name in found.maps},
-                {name: explain.focus(found, name) for name in found.maps}, read, most)
-    return [kept, *draw(kept, layer, opacity)]
+    return Maps(explain.shrunk(found, SIDE), {name: explain.rows(found, name) for name in found.maps},
+                {name: explain.focus(found, name) for name in found.maps}, read)
 
 
-def draw(kept: Kept | None, layer: str, opacity: float) -> list:
-    """Words, picture, colour scale, trust and table of one layer, from what the session keeps."""
-    if kept is None:
+def _looks_at(seen: Seen | None, shown: Drawn | None) -> bool:
+    """Whether the maps are of the image analysed last: a client may have analysed another one since it drew them."""
+    return seen is not None and shown is not None and shown.key == seen.key
+
+
+def draw(seen: Seen | None, shown: Drawn | None, layer: str, opacity: float) -> list:
+    """Words, picture, colour scale, trust and table of one layer of the maps that the session looks at."""
+    if not _looks_at(seen, shown):
         return [gr.skip()] * 5
-    if refusal := parts.unknown(layer, kept.rows, "layer"):
+    maps = _maps(seen, shown)
+    if refusal := parts.unknown(layer, maps.rows, "layer"):
         return [refusal, None, "", "", None]
     from interpret.explain import drawn
 
-    found, measures = kept.found, kept.found.measures
+    found, measures = maps.found, maps.found.measures
     legend = _legend(found.maps[layer].signed, measures.scale(layer), layer in measures.scales)
-    return [kept.read, drawn(found, layer, float(opacity), DRAWN), legend, measures.trust(layer), kept.rows[layer]]
+    return [maps.read, drawn(found, layer, float(opacity), DRAWN), legend, measures.trust(layer), maps.rows[layer]]
 
 
 def _legend(signed: bool, scale: float, measured: bool) -> str:
@@ -172,18 +195,18 @@ def _legend(signed: bool, scale: float, measured: bool) -> str:
             f"<p>{spans}</p><p>{origin}</p></div>")
 
 
-def value_at(kept: Kept | None, layer: str, place: gr.SelectData) -> str:
+def value_at(seen: Seen | None, shown: Drawn | None, layer: str, place: gr.SelectData) -> str:
     """The evidence where the visitor pointed."""
-    if kept is None or layer not in kept.rows:
+    if not _looks_at(seen, shown) or layer not in (found := _maps(seen, shown).found).maps:
         return ""
-    values, shape = kept.found.maps[layer].values, kept.found.shape
+    values, shape = found.maps[layer].values, found.shape
     rows, columns = values.shape
     column, row = (min(at * max(rows, columns) // DRAWN, length - 1) for at, length in zip(place.index, (columns, rows), strict=True))
     value, x, y = float(values[row, column]), (2 * column + 1) * shape[1] // (2 * columns), (2 * row + 1) * shape[0] // (2 * rows)
     return f"At x {x}, y {y}: " + ("not seen." if value != value else f"{value:+.2f} logits per window.")
 
 
-def faithfulness(seen: Seen | None, kept: Kept | None, layer: str = "difference") -> list:
+def faithfulness(seen: Seen | None, shown: Drawn | None, layer: str = "difference") -> list:
     """Blur what a heatmap points at, then bring it back, against maps that know nothing; for the image analysed last.
 
     Args:
@@ -193,16 +216,16 @@ def faithfulness(seen: Seen | None, kept: Kept | None, layer: str = "difference"
         What was found, in words; a chart of deletion and one of insertion; the areas under the curves.
     """
     nothing = [parts.chart(None), parts.chart(None), gr.Dataframe(visible=False)]
-    if seen is None or kept is None:
+    if not _looks_at(seen, shown):
         return ["Draw a heatmap first.", *nothing]
-    if refusal := parts.unknown(layer, kept.focus, "layer"):
+    focus = _maps(seen, shown).focus
+    if refusal := parts.unknown(layer, focus, "layer"):
         return [refusal, *nothing]
-    from detector.images import ImageError
     from interpret import explain
 
     try:
-        curves = explain.check(suite_of(seen), photo_of(seen.file), layer, kept.focus[layer], kept.most)
-    except (explain.ExplainError, ImageError) as error:
+        curves = explain.check(suite_of(seen), photo_of(seen), layer, focus[layer], shown.most)
+    except explain.ExplainError as error:
         return [parts.plain(str(error)), *nothing]
     charts = [parts.chart(figures.curve_chart(curves, layer, measure)) for measure in ("deletion", "insertion")]
     table = gr.Dataframe(explain.check_rows(curves), visible=True)

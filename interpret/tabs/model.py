@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from detector.catalogue import TRAININGS
+from detector.steps import checkpoint
 from interpret.tabs import parts
 from interpret.tabs.service import BACKBONES, EMBEDDED, get_suite, offered, refresh_released
 
@@ -25,8 +26,13 @@ class ModelControls:
 
 
 def _in_bytes(progress: gr.Progress, what: str):
-    """A download's progress as Gradio's bar."""
-    return lambda done, total: progress(done / max(total, 1), desc=f"{what}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+    """A download's progress as Gradio's bar; it ends when nobody waits for it, and goes on from there when it is next asked for."""
+
+    def show(done: int, total: int) -> None:
+        checkpoint()
+        progress(done / max(total, 1), desc=f"{what}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+
+    return show
 
 
 def use_model(chosen: str, in_use: str, progress=gr.Progress()) -> tuple[str, str, dict, str]:  # noqa: B008

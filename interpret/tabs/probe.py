@@ -52,13 +52,14 @@ def show_probe(shown: Shown) -> list:
             "Nothing is switched off.", gr.skip(), gr.skip(), "", hidden, hidden]
 
 
-def wire_probe(components: list, seen: gr.State) -> None:
+def wire_probe(components: list, seen: gr.State) -> list:
     phrase, opposite, measure, found, cosines, units, concepts, switched, head, compare, dropped, general, own = components
-    gr.on([measure.click, phrase.submit, opposite.submit], probe, [seen, phrase, opposite], [found, cosines], api_name="probe",
-          concurrency_id="model")
-    gr.on([units.input, concepts.input], switch, [seen, units, concepts], switched, api_name="switch_off", concurrency_id="model",
+    gr.on([units.input, concepts.input], switch, [seen, units, concepts], switched, api_name="switch_off", concurrency_id="panels",
           trigger_mode="always_last")
-    gr.on([compare.click, head.input], drop, [seen, head], [dropped, general, own], api_name="drop_directions", concurrency_id="model")
+    return [gr.on([measure.click, phrase.submit, opposite.submit], probe, [seen, phrase, opposite], [found, cosines], api_name="probe",
+                  concurrency_id="model"),
+            gr.on([compare.click, head.input], drop, [seen, head], [dropped, general, own], api_name="drop_directions",
+                  concurrency_id="model")]
 
 
 # --- actions -------------------------------------------------------------------------------------------------------

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import defaultdict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
+
+import gradio as gr
 
 from detector.catalogue import TRAININGS
 from interpret.tabs.gpu import lend, page_device
+from interpret.tabs.store import STORE, Value, new_key
 
 if TYPE_CHECKING:
     from detector import Suite
@@ -24,24 +28,46 @@ BACKBONES = {
     "ViT-L-14-quickgelu/openai": "CLIP ViT-L/14 with UniversalFakeDetect's released head (downloads 0.9 GB or more)",
 }
 
+GONE = "The image is no longer on the server; choose it again."
+
 _suites: dict[str, Suite] = {}
 _locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One analysed image in one visitor's session. record: the JSON object; evidence: without the pixels, which stay on disk."""
+class Analysed:
+    """record: the JSON object. evidence: without the pixels; None where the image or the model cannot be used."""
 
     record: dict
-    file: str = ""
-    backbone: str = EMBEDDED
-    training: str = TRAININGS[0]
     evidence: Evidence | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The image analysed last in one visitor's session, as little of it as a session may hold; the rest is in the store under `key`.
+
+    key: from `new_key`, another one for each analysis. file: the upload.
+    """
+
+    key: str
+    file: str
+    backbone: str = EMBEDDED
+    training: str = TRAININGS[0]
+
+    @property
+    def record(self) -> dict:
+        """The JSON object, from the store or computed again."""
+        return analysed(self).record
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What the methods read, from the store or computed again."""
+        return analysed(self).evidence
+
+
+@dataclass(frozen=True)
 class Shown:
-    """What the panels draw from. photo: decoded again, because pixels are not kept in the session."""
+    """What the panels draw from. photo: from the store, or decoded again."""
 
     seen: Seen
     suite: Suite
@@ -61,6 +87,11 @@ def offered() -> dict[str, str]:
     return BACKBONES | {name: name for name in more if name not in BACKBONES}
 
 
+def unknown_backbone(name: str) -> str:
+    """One sentence for a backbone that is not offered, which does not repeat it; "" for one that is."""
+    return "" if name in offered() else f"That backbone is not offered here; there are {', '.join(offered())}."
+
+
 def get_suite(name: str = EMBEDDED, progress=None) -> Suite:
     """The suite of an offered backbone, loaded when first needed; beside the embedded one only the latest other is kept.
 
@@ -69,8 +100,8 @@ def get_suite(name: str = EMBEDDED, progress=None) -> Suite:
     from detector import Suite
     from detector.backbone import BackboneError
 
-    if name not in offered():
-        raise BackboneError(f"That backbone is not offered here; there are {', '.join(offered())}.")
+    if refusal := unknown_backbone(name):
+        raise BackboneError(refusal)
     with _locks[name]:
         if name not in _suites:
             suite = Suite.load(name, page_device(), progress)
@@ -79,6 +110,17 @@ def get_suite(name: str = EMBEDDED, progress=None) -> Suite:
                 del _suites[other]
             _suites[name] = suite
         return _suites[name]
+
+
+def load_first() -> None:
+    """Load the embedded suite before the first visitor asks; what is wrong with it is said in a sentence on stderr, and again to them."""
+    from detector.backbone import BackboneError
+    from detector.heads import HeadError
+
+    try:
+        get_suite()
+    except (BackboneError, HeadError) as error:
+        print(error, file=sys.stderr)
 
 
 def refresh_released(name: str) -> None:
@@ -101,15 +143,46 @@ def suite_of(seen: Seen) -> Suite:
     return get_suite(seen.backbone).showing(seen.training)
 
 
-@lru_cache(maxsize=2)
-def photo_of(file: str) -> Photo:
-    """The decoded image behind a file of Gradio's cache, whose folder is named after its content; the last two are kept.
+def stored(seen: Seen, what: Hashable, make: Callable[[], Value]) -> Value:
+    """A part of what is known of this image, from the store, else made now. what: which part.
 
-    So that an image is decoded once for its analysis and its panels. Raises ImageError.
+    gr.Error, one sentence, where it must be made and the upload has been deleted by age.
     """
+
+    def make_again() -> Value:
+        if not os.path.isfile(seen.file):
+            raise gr.Error(GONE, print_exception=False)
+        return make()
+
+    return STORE.get((seen.key, what), make_again)
+
+
+def photo_of(seen: Seen) -> Photo:
+    """The decoded image, so that it is decoded once for its analysis and its panels. Raises gr.Error (`GONE`)."""
     from detector.images import load_photo
 
-    return load_photo(file)
+    return stored(seen, "photo", lambda: load_photo(seen.file))
+
+
+def analysed(seen: Seen) -> Analysed:
+    """All numbers on an image. Raises gr.Error (`GONE`)."""
+    return stored(seen, "analysis", lambda: _analysed(seen))
+
+
+def _analysed(seen: Seen) -> Analysed:
+    from detector.analysis import Analysis
+    from detector.backbone import BackboneError
+    from detector.heads import HeadError
+    from detector.images import ImageError, load_photo
+
+    name = os.path.basename(seen.file)  # the folder is the server's own business
+    try:
+        photo, suite = STORE.get((seen.key, "photo"), lambda: load_photo(seen.file)), suite_of(seen)
+        evidence = suite.evidence([photo])
+        analysis = suite.analyses([photo], evidence)[0]
+    except (ImageError, BackboneError, HeadError) as error:
+        return Analysed(Analysis(name, error=str(error), backbone=seen.backbone).to_dict())
+    return Analysed(replace(analysis, file=name).to_dict(), replace(evidence, pixels=()))
 
 
 def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININGS[0]) -> tuple[dict | None, Seen | None]:
@@ -126,20 +199,12 @@ def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININ
     if not image:
         return None, None
     from detector.analysis import Analysis
-    from detector.backbone import BackboneError
-    from detector.images import ImageError
 
-    name = os.path.basename(image)  # the folder is the server's own business
-    known = backbone if backbone in offered() else None  # what is not known is neither said again nor kept
-    try:
-        if training not in TRAININGS:
-            raise BackboneError(f"No head was trained on data of that name; there are {', '.join(TRAININGS)}.")
-        photo = photo_of(image)
-        suite = get_suite(backbone).showing(training)
-        evidence = suite.evidence([photo])
-        analysis = suite.analyses([photo], evidence)[0]
-    except (ImageError, BackboneError) as error:
-        record = Analysis(name, error=str(error), backbone=known).to_dict()
-        return record, Seen(record, image, known or EMBEDDED)
-    record = replace(analysis, file=name).to_dict()
-    return record, Seen(record, image, backbone, training, replace(evidence, pixels=()))
+    if refusal := unknown_backbone(backbone) or _unknown_training(training):
+        return Analysis(os.path.basename(image), error=refusal).to_dict(), None
+    seen = Seen(new_key(), image, backbone, training)
+    return STORE.put((seen.key, "analysis"), _analysed(seen)).record, seen
+
+
+def _unknown_training(name: str) -> str:
+    return "" if name in TRAININGS else f"No head was trained on data of that name; there are {', '.join(TRAININGS)}."

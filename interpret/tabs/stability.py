@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from interpret.tabs import parts
-from interpret.tabs.service import Seen, Shown, suite_of
+from interpret.tabs.service import Seen, Shown, photo_of, suite_of
 
 NOT_YET = "Not tried on this image yet."
 
@@ -27,9 +27,9 @@ def show_stability(shown: Shown) -> list:
     return [gr.skip(), NOT_YET, gr.Plot(visible=False), gr.Dataframe(visible=False)]
 
 
-def wire_stability(components: list, seen: gr.State) -> None:
+def wire_stability(components: list, seen: gr.State) -> list:
     start, *outputs = components
-    start.click(try_changes, seen, outputs, api_name="stability", concurrency_id="model", show_progress_on=outputs[0])
+    return [start.click(try_changes, seen, outputs, api_name="stability", concurrency_id="model", show_progress_on=outputs[0])]
 
 
 def try_changes(seen: Seen | None) -> tuple[str, object, object]:
@@ -43,13 +43,9 @@ def try_changes(seen: Seen | None) -> tuple[str, object, object]:
     """
     if seen is None or seen.evidence is None:
         return "Analyse an image first.", parts.chart(None), gr.Dataframe(visible=False)
-    from detector.images import ImageError, load_photo
     from interpret import stability
 
-    try:
-        found = stability.stability(suite_of(seen), load_photo(seen.file))
-    except ImageError as error:
-        return f"**{parts.plain(str(error))}**", parts.chart(None), gr.Dataframe(visible=False)
+    found = stability.stability(suite_of(seen), photo_of(seen))
     table = {"headers": stability.headers(found), "data": stability.rows(found)}
     words = f"**{stability.verdict_sentence(found)}** {stability.details(found)}"
     return words, parts.chart(stability.stability_chart(found)), gr.Dataframe(table, visible=True)

@@ -31,13 +31,14 @@ STOPPED = """(card, progress) => progress.includes("<progress") ? [
 class Panel:
     """One part of the story.
 
-    build lays out the components; show gives their values, one for each, for an analysed image; wire their events.
+    build lays out the components; show gives their values, one for each, for an analysed image; wire makes their events and returns
+    those that use the model.
     title: said while the panel is on its way. cost: seconds that show takes on one core, roughly; the cheap come first.
     """
 
     build: Callable[[], list]
     show: Callable[[Shown], list]
-    wire: Callable[[list, gr.State], None] = lambda components, seen: None
+    wire: Callable[[list, gr.State], list] = lambda components, seen: []
     title: str = ""
     cost: float = 0.0
 
@@ -165,10 +166,9 @@ def build_story() -> list[Place]:
     return places
 
 
-def wire_story(places: list[Place], seen: gr.State) -> None:
-    """The events inside the panels."""
-    for panel, place in zip(PANELS, places, strict=True):
-        panel.wire(place.components, seen)
+def wire_story(places: list[Place], seen: gr.State) -> list:
+    """The events inside the panels. Returns those that use the model, for `cancels`."""
+    return [event for panel, place in zip(PANELS, places, strict=True) for event in panel.wire(place.components, seen)]
 
 
 # --- showing -------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def show_panel(panel: Panel, count: int, progress: str, seen: Seen | None) -> li
     if not usable(seen):
         return [gr.skip()] * (1 + count)
     try:
-        return [progress, gr.Column(visible=True), *panel.show(Shown(seen, suite_of(seen), photo_of(seen.file)))]
+        return [progress, gr.Column(visible=True), *panel.show(Shown(seen, suite_of(seen), photo_of(seen)))]
     except Exception:
         logging.getLogger(__name__).exception("The panel %s could not be shown.", panel.title)
         return [progress_line(f"{panel.title} could not be shown; the rest follows."), *[gr.skip()] * count]

@@ -13,17 +13,24 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def demo(tmp_path_factory):
+    """The page, served by this process."""
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
     import app
     from interpret.examples import make_examples
 
     make_examples()
     demo = app.build_demo()
-    demo.queue(**app.QUEUE)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **app.LAUNCH)
-    yield url
+    app.open_queue(demo, **app.QUEUE)
+    demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **app.LAUNCH)
+    yield demo
     demo.close()
+
+
+@pytest.fixture(scope="session")
+def server(demo) -> str:
+    """Its address."""
+    return demo.local_url.rstrip("/")
 
 
 class Servers:

@@ -2,9 +2,11 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,8 @@ from detector.heads import Evidence
 from detector.images import load_photo
 from detector.item import ItemHead, align, record
 from interpret.tabs import caption as panel
-from interpret.tabs.service import Seen
+from interpret.tabs.service import GONE, Analysed, Seen
+from interpret.tabs.store import STORE, new_key
 
 READING, WORDS, OBJECTS, PICTURE, VIEW, TABLE, SCORE, AMONG, CHART, NUMBERS, EDITED = range(11)
 MARKUP = "<script>document.title='owned'</script> a **dog** ${7*7} {{7*7}}"
@@ -54,7 +57,15 @@ def use(tiny, picture, monkeypatch, request):
     clip = tiny.encode(images)
     alignment = align(tiny, [photo.pixels], images, clip, [user_caption("a dog on a beach")])
     monkeypatch.setattr(panel, "suite_of", lambda seen: suite)
-    return suite, Seen({"item": record(alignment)}, picture, evidence=Evidence(clip, np.zeros((1, 15)), np.zeros((1, 1)), (), alignment))
+    return suite, remembered(picture, {"item": record(alignment)}, clip, alignment)
+
+
+def remembered(file: str, numbers: dict, clip, alignment=None) -> Seen:
+    """A session that has analysed the file, with these results in the store."""
+    seen = Seen(new_key(), file)
+    evidence = Evidence(clip, np.zeros((1, 15)), np.zeros((1, 1)), (), alignment)
+    STORE.put((seen.key, "analysis"), Analysed(numbers, evidence))
+    return seen
 
 
 # --- actions -------------------------------------------------------------------------------------------------------
@@ -89,7 +100,7 @@ def test_objects_of_one_s_own_stay_until_they_are_emptied(use):
     _, seen = use
     own = panel.caption(seen, None, "a dog on a beach", "red ball, собака, <b>x</b>")
     assert own[OBJECTS] == "red ball, собака, <b>x</b>" and own[WORDS] == "a dog on a beach"
-    assert record(own[EDITED].alignment)["caption_source"] == record(seen.evidence.alignment)["caption_source"]
+    assert own[EDITED].caption.source == record(seen.evidence.alignment)["caption_source"]
     same = panel.caption(seen, own[EDITED], "a dog on a beach", own[OBJECTS])
     assert same[TABLE] == own[TABLE]
     assert panel.caption(seen, same[EDITED], "a dog on a beach", " ")[OBJECTS] == "dog, beach"
@@ -121,7 +132,7 @@ def test_the_score_is_set_beside_other_captions(use):
     if "item" not in suite.heads:
         assert "No ITEM score was trained" in found[READING] and found[CHART].visible is False
         return
-    own = float(suite.heads["item"].logits(found[EDITED].alignment)[0])
+    own = float(suite.heads["item"].logits(panel._last(seen, found[EDITED]))[0])
     first = float(suite.heads["item"].logits(seen.evidence.alignment)[0])
     assert f"is {own:+.2f} (with its first caption {first:+.2f})" in found[AMONG] and "of 200 other" in found[AMONG]
     assert "first caption" not in panel.first_caption(seen)[AMONG]
@@ -130,20 +141,20 @@ def test_the_score_is_set_beside_other_captions(use):
 
 def test_a_model_whose_methods_read_no_caption_writes_one_when_asked(use):
     suite, seen = use
-    bare = Seen({}, seen.file, evidence=Evidence(seen.evidence.clip, np.zeros((1, 15)), np.zeros((1, 1))))
+    bare = remembered(seen.file, {}, seen.evidence.clip)
     start = panel.first_caption(bare)
     assert "press Compare" in start[READING] and start[EDITED] is None and start[SCORE].visible is False
     typed = panel.caption(bare, start[EDITED], "a dog on a beach", "")
     assert typed[TABLE] == panel.first_caption(seen)[TABLE]
     assert panel.caption(bare, None, "a dog on a beach", "beach")[OBJECTS] == "beach"
     written = panel.caption(bare, None, "", "")
-    assert written[EDITED].alignment.readings[0].caption.source != "user"
+    assert written[EDITED].caption.source != "user"
 
 
 def test_what_was_typed_for_another_image_does_not_count(use):
     _, seen = use
     edited = panel.caption(seen, None, "a cat", "")[EDITED]
-    other = panel.Edited(("another.jpg", seen.backbone), edited.alignment)
+    other = replace(edited, key=new_key())
     assert panel.caption(seen, other, "a dog on a beach", "dog, beach")[TABLE] == panel.first_caption(seen)[TABLE]
 
 
@@ -160,8 +171,10 @@ def test_without_an_image_or_with_a_vanished_one_there_is_a_sentence(use):
     assert "Analyse an image first" in panel.caption(None, None, "a dog", "")[READING]
     assert "Analyse an image first" in panel.first_caption(None)[READING]
     assert panel.caption_view(None, None, 1) is None
-    gone = Seen(seen.record, "gone.jpg", evidence=seen.evidence)
-    assert "gone.jpg" in panel.caption(gone, None, "a dog", "")[READING] and panel.caption_view(gone, None, 1) is None
+    gone = remembered("gone.jpg", seen.record, seen.evidence.clip, seen.evidence.alignment)
+    for action in (lambda: panel.caption(gone, None, "a dog", ""), lambda: panel.caption_view(gone, None, 1)):
+        with pytest.raises(gr.Error, match=GONE):
+            action()
 
 
 # --- endpoints -----------------------------------------------------------------------------------------------------

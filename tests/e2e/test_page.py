@@ -175,8 +175,8 @@ def test_stopping_before_the_verdict(page, picture, monkeypatch):
 
     from interpret.tabs import service
 
-    calm = service.photo_of
-    monkeypatch.setattr(service, "photo_of", lambda file: time.sleep(2) or calm(file))
+    calm = service._analysed
+    monkeypatch.setattr(service, "_analysed", lambda seen: time.sleep(2) or calm(seen))
     upload(page, picture)
     page.wait_for_selector("#verdict >> text=Analysing", timeout=20_000)
     page.wait_for_timeout(500)
