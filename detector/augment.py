@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+VERSION = "copies-1"  # of what one seed gives; part of the key under which features are kept
+
 
 def augmented(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A random crop of half to all of the area, scaled by 0.5 to 1.6, perhaps mirrored, blurred and saved as JPEG or WebP.

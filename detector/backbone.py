@@ -29,6 +29,7 @@ from detector.weights import fingerprint as weights_fingerprint
 
 MODELS = Path(__file__).resolve().parent.parent / "assets" / "models"
 EMBEDDED = "embedded"
+VERSION = "clip-1"  # of what `prepare` and `encode` make beside the weights; part of the key under which features are kept
 WEIGHTS_FILE = "open_clip_model.safetensors"  # of a backbone's folder, as open_clip names it
 TEXT_CACHE = 20_000  # texts; about 20 MB at 256 numbers each
 LONGEST_CACHED = 500  # characters of a text that is cached: captions that users type may have 10,000

@@ -33,6 +33,8 @@ from detector.cost import excess, icon_excess
 from detector.effort import SLOW_BYTES, burden, tag_burden
 from detector.facts import FileFacts, facts_of
 
+VERSION = "decoding-1"  # of the pixels that a file becomes; part of the key under which features are kept
+
 # Above a camera's JPEG even at 100 megapixels (tens of MiB), far below what would fill a small server's memory
 # when several people upload at once.
 MAX_BYTES = 64 * 2**20

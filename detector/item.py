@@ -27,6 +27,7 @@ from detector.heads import Evidence, HeadError, Score, Shapes
 from detector.localise import GENERIC, Box, box_of, crop, heatmap, patch_embeddings
 from detector.objects import MOST, find_objects
 
+VERSION = "alignment-1"  # of captions, objects, boxes and what is measured of them; part of the key under which features are kept
 AT_ONCE = 64  # images, or crops, in a batch of the vision tower
 
 

@@ -20,7 +20,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from detector import physical, residual
+from detector import augment, images, item, physical, residual, windows
+from detector import backbone as backbone_module
 from detector.backbone import EMBEDDED, Backbone, ClipFeatures
 from detector.captions import captioner
 from detector.concepts import concept_directions, fit_concepts
@@ -43,6 +44,7 @@ from detector.verdict import Fusion, fit_logistic
 from detector.vocabulary import vocabulary
 
 CAPTIONED_COPIES = 1  # random copies of a training image that get a caption: writing one costs more than all else together
+VIEWS = (images.VERSION, augment.VERSION)  # what every kept feature depends on: the pixels of a file and of its random copies
 VAL_COPIES = 1  # of a validation image, for the verdict alone: what it says must hold of pictures that were saved again, too
 
 
@@ -117,7 +119,7 @@ def extract_clip(backbone: Backbone, examples: list[Example], copies: int, seed:
     prepared = progress(_mapped(measure, examples), len(examples), f"{title}: CLIP")
     # a processor gains nothing by larger batches, and its sums would come out otherwise in the last digit
     least = 1 if backbone.device.type == "cpu" else AT_ONCE
-    parts = [backbone.encode(images, tokens=False) for images in _joined(prepared, least)]
+    parts = [backbone.encode(batch, tokens=False) for batch in _joined(prepared, least)]
     return {"pooled": torch.cat([p.pooled for p in parts]).numpy(), "projected": torch.cat([p.projected for p in parts]).numpy()}
 
 
@@ -153,20 +155,17 @@ def _kept(folder: Path | None, name: str, key: str, make: Callable[[], dict[str,
         return dict(saved)
 
 
-def _code(*modules: str) -> str:
-    return "".join((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8") for name in modules)
-
-
 def _named(examples: Sequence[Example], copies: int, seed: int) -> str:
     return "".join(f"{e.path} {e.path.stat().st_mtime_ns} {e.label}\n" for e in examples) + f"{copies} {seed}"
 
 
 def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str) -> Table:
-    """Evidence of every view; kept under a key of the files, the settings, the code and the backbone's weights."""
+    """Evidence of every view; kept under a key of the files, the settings, the versions of the features and the
+    backbone's weights."""
     named = _named(examples, copies, seed)
-    pixels = _kept(folder, f"{title}-pixels", named + _code("images", "augment", "physical", "residual"),
+    pixels = _kept(folder, f"{title}-pixels", " ".join([named, *VIEWS, physical.VERSION, residual.VERSION]),
                    lambda: extract_pixels(examples, copies, seed, title))
-    clip = _kept(folder, f"{title}-clip", named + _code("images", "augment", "backbone") + backbone.fingerprint + str(backbone.preprocess),
+    clip = _kept(folder, f"{title}-clip", " ".join([named, *VIEWS, backbone_module.VERSION, backbone.fingerprint]),
                  lambda: extract_clip(backbone, examples, copies, seed, title))
     features = ClipFeatures(torch.from_numpy(clip["pooled"]), torch.from_numpy(clip["projected"]), None)
     each = copies + 1
@@ -182,7 +181,7 @@ def windowed(table: Table, head: object, folder: Path | None, title: str) -> Tab
         return table
     rows = zip(table.pictures.examples, table.pictures.copy, strict=True)
     key = f"{head.identity} {table.pictures.seed} " + "".join(f"{e.path} {e.path.stat().st_mtime_ns} {copy}\n" for e, copy in rows)
-    kept = _kept(folder, f"{title}-sdd", key + _code("images", "augment", "windows"), lambda: {"logits": head.unscaled(table.pictures)})
+    kept = _kept(folder, f"{title}-sdd", " ".join([key, *VIEWS, windows.VERSION]), lambda: {"logits": head.unscaled(table.pictures)})
     known = {**table.evidence.windowed, head.identity: kept["logits"]}
     return replace(table, evidence=replace(table.evidence, windowed=known))
 
@@ -191,8 +190,8 @@ def captioned(table: Table, backbone: Backbone, seed: int, folder: Path | None, 
     """The table's rows up to CAPTIONED_COPIES, with `alignment`; kept like the rest. seed, title: as for `cached`."""
     examples = table.pictures.originals()
     copies = min(CAPTIONED_COPIES, int(table.copy.max()))
-    code = _code("images", "augment", "backbone", "captions", "objects", "localise", "item")
-    key = _named(examples, copies, seed) + code + backbone.fingerprint + captioner(backbone) + str(backbone.preprocess)
+    parts = [*VIEWS, backbone_module.VERSION, item.VERSION, backbone.fingerprint, captioner(backbone)]
+    key = " ".join([_named(examples, copies, seed), *parts])
     arrays = _kept(folder, f"{title}-captions", key, lambda: extract_captioned(backbone, examples, copies, seed, title))
     kept = table.rows(table.copy <= copies)
     return replace(kept, evidence=replace(kept.evidence, alignment=from_arrays(arrays)))
@@ -310,10 +309,10 @@ def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], copies: int, seed: int, details: dict,
           metrics: dict) -> HeadCard:
-    windows = "random windows of each, drawn anew in every epoch" if method in TOWER_METHODS else f"{copies} random copies of each"
+    views = "random windows of each, drawn anew in every epoch" if method in TOWER_METHODS else f"{copies} random copies of each"
     command = f"python -m detector train {method if method in FITTERS else 'all'} --data DIR --copies {copies} --seed {seed}"
     return replace(expected_card(method, backbone), command=command, details=details, metrics=metrics,
-                   training_data=f"{data}: {counts[0]} training images, {windows}; {counts[1]} for validation")
+                   training_data=f"{data}: {counts[0]} training images, {views}; {counts[1]} for validation")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from math import ceil
 
 import numpy as np
 
+VERSION = "windows-1"  # of where they lie; part of the key under which features are kept
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1
 
 
