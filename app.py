@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from interpret.tabs.uploads import choose_folder, keep_swept
+from interpret.panels.uploads import choose_folder, keep_swept
 
 # Before Gradio is imported:
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nobody is told of a start
@@ -16,16 +16,16 @@ import threading  # noqa: E402
 import gradio as gr  # noqa: E402
 
 from interpret.examples import existing_examples, make_examples  # noqa: E402
-from interpret.tabs.downloads import build_downloads, wire_downloads  # noqa: E402
-from interpret.tabs.gate import Page, image_file, page_files  # noqa: E402
-from interpret.tabs.mcp import build_tools, mcp_wanted  # noqa: E402
-from interpret.tabs.model import build_model, wire_model  # noqa: E402
-from interpret.tabs.queueing import open_queue  # noqa: E402
-from interpret.tabs.service import analyze, load_first  # noqa: E402
-from interpret.tabs.story import STOPPED, WELCOME, build_story, started, wire_showing, wire_story  # noqa: E402
-from interpret.words import about  # noqa: E402
+from interpret.panels.downloads import build_downloads, wire_downloads  # noqa: E402
+from interpret.panels.gate import Page, image_file, page_files  # noqa: E402
+from interpret.panels.mcp import build_tools, mcp_wanted  # noqa: E402
+from interpret.panels.model import build_model, wire_model  # noqa: E402
+from interpret.panels.queueing import open_queue  # noqa: E402
+from interpret.panels.service import analyze, load_first  # noqa: E402
+from interpret.panels.story import STOPPED, WELCOME, build_story, started, wire_showing, wire_story  # noqa: E402
+from interpret.render.words import about  # noqa: E402
 
-MAX_UPLOAD = "64mb"  # as `detector.images.MAX_BYTES`, which also holds for images that come by address
+MAX_UPLOAD = "64mb"  # as `detector.data.images.MAX_BYTES`, which also holds for images that come by address
 
 CSS = """
 .gradio-container {max-width: 1240px !important; margin: 0 auto !important}
@@ -84,7 +84,7 @@ LAUNCH = {
 
 # One analysis at a time: the model uses all cores, so two at once would only both be late. Events that use the model share
 # `concurrency_id="model"`, downloads have a line of their own, so that they hold up no analysis. Who finds 64 jobs waiting, or
-# has too many there already (`interpret/tabs/queueing.py`), is told to come back. `api_open` would let scripts pass the line.
+# has too many there already (`interpret/panels/queueing.py`), is told to come back. `api_open` would let scripts pass the line.
 QUEUE = {"max_size": 64, "default_concurrency_limit": 1, "api_open": False}
 
 

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from detector.catalogue import SOURCES, TRAININGS
-
-EMBEDDED = "embedded"
+from detector.assets import EMBEDDED, MODELS
+from detector.hub.catalogue import SOURCES, TRAININGS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -210,7 +209,7 @@ def _whole(text: str, smallest: int) -> int:
 
 def expand(paths: Iterable[str]) -> Iterator[Path]:
     """Files as given; a folder's images in sorted order, found by their endings."""
-    from detector.data import IMAGE_SUFFIXES
+    from detector.data.datasets import IMAGE_SUFFIXES
 
     for given in paths:
         if not given:
@@ -262,7 +261,7 @@ def _write(records: Iterable[dict], form: str, file: TextIO, columns: list[str])
 
 
 def csv_columns(methods: Iterable[str]) -> list[str]:
-    from detector.physical import NAMES
+    from detector.methods.physical.features import NAMES
 
     scores = [f"{method}_{what}" for method in methods for what in ("probability", "logit")]
     return ["file", "width", "height", "format", "error", "backbone", "label", "probability", *scores, *NAMES]
@@ -300,10 +299,10 @@ def _name_absent(methods: Iterable[str]) -> None:
 def run_explain(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from detector.images import load_photo
+    from detector.data.images import load_photo
     from detector.progress import byte_progress, count_progress
     from detector.suite import Suite
-    from interpret import explain  # this command line is the one place that draws on both layers
+    from interpret.attribution import explain  # this command line is the one place that draws on both layers
 
     if arguments.out.exists() and not arguments.out.is_dir():
         raise ValueError(f"'{arguments.out}' is a file; --out needs a folder.")
@@ -325,10 +324,11 @@ def run_explain(arguments: argparse.Namespace) -> int:
 
 
 def run_measure_maps(arguments: argparse.Namespace) -> int:
-    from detector.data import read_dataset, with_splits
-    from detector.evaluate import require_marks, write_between_marks
+    from detector.data.datasets import read_dataset, with_splits
+    from detector.evaluation.evaluate import require_marks, write_between_marks
     from detector.suite import Suite
-    from interpret import explain, mapcard
+    from interpret.attribution import explain
+    from interpret.attribution import map_measures as mapcard
 
     for path in arguments.write:
         require_marks(path, "maps")
@@ -348,7 +348,7 @@ def run_measure_maps(arguments: argparse.Namespace) -> int:
 def run_train(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from detector.train import FITTERS, SddRun, train_heads
+    from detector.training.train import FITTERS, SddRun, train_heads
 
     if arguments.method != "all" and arguments.method not in FITTERS:
         raise ValueError(f"There is no method '{arguments.method}'; there are {', '.join(FITTERS)} and all.")
@@ -363,9 +363,9 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    from detector.cards import source_marks, write_sources
-    from detector.evaluate import evaluate, has_marks, measured_on, report, require_marks, write_between_marks
-    from detector.robustness import REPORTS, robustness, robustness_report
+    from detector.evaluation.evaluate import evaluate, has_marks, measured_on, report, require_marks, write_between_marks
+    from detector.evaluation.robustness import REPORTS, robustness, robustness_report
+    from detector.evaluation.tables import source_marks, write_sources
     from detector.suite import Suite
 
     for path in arguments.write:
@@ -404,9 +404,9 @@ def _write_json(path: Path, found: dict) -> None:
 
 
 def run_study(arguments: argparse.Namespace) -> int:
-    from detector.backbone import Backbone
-    from detector.evaluate import require_marks, write_between_marks
-    from detector.studies import STUDIES
+    from detector.clip.backbone import Backbone
+    from detector.evaluation.evaluate import require_marks, write_between_marks
+    from detector.evaluation.studies import STUDIES
 
     if arguments.name not in STUDIES:
         raise ValueError(f"There is no study '{arguments.name}'; there are {', '.join(STUDIES)}.")
@@ -427,8 +427,8 @@ def run_study(arguments: argparse.Namespace) -> int:
 
 
 def run_select(arguments: argparse.Namespace) -> int:
-    from detector.evaluate import require_marks, write_between_marks
-    from detector.selection import read_groups, select, selection_report
+    from detector.evaluation.evaluate import require_marks, write_between_marks
+    from detector.methods.physical.selection import read_groups, select, selection_report
 
     for path in arguments.write:
         require_marks(path, "selection")
@@ -438,7 +438,7 @@ def run_select(arguments: argparse.Namespace) -> int:
     if arguments.out:
         _write_json(arguments.out, result)
     if arguments.plot:
-        from interpret.figures import selection_chart
+        from interpret.render.figures import selection_chart
 
         arguments.plot.parent.mkdir(parents=True, exist_ok=True)
         selection_chart(result).write_html(arguments.plot, include_plotlyjs=True)
@@ -448,7 +448,7 @@ def run_select(arguments: argparse.Namespace) -> int:
 
 
 def run_prepare(arguments: argparse.Namespace) -> int:
-    from detector.adapters import prepare
+    from detector.data.prepare import prepare
 
     written = prepare(arguments.name, arguments.out, arguments.source, arguments.limit)
     print(f"{written['images']} images in {arguments.out}; {written['skipped']} unreadable and {written['repeated']} repeated left out")
@@ -458,9 +458,9 @@ def run_prepare(arguments: argparse.Namespace) -> int:
 def run_pretrain(arguments: argparse.Namespace) -> int:
     import torch
 
-    from detector.backbone import MODELS, choose_device
-    from detector.evaluate import embedded_report, write_between_marks
-    from detector.pretrain import PretrainConfig, pretrain, refine_decoder
+    from detector.clip.backbone import choose_device
+    from detector.clip.pretrain import PretrainConfig, pretrain, refine_decoder
+    from detector.evaluation.evaluate import embedded_report, write_between_marks
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -479,7 +479,7 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
 
 
 def run_autoencoder(arguments: argparse.Namespace) -> int:
-    from detector.autoencoder import train_autoencoder
+    from detector.clip.autoencoder import train_autoencoder
 
     print(f"mean loss of the last steps: {train_autoencoder(arguments.pairs, arguments.steps):.4f}")
     return 0
@@ -489,8 +489,8 @@ def run_heads(arguments: argparse.Namespace) -> int:
     from detector.progress import byte_progress
 
     if arguments.fetch:
-        from detector.published import fetch
-        from detector.released import fetch_released
+        from detector.methods.published import fetch
+        from detector.methods.released import fetch_released
 
         with byte_progress("heads") as shown:
             if arguments.fetch == "all":
@@ -505,9 +505,9 @@ def run_heads(arguments: argparse.Namespace) -> int:
 
 def own_heads(backbone: str) -> Iterator[list[str]]:
     """Rows for the methods trained by this project: method, backbone, origin, training data, measures, state."""
-    from detector.backbone import require_known
-    from detector.heads import load_head
-    from detector.registry import METHODS, find_heads
+    from detector.clip.backbone import require_known
+    from detector.methods.base import load_head
+    from detector.methods.registry import METHODS, find_heads
 
     require_known(backbone)
     found = find_heads(backbone)
@@ -521,8 +521,8 @@ def own_heads(backbone: str) -> Iterator[list[str]]:
 
 
 def published_heads() -> Iterator[list[str]]:
-    """Rows for the heads that others have released; they are fetched by `detector.published.load(name)`, never by themselves."""
-    from detector.published import cache_path
+    """Rows for the heads that others have released; they are fetched by `detector.methods.published.load(name)`, never by themselves."""
+    from detector.methods.published import cache_path
 
     for name, source in SOURCES.items():
         state = "present" if cache_path(name).is_file() else "not downloaded"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from detector.images import FileFacts
-from detector.verdict import Verdict
+from detector.data.images import FileFacts
+from detector.verdict.fusion import Verdict
 
 
 @dataclass(frozen=True)

@@ -16,26 +16,28 @@ import torch
 from scipy.special import expit
 from torch import Tensor
 
-from detector import physical, residual
 from detector.analysis import Analysis
-from detector.backbone import EMBEDDED, Backbone, ClipFeatures
-from detector.captions import user_caption
-from detector.catalogue import TRAININGS
-from detector.concepts import ConceptHead, concept_directions
+from detector.assets import EMBEDDED
+from detector.clip.backbone import Backbone, ClipFeatures
+from detector.clip.captioning import user_caption
+from detector.clip.vocabulary import Concept, vocabulary
+from detector.data.images import ImageError, Photo, load_photo
 from detector.devices import to_numpy
-from detector.download import Progress
-from detector.heads import Evidence, HeadCard
-from detector.images import ImageError, Photo, load_photo
-from detector.item import align, record
-from detector.naming import name_units
-from detector.orthogonal import OrthogonalHead
-from detector.physical_head import percentiles
-from detector.physical_text import written
-from detector.reference import Reference
-from detector.registry import CAPTIONED, read_heads, read_reference, read_verdict
-from detector.released import Released, load_released, released_features
-from detector.verdict import Fusion, Verdict
-from detector.vocabulary import Concept, vocabulary
+from detector.hub.catalogue import TRAININGS
+from detector.hub.download import Progress
+from detector.methods.base import Evidence, HeadCard
+from detector.methods.concepts.head import ConceptHead, concept_directions
+from detector.methods.item.head import align, record
+from detector.methods.orthogonal.head import OrthogonalHead
+from detector.methods.orthogonal.naming import name_units
+from detector.methods.physical import features as physical
+from detector.methods.physical.head import percentiles
+from detector.methods.physical_clip.text import written
+from detector.methods.registry import CAPTIONED, read_heads, read_reference, read_verdict
+from detector.methods.released import Released, load_released, released_features
+from detector.methods.residual import head as residual
+from detector.verdict.fusion import Fusion, Verdict
+from detector.verdict.reference import Reference
 
 BATCH_PIXELS = 60_000_000  # decoded pixels held at once while scoring files, about 180 MB
 SMALLEST_SIDE = 64  # pixels; training images have 227 to 256 on the shorter side, their smallest random copies about 96

@@ -16,13 +16,13 @@ from scipy.special import expit
 from torch import Tensor
 
 from detector.devices import to_numpy
-from detector.naming import random_mixtures
-from detector.reference import percentile
+from detector.methods.orthogonal.naming import random_mixtures
 from detector.steps import checkpoint
+from detector.verdict.reference import percentile
 
 if TYPE_CHECKING:
-    from detector.backbone import Backbone
-    from detector.heads import Evidence
+    from detector.clip.backbone import Backbone
+    from detector.methods.base import Evidence
     from detector.suite import Suite
 
 LONGEST_PHRASE = 300  # characters
@@ -64,7 +64,7 @@ def probe(suite: Suite, evidence: Evidence, positive: str, negative: str = "") -
     The direction is the normalised difference of the two texts' unit embeddings; a single phrase is taken against
     "A photograph", so that what all captions share falls away. Choice.
     """
-    from detector.concepts import direction
+    from detector.methods.concepts.head import direction
 
     positive, negative = _phrase(positive, "phrase"), _phrase(negative, "opposite") if negative.strip() else ""
     axis = direction(suite.backbone, [positive], [negative or NEUTRAL])

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from detector.attributes import ATTRIBUTES
+from detector.clip.attributes import ATTRIBUTES
 
 FOLDER = Path(__file__).resolve().parent.parent / "assets" / "examples"
 SHORT_SIDE = 256  # the size of the images that the heads were trained on
@@ -34,7 +34,7 @@ def _edited(name: str, concept: str) -> np.ndarray:
 
 
 def _resynthesised(name: str) -> np.ndarray:
-    from detector.autoencoder import load_autoencoder, resynthesise
+    from detector.clip.autoencoder import load_autoencoder, resynthesise
 
     return resynthesise(_photograph(name), load_autoencoder())
 

@@ -148,7 +148,7 @@ def histogram(real: Sequence[float], synthetic: Sequence[float], null: Sequence[
     this image with its own caption. Where the line stands in the midst of the null, the words did not matter to the score."""
     import plotly.graph_objects as go
 
-    from interpret.figures import INK, NEUTRAL, REAL, SYNTHETIC, _layout
+    from interpret.render.figures import INK, NEUTRAL, REAL, SYNTHETIC, _layout
 
     figure, edges = go.Figure(), _edges([*real, *synthetic, *null, *([] if own is None else [own])])
     for name, values, colour, dash in (("real", real, REAL, "solid"), ("synthetic", synthetic, SYNTHETIC, "solid"),

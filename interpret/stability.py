@@ -1,6 +1,6 @@
 """Would the verdict still be the same had the picture been saved again, resized, blurred, cropped or mirrored?
 
-Every change of `detector.variants.VARIANTS` is made of the picture's own pixels, and each result goes through all methods and the
+Every change of `detector.data.perturbations.VARIANTS` is made of the picture's own pixels, and each result goes through all methods and the
 verdict like an image of its own. A verdict that turns with a harmless change says little. Choices, ours.
 
 The changed pictures are taken PASS at a time, fewer where they would hold more than `detector.suite.BATCH_PIXELS` pixels (60 million,
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from detector.analysis import Analysis
-    from detector.images import Photo
+    from detector.data.images import Photo
+    from detector.data.perturbations import Variant
     from detector.suite import Suite
-    from detector.variants import Variant
 
 MOST_PIXELS = 24_000_000
 PASS = 3  # pictures: all twelve at once were hardly faster on two cores (3.5 s against 3.7 s), one by one took 5.3 s
@@ -73,7 +73,7 @@ class Stability:
 
 def stability(suite: Suite, photo: Photo) -> Stability:
     """All methods and the verdict on the photo as it is and on every change that can be made of it."""
-    from detector.variants import VARIANTS, at_most
+    from detector.data.perturbations import VARIANTS, at_most
 
     pixels = at_most(photo.pixels, MOST_PIXELS)
     possible = [variant for variant in VARIANTS if variant.fits(pixels)]
@@ -156,7 +156,7 @@ def _range(found: Stability) -> str:
 
 def _most_moved(found: Stability) -> str:
     """The method whose probability moves most from the picture as it is, and under which change."""
-    from interpret.report import method_name
+    from interpret.render.text import method_name
 
     first = found.outcomes[0].probabilities
     moves = [(abs(o.probabilities[m] - first[m]), m, o) for o in found.outcomes[1:] for m in first
@@ -208,8 +208,8 @@ def stability_chart(found: Stability) -> go.Figure:
     """
     import plotly.graph_objects as go
 
-    from interpret.figures import INK, NEUTRAL, REAL, SYNTHETIC, _layout
-    from interpret.report import method_name
+    from interpret.render.figures import INK, NEUTRAL, REAL, SYNTHETIC, _layout
+    from interpret.render.text import method_name
 
     figure, names = go.Figure(), [outcome.name for outcome in found.outcomes]
     if found.band:

@@ -6,12 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-from detector.backbone import MODELS
-from detector.evaluate import embedded_report, measured_on, report
-from detector.robustness import robustness_report, robustness_summary
+from detector.assets import MODELS
+from detector.evaluation.evaluate import embedded_report, measured_on, report
+from detector.evaluation.robustness import robustness_report, robustness_summary
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -41,7 +41,7 @@ def test_the_robustness_figures_are_the_measured_ones(file, mark, write):
 
 
 def test_the_heatmaps_figures_are_the_measured_ones():
-    from interpret import mapcard
+    from interpret.attribution import map_measures as mapcard
 
     card = (MODELS / "embedded" / "heads" / "README.md").read_text(encoding="utf-8")
     path = mapcard.path_of("embedded")
@@ -49,7 +49,7 @@ def test_the_heatmaps_figures_are_the_measured_ones():
 
 
 def test_the_studies_figures_are_the_measured_ones():
-    from detector.studies import STUDIES
+    from detector.evaluation.studies import STUDIES
 
     results = json.loads((MODELS / "embedded" / "studies.json").read_text(encoding="utf-8"))
     card = (MODELS / "embedded" / "heads" / "README.md").read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def test_the_studies_figures_are_the_measured_ones():
 
 
 def test_the_selection_s_figures_are_the_measured_ones():
-    from detector.selection import selection_report
+    from detector.methods.physical.selection import selection_report
 
     result = json.loads((MODELS / "embedded" / "selection.json").read_text(encoding="utf-8"))
     card = (MODELS / "embedded" / "heads" / "README.md").read_text(encoding="utf-8")
@@ -109,7 +109,7 @@ def test_the_figures_were_measured_on_the_shipped_weights(file, suite):
 
 
 def test_the_studies_were_made_on_the_shipped_weights(suite):
-    from detector.studies import STUDIES
+    from detector.evaluation.studies import STUDIES
 
     stored = json.loads((MODELS / "embedded" / "studies.json").read_text(encoding="utf-8"))
     for name, result in stored.items():
@@ -117,6 +117,6 @@ def test_the_studies_were_made_on_the_shipped_weights(suite):
 
 
 def test_the_maps_were_measured_on_the_shipped_head(suite):
-    from interpret import mapcard
+    from interpret.attribution import map_measures as mapcard
 
     assert mapcard.stored(mapcard.path_of("embedded"))["fingerprint"] == mapcard.fingerprint(suite.heads["sdd"])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.images import ImageError, load_photo
-from detector.physical import NAMES, measure
-from detector.registry import METHODS, expected_card, find_heads
+from detector.clip.vocabulary import vocabulary
+from detector.data.images import ImageError, load_photo
+from detector.methods.physical.features import NAMES, measure
+from detector.methods.registry import METHODS, expected_card, find_heads
 from detector.suite import Suite
-from detector.vocabulary import vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def fusion_of(suite, heads):
 def test_the_page_copes_with_any_missing_method(suite, picture, missing, monkeypatch):
     import gradio as gr
 
-    from interpret.tabs import service, story
+    from interpret.panels import service, story
 
     fewer = {name: head for name, head in suite.heads.items() if name != missing}
     monkeypatch.setitem(service._suites, "embedded", Suite(suite.backbone, fewer, suite.cards, fusion_of(suite, fewer)))

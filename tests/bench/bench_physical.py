@@ -23,7 +23,7 @@ from PIL import Image
 from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from detector import physical  # noqa: E402
+from detector.methods.physical import features as physical  # noqa: E402
 
 try:
     import skimage.color

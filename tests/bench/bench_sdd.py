@@ -17,9 +17,9 @@ import torch
 from timing import least
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from detector.backbone import Backbone  # noqa: E402
-from detector.registry import find_heads, read_head  # noqa: E402
-from detector.windows import cut  # noqa: E402
+from detector.clip.backbone import Backbone  # noqa: E402
+from detector.data.windows import cut  # noqa: E402
+from detector.methods.registry import find_heads, read_head  # noqa: E402
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from timing import least
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from detector import Suite  # noqa: E402
-from detector.images import load_photo  # noqa: E402
+from detector.data.images import load_photo  # noqa: E402
 
 BATCH = 16
 

@@ -130,7 +130,7 @@ def resident(pid: int) -> float:
 def expectations(paths: list[Path]) -> dict[str, dict]:
     """File name → its record, its own probe's activation and its size, computed here."""
     from detector import Suite
-    from detector.images import load_photo
+    from detector.data.images import load_photo
     from interpret.concepts import probe
 
     suite, expected = Suite.load(), {}

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from gradio_client import Client, handle_file
 from tiny import write_tiny
 
-from detector.backbone import Backbone
-from detector.captions import is_cut, user_caption
-from detector.heads import Evidence
-from detector.images import load_photo
-from detector.item import ItemHead, align, record
-from interpret.tabs import caption as panel
-from interpret.tabs.service import GONE, Analysed, Seen
-from interpret.tabs.store import STORE, new_key
+from detector.clip.backbone import Backbone
+from detector.clip.captioning import is_cut, user_caption
+from detector.data.images import load_photo
+from detector.methods.base import Evidence
+from detector.methods.item.head import ItemHead, align, record
+from interpret.panels import item as panel
+from interpret.panels.service import GONE, Analysed, Seen
+from interpret.panels.store import STORE, new_key
 
 READING, WORDS, OBJECTS, PICTURE, VIEW, TABLE, SCORE, AMONG, CHART, NUMBERS, EDITED = range(11)
 MARKUP = "<script>document.title='owned'</script> a **dog** ${7*7} {{7*7}}"

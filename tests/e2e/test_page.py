@@ -153,7 +153,7 @@ def test_the_verdict_comes_first_and_the_costly_panel_last(page, picture):
 def test_stopping_leaves_what_is_there_and_the_page_usable(page, picture, monkeypatch):
     import time
 
-    from interpret.tabs import story
+    from interpret.panels import story
 
     page.locator("#cancel").click()  # nothing runs: nothing happens
     slow = story.report.concept_reading
@@ -173,7 +173,7 @@ def test_stopping_leaves_what_is_there_and_the_page_usable(page, picture, monkey
 def test_stopping_before_the_verdict(page, picture, monkeypatch):
     import time
 
-    from interpret.tabs import service
+    from interpret.panels import service
 
     calm = service._analysed
     monkeypatch.setattr(service, "_analysed", lambda seen: time.sleep(2) or calm(seen))
@@ -190,7 +190,7 @@ def test_stopping_before_the_verdict(page, picture, monkeypatch):
 
 
 def test_a_panel_that_fails_takes_no_other_with_it(page, picture, monkeypatch):
-    from interpret.tabs import story
+    from interpret.panels import story
 
     monkeypatch.setattr(story.report, "unit_reading", lambda record: 1 / 0)
     upload(page, picture)

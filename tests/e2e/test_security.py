@@ -15,10 +15,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from interpret.tabs.address import REFUSED
-from interpret.tabs.gate import NO_UPLOAD
-from interpret.tabs.limits import FULL, MAX_FILES, TOO_LONG, TOO_MUCH
-from interpret.tabs.uploads import NAME, SIX_HOURS
+from interpret.panels.address import REFUSED
+from interpret.panels.gate import NO_UPLOAD
+from interpret.panels.limits import FULL, MAX_FILES, TOO_LONG, TOO_MUCH
+from interpret.panels.uploads import NAME, SIX_HOURS
 
 META = {"meta": {"_type": "gradio.FileData"}}
 MARKUP = "<img src=x onerror=alert(1)> [a](https://a.example) `b`"

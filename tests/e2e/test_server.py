@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 from gradio_client import Client, handle_file
+from paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,9 @@ def test_building_the_page_loads_no_weights():
     import subprocess
     import sys
 
-    code = ("import app, sys; from interpret.tabs import service; app.build_demo(); "
+    code = ("import app, sys; from interpret.panels import service; app.build_demo(); "
             "assert not service._suites and 'open_clip' not in sys.modules and 'torch' not in sys.modules")
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           timeout=120)
     assert done.returncode == 0, done.stderr
 
@@ -130,7 +131,7 @@ def test_the_report_and_the_record_can_be_taken_away(client, server, picture, tm
 def test_files_to_take_away_lie_in_the_cache_that_is_emptied(client, picture):
     from gradio.utils import get_upload_folder
 
-    from interpret.tabs import downloads, service
+    from interpret.panels import downloads, service
 
     _, seen = service.analyze(picture)
     for make in (downloads.make_report, downloads.make_record):
@@ -150,9 +151,9 @@ def heatmap_of(url: str, path, layer: str = "difference") -> tuple:
 
 
 def test_two_users_at_once_get_their_own_maps(server, suite, tmp_path, photographs):
-    from detector.images import load_photo
-    from interpret import explain
-    from interpret.tabs.service import get_suite
+    from detector.data.images import load_photo
+    from interpret.attribution import explain
+    from interpret.panels.service import get_suite
 
     paths = [tmp_path / f"{index}.png" for index in range(2)]
     for path, image in zip(paths, photographs, strict=True):
@@ -183,7 +184,7 @@ def test_a_backbone_without_the_head_says_so():
 
     import gradio as gr
 
-    from interpret.tabs.heatmap import build_heatmap, show_heatmap
+    from interpret.panels.sdd import build_heatmap, show_heatmap
 
     with gr.Blocks():
         components = build_heatmap()

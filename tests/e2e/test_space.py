@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
-
-ROOT = Path(__file__).resolve().parents[2]
+from paths import ROOT
 
 
 def test_a_space_starts_without_a_home_and_answers(start, picture, tmp_path):

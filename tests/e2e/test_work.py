@@ -1,7 +1,7 @@
 """Work that nobody waits for ends at its next step, and the queue is shared: on a real server, by counting steps and not seconds.
 
 An action is held at a step of its own (`Gate`); meanwhile its visitor leaves, in each of the ways in which visitors leave; then it is let
-go, and its further steps are counted. So the tests also hold Gradio to what `interpret/tabs/queueing.py` relies on.
+go, and its further steps are counted. So the tests also hold Gradio to what `interpret/panels/queueing.py` relies on.
 """
 
 import threading
@@ -15,9 +15,11 @@ import pytest
 from gradio.queueing import Queue
 from gradio_client import Client, handle_file
 
-from detector import captions, physical
-from detector.sdd import SddHead
-from interpret import cam, concepts, stability
+from detector.clip import captioning as captions
+from detector.methods.physical import features as physical
+from detector.methods.sdd.head import SddHead
+from interpret import concepts, stability
+from interpret.attribution import cam
 
 LONG = 120  # seconds after which a test gives up waiting
 
@@ -272,7 +274,7 @@ def test_answers_for_a_closed_connection_are_not_held(demo, server, visitor, gat
 
 
 def test_answers_that_nobody_fetches_are_bounded(demo):
-    from interpret.tabs.queueing import UNREAD
+    from interpret.panels.queueing import UNREAD
 
     assert demo._queue.pending_messages_per_session.max_size == demo._queue.pending_event_ids_session.max_size == UNREAD
 

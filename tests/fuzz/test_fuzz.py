@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from detector.images import load_photo
+from detector.data.images import load_photo
 
 from . import workers
 from .mutations import fuzzed

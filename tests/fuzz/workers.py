@@ -13,7 +13,7 @@ import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from detector.images import ImageError, load_photo
+from detector.data.images import ImageError, load_photo
 
 MEMORY = 4 * 2**30  # bytes of address space; libraries alone take about one GiB of it
 _START = 60.0  # seconds for a process to begin

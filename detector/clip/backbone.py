@@ -1,0 +1,336 @@
+"""A frozen CLIP with both towers, made by open_clip: one forward of an image serves every method.
+
+Names: `embedded` (the small model that ships with the project), `MODEL/TAG` (open_clip downloads it from the hub, on the
+user's choice only) or a local folder with `open_clip_config.json` and `open_clip_model.safetensors`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from detector.assets import EMBEDDED, MODELS
+from detector.clip.tokenizer import FULL_VOCABULARY, simple_tokenizer
+from detector.data.images import Photo
+from detector.devices import has_bfloat16
+from detector.hub.backbones import fetch_weights, find_weights
+from detector.hub.download import Progress, PublishedError
+from detector.hub.weights import WeightsError, check_finite, read_weights
+from detector.hub.weights import fingerprint as weights_fingerprint
+from detector.steps import checkpoint
+
+VERSION = "clip-1"  # of what `prepare` and `encode` make beside the weights; part of the key under which features are kept
+WEIGHTS_FILE = "open_clip_model.safetensors"  # of a backbone's folder, as open_clip names it
+TEXT_CACHE = 20_000  # texts; about 20 MB at 256 numbers each
+LONGEST_CACHED = 500  # characters of a text that is cached: captions that users type may have 10,000
+TEXTS_AT_ONCE = 32  # texts in a batch: a large text tower needs seconds for them, and between batches it can be stopped
+LARGE_MODEL = 100_000_000  # parameters; below it reduced precision saves too little to be worth any difference
+
+
+class BackboneError(RuntimeError):
+    """One sentence that says why a backbone cannot be used."""
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """What one forward of the vision tower gives for B images, float32 on the CPU. The last two are None where nobody asked for them.
+
+    pooled: (B, D) after the final layer norm, before the projection. projected: (B, E), not normalised.
+    patches: (B, N, D) last block's patch tokens before the final layer norm, or None where the tower has none.
+    previous: (B, 1 + N, D) what enters the last block: the block before's class token and patch tokens, no norm applied;
+    the last block's value path reads it (docs/methods.md, 3). None where the tower has no such block.
+    """
+
+    pooled: Tensor
+    projected: Tensor
+    patches: Tensor | None
+    previous: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def to(self, device: torch.device) -> ClipFeatures:
+        """The same on another device, to train on."""
+        return ClipFeatures(*(None if part is None else part.to(device) for part in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Lengths of a backbone's features. pooled: D, before the projection. projected: E, after it."""
+
+    pooled: int
+    projected: int
+
+
+@dataclass(frozen=True)
+class ScoredView:
+    """The pixels that the vision tower saw, (S, S, 3) uint8, and where they lie in the photo: x0, y0, x1, y1."""
+
+    pixels: np.ndarray
+    box: tuple[int, int, int, int]
+
+
+@lru_cache(maxsize=1)
+def bfloat16_is_faster() -> bool:
+    """Whether this processor multiplies bfloat16 matrices clearly faster than float32 ones: measured once, about 10 ms."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.ones(256, 256, dtype=dtype)
+        matrix @ matrix
+        started = time.perf_counter()
+        for _ in range(3):
+            matrix @ matrix
+        return time.perf_counter() - started
+
+    return seconds(torch.bfloat16) * 1.3 < seconds(torch.float32)
+
+
+def choose_device(device: str | None = None) -> torch.device:
+    """The device asked for, else CUDA where there is one, else the CPU. BackboneError if it cannot be used."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise BackboneError(f"The device '{device}' cannot be used here; leave --device out or use 'cpu'.") from error
+    return chosen
+
+
+def choose_precision(parameters: int, device: torch.device) -> torch.dtype:
+    """float32 for small models; for large ones bfloat16 on CUDA that has it and on a CPU where it is faster."""
+    if parameters < LARGE_MODEL:
+        return torch.float32
+    faster = has_bfloat16(device) or (device.type == "cpu" and bfloat16_is_faster())
+    return torch.bfloat16 if faster else torch.float32
+
+
+def _folder(name: str) -> Path | None:
+    """The folder of a backbone that lies on this machine; None for one that open_clip would download."""
+    folder = MODELS / EMBEDDED if name == EMBEDDED else Path(name)
+    return folder if (folder / "open_clip_config.json").is_file() else None
+
+
+def require_known(name: str) -> None:
+    """Raise BackboneError, one sentence, if `name` is neither here nor in open_clip's list. Loads no weights."""
+    import open_clip
+
+    if folder := _folder(name):
+        if not (folder / WEIGHTS_FILE).is_file():
+            raise BackboneError(f"The backbone '{name}' has no {WEIGHTS_FILE}; train it with `pretrain`.")
+        return
+    model_name, _, tag = name.partition("/")
+    if not tag or model_name not in open_clip.list_models():
+        raise BackboneError(
+            f"'{name}' is no backbone: use '{EMBEDDED}', an open_clip MODEL/TAG such as ViT-L-14-336-quickgelu/openai, "
+            "or a folder with open_clip_config.json."
+        )
+    if tag not in open_clip.list_pretrained_tags_by_model(model_name):
+        raise BackboneError(f"open_clip has no weights '{tag}' for the model '{model_name}'.")
+    if {"hf_model_name", "hf_tokenizer_name"} & open_clip.get_model_config(model_name)["text_cfg"].keys():
+        raise BackboneError(f"'{name}' reads texts by a tokenizer other than CLIP's own, which is not supported; choose another backbone.")
+
+
+def _create(name: str, progress: Progress | None):
+    """open_clip's model for a known name."""
+    import open_clip
+    from open_clip.transform import merge_preprocess_dict
+
+    if folder := _folder(name):
+        read_weights(folder / WEIGHTS_FILE, signed=name == EMBEDDED)  # open_clip itself looks at no checksum
+        return open_clip.create_model(f"local-dir:{folder}")
+    model_name, _, tag = name.partition("/")
+    weights = fetch_weights(model_name, tag, progress)
+    # given a file, open_clip does not know the tag's own activation, mean, standard deviation and interpolation
+    record = open_clip.get_pretrained_cfg(model_name, tag)
+    model = open_clip.create_model(model_name, pretrained=str(weights), force_quick_gelu=bool(record.get("quick_gelu")))
+    preprocess = merge_preprocess_dict(model.visual.preprocess_cfg, record)
+    model.visual.preprocess_cfg = preprocess | {"size": model.visual.image_size}
+    return model
+
+
+def _why_not(name: str, error: Exception) -> str:
+    """The sentence for weights that lie here but cannot be loaded."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+        return f"There is not enough memory for '{name}'; close other programs, or use the backbone '{EMBEDDED}'."
+    folder = _folder(name)
+    file = folder / WEIGHTS_FILE if folder else find_weights(*name.split("/", 1))
+    return (f"The weights of '{name}' could not be loaded ({type(error).__name__}): {file} is damaged or belongs to another model; "
+            f"delete it and try again, or use the backbone '{EMBEDDED}'.")
+
+
+def create_model(name: str, progress: Progress | None = None):
+    """open_clip's model for `name`, with every failure put into one sentence (BackboneError)."""
+    require_known(name)
+    try:
+        model = _create(name, progress)
+        check_finite(f"The backbone '{name}'", model.state_dict(), ("attn_mask",))
+        return model
+    except (PublishedError, WeightsError) as error:
+        raise BackboneError(str(error)) from error
+    except Exception as error:  # a file of other keys or shapes, a damaged one, too little memory
+        raise BackboneError(_why_not(name, error)) from error
+
+
+class Backbone:
+    """Both towers of one CLIP, in evaluation mode, with its own preprocessing, tokenizer, device and precision."""
+
+    def __init__(self, name: str, model: torch.nn.Module, device: torch.device):
+        self.name = name
+        self.device = device
+        self.precision = choose_precision(sum(p.numel() for p in model.parameters()), device)
+        self.fingerprint = fingerprint(model)
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.transform = make_transform(model)
+        self.size = self.transform_size(model)
+        self.tokenizer = make_tokenizer(model)
+        self._texts: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None) -> Backbone:
+        """Load by name. Raises BackboneError, one sentence, if the name is unknown or its weights cannot be had.
+
+        progress: called with (bytes so far, bytes in all) while weights come from the hub.
+        """
+        chosen = choose_device(device)
+        return cls(name, create_model(name, progress), chosen)
+
+    @staticmethod
+    def transform_size(model) -> int:
+        size = model.visual.image_size
+        return int(size[0] if isinstance(size, (tuple, list)) else size)
+
+    def prepare(self, photo: Photo | np.ndarray, interpolation: str | None = None, resize: bool = True) -> Tensor:
+        """(3, S, S) float32: shorter side to S, centre crop (or the whole image squashed), the model's normalisation.
+
+        By the model's own interpolation, or by another one ("bilinear", "bicubic": antialiased), as heads that others have
+        trained may want. Without `resize` the crop is cut at the image's own scale; a smaller image gets a black border.
+        """
+        pixels = photo.pixels if isinstance(photo, Photo) else photo
+        transform = self.transform if interpolation is None and resize else make_transform(self.model, interpolation, resize)
+        return transform(Image.fromarray(middle_part(pixels) if resize and not self.squashes else pixels))
+
+    def view(self, photo: Photo) -> ScoredView:
+        """The exact pixels that `prepare` hands to the tower, back as uint8, and their place in the photo."""
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.preprocess["mean"], self.preprocess["std"]))
+        pixels = ((self.prepare(photo) * std + mean) * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        whole = (0, 0, photo.width, photo.height)
+        return ScoredView(pixels, whole if self.squashes else centre_box(photo.width, photo.height))
+
+    @property
+    def preprocess(self) -> dict:
+        """open_clip's preprocessing record: size, mode, mean, std, interpolation, resize_mode, fill_color."""
+        return dict(self.model.visual.preprocess_cfg)
+
+    @property
+    def squashes(self) -> bool:
+        """Whether the whole image is pressed into the square, as some models want, instead of cutting its middle out."""
+        return self.preprocess["resize_mode"] == "squash"
+
+    @property
+    def projection(self) -> Tensor:
+        """W_proj: (D, E), from the pooled to the projected feature; the identity where the tower has none."""
+        matrix = getattr(self.model.visual, "proj", None)
+        return matrix.detach().float().cpu() if matrix is not None else torch.eye(self.model.visual.output_dim)
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(*self.projection.shape)
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor, tokens: bool = True) -> ClipFeatures:
+        """images: (B, 3, S, S) from `prepare`. One forward of the vision tower. tokens: False leaves `patches` and `previous` out,
+        which are most of what must be copied from the device."""
+        checkpoint()
+        visual = self.model.visual
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            images = images.to(self.device)
+            if not hasattr(visual, "_pool"):  # ResNets and timm towers: only the projected feature is comparable
+                projected = visual(images)
+                return ClipFeatures(projected.float().cpu(), projected.float().cpu(), None)
+            kept = min(2, len(visual.transformer.resblocks))
+            out = visual.forward_intermediates(
+                images, indices=kept, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
+            )
+            *previous, last = (torch.cat(parts, dim=1) for parts in  # each (B, 1 + N, D)
+                                 zip(out["image_intermediates_prefix"], out["image_intermediates"], strict=True))
+            pooled, _ = visual._pool(last)  # (B, D)
+            projected = pooled @ visual.proj if visual.proj is not None else pooled  # (B, E)
+        parts = (pooled, projected, last[:, 1:], *previous) if tokens else (pooled, projected, None)
+        return ClipFeatures(*(None if part is None else part.float().cpu() for part in parts))
+
+    @torch.inference_mode()
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """(len(texts), E) unit rows; each distinct text is encoded once while it stays in the cache."""
+        with self._lock:
+            known = {text: self._texts[text] for text in texts if text in self._texts}
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        for start in range(0, len(missing), TEXTS_AT_ONCE):
+            checkpoint()
+            chunk = missing[start : start + TEXTS_AT_ONCE]
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+                embedded = self.model.encode_text(self.tokenizer(chunk).to(self.device))
+            known.update(zip(chunk, F.normalize(embedded.float(), dim=-1).cpu(), strict=True))
+        with self._lock:
+            if len(self._texts) > TEXT_CACHE:  # phrases typed by users must not grow memory without end
+                self._texts.clear()
+            self._texts.update((text, known[text]) for text in missing if len(text) <= LONGEST_CACHED)
+        return torch.stack([known[text] for text in texts])
+
+
+def middle_part(pixels: np.ndarray, aspect: int = 8) -> np.ndarray:
+    """The image, or of one longer than `aspect` times its shorter side the middle part of that length.
+
+    The transform scales before it crops: a strip of 2,000,000 × 1 pixels would become 288,000,000 × 144.
+    """
+    height, width = pixels.shape[:2]
+    longest = aspect * min(height, width)
+    y, x = (max(0, (length - longest) // 2) for length in (height, width))
+    return pixels[y : height - y, x : width - x]
+
+
+def centre_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """The centre square that a shortest-side resize and a centre crop keep, in pixels of the original."""
+    short = min(width, height)
+    x, y = (width - short) // 2, (height - short) // 2
+    return x, y, x + short, y + short
+
+
+def make_transform(model, interpolation: str | None = None, resize: bool = True):
+    """open_clip's evaluation transform for the model's own preprocessing record, or with another interpolation or no resize."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from torchvision.transforms import Resize
+
+    record = dict(model.visual.preprocess_cfg) | ({"interpolation": interpolation} if interpolation else {})
+    record |= {} if resize else {"resize_mode": "shortest"}  # the mode that cuts, whose resize is then left out
+    transform = image_transform_v2(PreprocessCfg(**record), is_train=False)
+    if not resize:
+        transform.transforms = [step for step in transform.transforms if not isinstance(step, Resize)]
+    return transform
+
+
+def make_tokenizer(model):
+    """The tokenizer that fits the text tower's vocabulary and context length."""
+    text = getattr(model, "text", model)
+    return simple_tokenizer(getattr(text, "vocab_size", FULL_VOCABULARY), model.context_length)
+
+
+def fingerprint(model) -> str:
+    """Sixteen hex digits of everything that decides the features: all tensors of both towers and of the decoder, the
+    preprocessing record, the kind of activation and the number of attention heads (which the tensors do not tell)."""
+    from open_clip.transformer import QuickGELU
+
+    heads = [module.num_heads for module in model.modules() if isinstance(module, torch.nn.MultiheadAttention)]
+    record = {"preprocess": dict(model.visual.preprocess_cfg), "heads": heads,
+              "quick_gelu": any(isinstance(module, QuickGELU) for module in model.modules())}
+    return weights_fingerprint(model.state_dict(), record)

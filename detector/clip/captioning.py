@@ -1,0 +1,134 @@
+"""One sentence for an image: written by a CoCa's own decoder, put together from nouns, or given by the user.
+
+Nothing but pixels and the user's words goes in: no file name, no metadata, no generator's prompt, no label (docs/methods.md, 3).
+The decoder is asked greedily, so the same image gets the same caption.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detector.clip.backbone import Backbone, ClipFeatures
+from detector.clip.vocabulary import CONCEPTS
+from detector.steps import checkpoint
+
+NOUNS = CONCEPTS.with_name("nouns.txt")
+LONGEST = 20  # tokens that the decoder may write
+EARLIEST_END = 5  # tokens before which the decoder may not end, as in the released generation code's minimum length
+LONGEST_TYPED = 10_000  # characters of a user's caption that are kept
+RETRIEVED = 5  # nouns that stand in for a sentence where there is no decoder
+
+
+@dataclass(frozen=True)
+class Caption:
+    """text: the words, or "" where there are none worth reading. source: "user", the backbone's name, or "nouns"."""
+
+    text: str
+    source: str
+
+
+@lru_cache(maxsize=1)
+def nouns() -> tuple[tuple[str, ...], ...]:
+    """The noun list: (singular, plural), or (noun,) for those without another form."""
+    lines = NOUNS.read_text(encoding="utf-8").splitlines()
+    return tuple(tuple(line.split(",")) for line in lines if line.strip())
+
+
+# --- the user's words ----------------------------------------------------------------------------------------------
+
+
+def user_caption(text: str) -> Caption:
+    """The user's words on one line, control characters left out; any alphabet, markup as it stands. "" where there is neither a
+    letter nor a digit. What is too long for CLIP its tokenizer cuts."""
+    kept = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[:LONGEST_TYPED])
+    return Caption(" ".join(kept.split()) if re.search(r"[^\W_]", kept) else "", "user")
+
+
+def is_usable(text: str) -> bool:
+    """Whether a written caption says anything: at least two words with letters, and not the same one over and over."""
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return len(words) >= 2 and len(set(words)) > len(words) / 3
+
+
+def is_cut(backbone: Backbone, text: str) -> bool:
+    """Whether the text is longer than the text tower reads: its context less the two markers."""
+    return len(backbone.tokenizer.encode(text)) > backbone.model.context_length - 2
+
+
+# --- the decoder's words -------------------------------------------------------------------------------------------
+
+
+def has_decoder(backbone: Backbone) -> bool:
+    """Whether the backbone is a CoCa."""
+    return hasattr(backbone.model, "text_decoder")
+
+
+def captioner(backbone: Backbone) -> str:
+    """What tells one captioner from another: sixteen hex digits of the decoder's weights, or "nouns" and the list's."""
+    digest = hashlib.sha256(NOUNS.read_bytes())
+    if not has_decoder(backbone):
+        return f"nouns {digest.hexdigest()[:16]}"
+    for parameter in backbone.model.text_decoder.parameters():
+        digest.update(parameter.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def image_tokens(backbone: Backbone, images: Tensor, features: ClipFeatures) -> Tensor:
+    """(B, N, D) what the decoder attends to. With CLS pooling these are the patch tokens after the final layer norm, at hand
+    from the one forward; a CoCa with an attentional pooler is asked again."""
+    visual = backbone.model.visual
+    if getattr(visual, "attn_pool", None) is None and features.patches is not None:
+        return visual.ln_post(features.patches.to(backbone.device))
+    return backbone.model._encode_image(images.to(backbone.device))[1]
+
+
+@torch.inference_mode()
+def write(backbone: Backbone, tokens: Tensor) -> list[str]:
+    """Greedy captions for (B, N, D) image tokens: at most LONGEST tokens, no end before EARLIEST_END."""
+    model, tool = backbone.model, backbone.tokenizer
+    start, end, longest = tool.sot_token_id, tool.eot_token_id, min(LONGEST, backbone.model.context_length - 2)
+    written = torch.full((len(tokens), 1 + longest), end, device=tokens.device)
+    written[:, 0], going = start, torch.arange(len(tokens), device=tokens.device)
+    for length in range(longest):
+        checkpoint()
+        _, embedded = model._encode_text(written[going, : length + 1])
+        logits = model.text_decoder(tokens[going], embedded)[:, -1]  # (going, vocabulary)
+        logits[:, start] = -torch.inf
+        if length < EARLIEST_END:
+            logits[:, end] = -torch.inf
+        written[going, length + 1] = logits.argmax(1)
+        going = going[written[going, length + 1] != end]
+        if not len(going):
+            break
+    return [_sentence(tool, row.tolist(), end) for row in written]
+
+
+def _sentence(tool, row: list[int], end: int) -> str:
+    """The words between the markers, punctuation drawn to its word."""
+    inside = row[1 : row.index(end)] if end in row else row[1:]
+    return re.sub(r"\s+([.,!?;:])", r"\1", tool.decode(inside)).strip()
+
+
+@torch.inference_mode()
+def retrieve(backbone: Backbone, projected: Tensor) -> list[str]:
+    """For a CLIP without a decoder: the nouns nearest to each image, (B, E) in, joined to a line."""
+    singular = [forms[0] for forms in nouns()]
+    texts = backbone.encode_text([f"a photo of a {noun}" for noun in singular])
+    best = (F.normalize(projected, dim=1) @ texts.T).topk(RETRIEVED, dim=1).indices
+    return [", ".join(singular[i] for i in row) for row in best.tolist()]
+
+
+def caption(backbone: Backbone, images: Tensor, features: ClipFeatures) -> list[Caption]:
+    """A caption for each of the B images, prepared (B, 3, S, S) and encoded; a nonsensical one is replaced by nothing."""
+    decoder = has_decoder(backbone)
+    texts = write(backbone, image_tokens(backbone, images, features)) if decoder else retrieve(backbone, features.projected)
+    source = backbone.name if decoder else "nouns"
+    return [Caption(text if is_usable(text) else "", source) for text in texts]

@@ -1,0 +1,174 @@
+"""Labelled image folders: which files, which label, which source, which split."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detector.data.augmentation import augmented
+from detector.data.images import ImageError, load_photo
+
+CLASS_FOLDERS = {"real": 0, "0_real": 0, "nature": 0, "synthetic": 1, "1_fake": 1, "fake": 1, "ai": 1}
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".jp2", ".jfif"}
+
+CLASS_NAMES = ("real", "synthetic")  # by label
+ENOUGH = 30  # images of a class, of which fewer than one draw in a hundred sets none aside for validation: 0.85^30
+
+
+class DataError(ValueError):
+    """One sentence that says what is wrong with a data folder."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled image. label: 0 real, 1 synthetic; source: data set or generator; split: '' where none is given."""
+
+    path: Path
+    label: int
+    source: str
+    split: str = ""
+
+
+def views(example: Example, copies: int, seed: int) -> list[np.ndarray]:
+    """The image as it is and `copies` random copies of it; the same for the same seed and file name."""
+    try:
+        pixels = load_photo(example.path).pixels
+    except ImageError as error:
+        raise DataError(f"The data holds an unusable image, '{example.path}': {error}") from error
+    key = int.from_bytes(hashlib.sha256(example.path.name.encode()).digest()[:6], "big")
+    generator = np.random.default_rng((seed, key))
+    return [pixels, *(augmented(pixels, generator) for _ in range(copies))]
+
+
+class Pictures(Sequence):
+    """The pixels of examples, (H, W, 3) uint8 each, made whenever one is asked for: a split's would fill the memory.
+
+    copy: for each example 0, the image as it is (default), or which of its random copies; seed: theirs.
+    """
+
+    def __init__(self, examples: Sequence[Example], copy: Sequence[int] | None = None, seed: int = 0):
+        self.examples, self.copy, self.seed = tuple(examples), tuple(copy or [0] * len(examples)), seed
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return views(self.examples[index], self.copy[index], self.seed)[-1]
+
+    def rows(self, mask: np.ndarray) -> Pictures:
+        """Those of a mask or of places."""
+        chosen = np.arange(len(self))[mask]
+        return Pictures([self.examples[i] for i in chosen], [self.copy[i] for i in chosen], self.seed)
+
+    def originals(self) -> list[Example]:
+        """The examples that stand in it as they are."""
+        return [example for example, copy in zip(self.examples, self.copy, strict=True) if copy == 0]
+
+
+def read_dataset(folder: Path | str) -> list[Example]:
+    """All examples of a data folder, in a fixed order.
+
+    Either `manifest.csv` (columns file, split, label, source) or class folders (`real`/`synthetic`, `0_real`/`1_fake`,
+    `nature`/`ai`) at any depth; the other folder names then make the source, `train`/`val`/`test` among them the split.
+    Raises DataError if there is no such thing or only one class.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"There is no data folder '{folder}'.")
+    manifest = folder / "manifest.csv"
+    examples = _from_manifest(manifest) if manifest.is_file() else _from_folders(folder)
+    if {example.label for example in examples} != {0, 1}:
+        raise DataError(
+            f"'{folder}' needs images of both classes: folders real/ and synthetic/ (or 0_real/1_fake, nature/ai), "
+            "or a manifest.csv with the columns file, split, label, source."
+        )
+    return examples
+
+
+def _from_manifest(manifest: Path) -> list[Example]:
+    try:
+        with open(manifest, newline="", encoding="utf-8-sig") as lines:
+            rows = csv.DictReader(lines)
+            missing = {"file", "split", "label", "source"} - set(rows.fieldnames or ())
+            if missing:
+                raise DataError(f"manifest.csv lacks the column(s) {', '.join(sorted(missing))}.")
+            return [_from_row(manifest.parent, row) for row in rows]
+    except DataError:
+        raise
+    except UnicodeDecodeError as error:
+        raise DataError("manifest.csv is not text in UTF-8; save it again as CSV with that encoding.") from error
+    except (TypeError, ValueError, csv.Error) as error:
+        raise DataError(f"manifest.csv cannot be read: {error}.") from error
+
+
+def _from_row(folder: Path, row: dict) -> Example:
+    if None in row.values() or row["label"] not in ("0", "1"):
+        raise ValueError(f"the row of '{row['file']}' needs file, split, source and a label of 0 (real) or 1 (synthetic)")
+    return Example(_inside(folder, row["file"]), int(row["label"]), row["source"], row["split"])
+
+
+def _inside(folder: Path, file: str) -> Path:
+    path = folder / file
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"the file '{file}' lies outside its folder")
+    return path
+
+
+def _from_folders(folder: Path) -> list[Example]:
+    examples = []
+    for path in sorted(folder.rglob("*")):
+        parts = [part.lower() for part in path.relative_to(folder).parts[:-1]]
+        classes = [part for part in parts if part in CLASS_FOLDERS]
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not classes or path.is_dir():
+            continue
+        others = [part for part in parts if part not in CLASS_FOLDERS and part not in SPLITS]
+        split = next((SPLITS[part] for part in parts if part in SPLITS), "")
+        source = "/".join(others) or classes[-1]
+        examples.append(Example(path, CLASS_FOLDERS[classes[-1]], source, split))
+    return examples
+
+
+def with_splits(examples: list[Example], val_share: float = 0.15, test: bool = False) -> list[Example]:
+    """Give examples that name no split one by a hash of their file name: `val` for `val_share` of them, else `train`.
+
+    With `test`, as many again become `test`. Where no example is in `val`, `train` gives up `val_share` of its own to it.
+    """
+    drawn = {""} if any(e.split == "val" for e in examples) else {"", "train"}
+
+    def draw(example: Example) -> str:
+        digest = hashlib.sha256(example.path.name.encode()).digest()
+        place = int.from_bytes(digest[:4], "big") / 2**32
+        tested = test and not example.split and place < 2 * val_share
+        return "val" if place < val_share else "test" if tested else "train"
+
+    return [Example(e.path, e.label, e.source, draw(e)) if e.split in drawn else e for e in examples]
+
+
+def training_splits(examples: list[Example], folder: Path | str) -> tuple[list[Example], list[Example]]:
+    """Examples to train on and to validate with. Raises DataError where one of the two lacks a class."""
+    drawn = with_splits(examples)
+    parts = {name: select(drawn, name) for name in ("train", "val")}
+    for name, part in parts.items():
+        missing = sorted({0, 1} - {example.label for example in part})
+        if missing and any(example.split == "val" for example in examples):
+            raise DataError(f"The split '{name}' of '{folder}' has no {CLASS_NAMES[missing[0]]} images; add some of both classes to it.")
+        if missing:
+            raise DataError(_too_few(drawn, folder))
+    return parts["train"], parts["val"]
+
+
+def _too_few(drawn: list[Example], folder: Path | str) -> str:
+    usable = [example.label for example in drawn if example.split in ("train", "val")]
+    counts = " and ".join(f"{usable.count(label)} {name}" for label, name in enumerate(CLASS_NAMES))
+    return (f"'{folder}' holds {counts} images to train on, too few to set some of each class aside for validation; "
+            f"use {ENOUGH} or more of each class, or sort them into folders train/ and val/.")
+
+
+def select(examples: list[Example], split: str) -> list[Example]:
+    return [example for example in examples if example.split == split]

@@ -1,0 +1,93 @@
+"""The released heads at hand for a backbone, each fed as its authors fed it.
+
+Nothing is downloaded here: `present` heads are those that the user has fetched (`python -m detector heads --fetch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.clip.backbone import Backbone, ClipFeatures
+from detector.clip.vocabulary import Concept
+from detector.data.images import Photo
+from detector.hub.catalogue import SOURCES, TRAININGS, VOCABULARY, released
+from detector.hub.download import Progress, PublishedError, fetch_pinned
+from detector.methods import published
+from detector.methods.published import PublishedHead
+
+
+@dataclass(frozen=True)
+class Released:
+    """heads: name → head. words: the antonym pairs behind the rows of the concept heads, or () where not fetched.
+
+    training: which of TRAININGS gives the units and concepts that are shown.
+    """
+
+    heads: dict[str, PublishedHead]
+    words: tuple[Concept, ...] = ()
+    training: str = TRAININGS[0]
+
+    def shown(self, kind: str) -> str | None:
+        """The name of the head whose parts are shown; kind: `clip_orthogonal` or `cm_antonyms`. None where it is absent."""
+        name = f"clip-cues/{kind}_{self.training}"
+        return name if name in self.heads else None
+
+    def concept(self, row: int) -> Concept:
+        """The pair behind a row of the concept heads; a numbered one where the vocabulary has not been fetched."""
+        if self.words:
+            return self.words[row]
+        name = f"concept {row + 1}"
+        return Concept(name, "", f"{name}, positive", f"{name}, negative", "", "", "", "")
+
+
+def load_released(backbone: str, training: str = TRAININGS[0]) -> Released:
+    """Those heads for `backbone` that lie in the cache. Never downloads. PublishedError for an unknown training set."""
+    if training not in TRAININGS:
+        raise PublishedError(f"There are no released heads trained on '{training}'; there are {', '.join(TRAININGS)}.")
+    heads = {name: published.load(name) for name in published.present(backbone)}
+    words: tuple[Concept, ...] = ()
+    if any(head.source.method == "concept" for head in heads.values()) and published.has_vocabulary():
+        words = published.concept_vocabulary()
+    return Released(heads, words, training)
+
+
+def fetch_released(backbone: str, progress: Progress | None = None) -> list[str]:
+    """Download every released head for `backbone` and the concept heads' vocabulary. PublishedError, one sentence.
+
+    progress: called with (bytes so far, bytes in all) over all files. Returns the heads' names.
+    """
+    sources = [SOURCES[name] for name in released(backbone)]
+    if not sources:
+        raise PublishedError(f"No head has been released for the backbone '{backbone}'.")
+    if any(source.method == "concept" for source in sources):
+        sources.append(VOCABULARY)
+    total, done = sum(source.size for source in sources), 0
+    for source in sources:
+        fetch_pinned(source, progress=(lambda now, _, before=done: progress(before + now, total)) if progress else None)
+        done += source.size
+    if progress:
+        progress(total, total)
+    return released(backbone)
+
+
+def released_features(heads: dict[str, PublishedHead], backbone: Backbone, images: Sequence[Photo | np.ndarray],
+                      clip: ClipFeatures) -> dict[str, Tensor]:
+    """Name → (B, D) features as the head's authors made them: their interpolation, or no resize at all.
+
+    One forward for each distinct preprocessing; `clip`, the backbone's own, is used where it is the same.
+    """
+    passes = {(backbone.preprocess["interpolation"], True): clip}
+    features = {}
+    for name, head in heads.items():
+        key = head.source.interpolation, head.source.resize
+        if key not in passes:
+            interpolation, resize = key
+            prepared = [backbone.prepare(image, interpolation=interpolation, resize=resize) for image in images]
+            passes[key] = backbone.encode(torch.stack(prepared), tokens=False)
+        features[name] = getattr(passes[key], head.source.feature)
+    return features

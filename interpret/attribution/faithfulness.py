@@ -1,0 +1,308 @@
+"""Whether a heatmap can be trusted: it must beat maps that know nothing of the detector, and it must need the detector.
+
+* Deletion and insertion (RISE, arXiv 1806.07421), with blur instead of black as "nothing there": blur takes a generator's traces
+  away without adding an edge to the picture. Beside the maps stand random, centre and edge maps and the map of another
+  image: common measures hardly tell a map from chance (arXiv 2404.01415), so only the difference to those counts.
+* Parameter randomisation (arXiv 1810.03292): a map that looks the same with shuffled weights shows the image, not the detector.
+* Splices whose truth we made ourselves: `interpret/attribution/splices.py`.
+
+`measure_maps` does all of it for every layer on validation or test images; `trust` turns its result into words.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from detector.data.datasets import Example
+from detector.data.windows import cut
+from detector.progress import progress
+from interpret.attribution.cam import WINDOWS, WindowHead, heatmap, heatmaps, layers_of
+from interpret.attribution.splices import CONTROL, baselines, interval, make_splices, splice_test
+
+Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
+
+CLASSIFIER = "classify"  # the model's child that turns features into the logit
+CELL = 16  # pixels: places are taken away in squares of this side
+STEPS = 8  # points of a curve after its start
+BLUR = 4.0  # pixels, standard deviation of the "nothing there" picture
+FEATHER = 2.0  # pixels, standard deviation of the border between picture and blur
+MEASURES = ("deletion", "insertion")
+RIVALS = ("random", "centre", "edges", "another image's")
+OTHER = ", another image's"
+
+
+# --- deletion and insertion ----------------------------------------------------------------------------------------
+
+
+def blurred(pixels: np.ndarray, sigma: float = BLUR) -> np.ndarray:
+    """(H, W, 3) uint8 without its fine detail: what stands for "nothing there"."""
+    return cv2.GaussianBlur(pixels, (0, 0), sigma)
+
+
+def order_of_cells(values: np.ndarray, cell: int = CELL) -> np.ndarray:
+    """(H, W) map → (h, w) int ranks of its squares, 0 the highest mean; squares with nothing known come last."""
+    height, width = (-(-length // cell) for length in values.shape)
+    padded = np.full((height * cell, width * cell), np.nan)
+    padded[: values.shape[0], : values.shape[1]] = values
+    blocks = padded.reshape(height, cell, width, cell).transpose(0, 2, 1, 3).reshape(height, width, -1)
+    known = np.isfinite(blocks)
+    sums = np.where(known, blocks, 0).sum(2)
+    means = np.where(known.any(2), sums / np.maximum(known.sum(2), 1), -np.inf)
+    ranks = np.empty(means.size, int)
+    ranks[np.argsort(-means.ravel(), kind="stable")] = np.arange(means.size)
+    return ranks.reshape(height, width)
+
+
+def mixtures(pixels: np.ndarray, values: np.ndarray, steps: int = STEPS, cell: int = CELL) -> Iterator[np.ndarray]:
+    """`steps` + 1 pictures: from the image to its blurred copy, the map's highest squares first, with feathered borders."""
+    ranks, nothing = order_of_cells(values, cell), blurred(pixels)
+    for step in range(steps + 1):
+        gone = (ranks < round(ranks.size * step / steps)).astype(np.float32)
+        mask = np.kron(gone, np.ones((cell, cell), np.float32))[: pixels.shape[0], : pixels.shape[1]]
+        mask = cv2.GaussianBlur(mask, (0, 0), FEATHER)[..., None]
+        yield np.rint(mask * nothing + (1 - mask) * pixels).astype(np.uint8)
+
+
+def curves(score: Scorer, pixels: np.ndarray, values: np.ndarray, steps: int = STEPS) -> dict[str, np.ndarray]:
+    """Logits along the deletion curve (highest squares blurred first) and the insertion curve (they come back first).
+
+    score: pictures of one size → (B,) logits. values: (H, W), high where what speaks for `score` being high should lie. Each
+    curve has `steps` + 1 logits; a faithful map makes deletion fall early and insertion rise early.
+    """
+    deletion = score(list(mixtures(pixels, values, steps)))
+    # taking the lowest squares away first is the insertion curve read backwards
+    insertion = score(list(mixtures(pixels, -values, steps)))[::-1]
+    return {"deletion": np.asarray(deletion, float), "insertion": np.asarray(insertion, float)}
+
+
+def area(curve: np.ndarray) -> float:
+    """Mean height by the trapezoid rule over [0, 1], in the curve's own unit (logits)."""
+    return float(np.trapezoid(curve, dx=1 / (len(curve) - 1)))
+
+
+def faithfulness(score: Scorer, pixels: np.ndarray, maps: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray],
+                 seed: int = 0, steps: int = STEPS) -> dict[str, dict[str, float]]:
+    """Map or rival → {"deletion", "insertion"}: areas in logits towards the side that the detector decided for.
+
+    maps: name → (H, W), positive for synthetic; for an image that it calls real maps and logits are negated, so
+    lower deletion and higher insertion are better for every image. others: the same names' maps of another image, as smooth and
+    strong: a map that only has its usual places does no better than these. Rivals besides: random, centre, edges.
+    """
+    height, width = pixels.shape[:2]
+    fitted = {name + OTHER: cv2.resize(values, (width, height)) for name, values in others.items()}
+    return {name: {measure: area(curve) for measure, curve in found.items()}
+            for name, found in oriented_curves(score, pixels, maps | fitted, seed, steps).items()}
+
+
+def oriented_curves(score: Scorer, pixels: np.ndarray, maps: Mapping[str, np.ndarray], seed: int = 0,
+                    steps: int = STEPS) -> dict[str, dict[str, np.ndarray]]:
+    """Map or baseline → `curves` in logits towards the side that the detector decided for; see `faithfulness`."""
+    side = 1.0 if float(score([pixels])[0]) > 0 else -1.0
+    signed = {name: side * values for name, values in maps.items()}
+
+    def towards(pictures: Sequence[np.ndarray]) -> np.ndarray:
+        return side * np.asarray(score(pictures))
+
+    return {name: curves(towards, pixels, values, steps) for name, values in (signed | baselines(pixels, seed)).items()}
+
+
+def curves_of_window(head: WindowHead, pixels: np.ndarray, layer: str, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """`oriented_curves` of one layer's map, named by the layer, and of the baselines, for a picture of at most one window."""
+    return oriented_curves(_scorer(head), pixels, {layer: heatmap(head, pixels, layer).values}, seed)
+
+
+def compared(results: Sequence[Mapping[str, Mapping[str, float]]], names: Sequence[str], seed: int = 0) -> dict[str, dict]:
+    """Map → measure → {"area": [mean, low, high], "gain": {baseline: [mean, low, high]}} over images, paired by image.
+
+    gain: how much better than the baseline in logits, above 0 better for both measures (95 % bootstrap).
+    """
+    table: dict[str, dict] = {name: {} for name in names}
+    for name in names:
+        rivals = dict(zip(RIVALS, (*RIVALS[:3], name + OTHER), strict=True))
+        for measure, sign in zip(MEASURES, (-1, 1), strict=True):
+            gain = {said: interval([sign * (result[name][measure] - result[rival][measure]) for result in results], seed)
+                    for said, rival in rivals.items()}
+            table[name][measure] = {"area": interval([result[name][measure] for result in results], seed), "gain": gain}
+    return table
+
+
+# --- randomisation -------------------------------------------------------------------------------------------------
+
+
+def randomised(model: nn.Module, seed: int, parts: Sequence[str] | None = None) -> nn.Module:
+    """A copy whose parameters are shuffled within each tensor, so that their spread stays: in all or in the named children."""
+    generator = torch.Generator().manual_seed(seed)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if parts is None or name.split(".")[0] in parts:
+                order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+                parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return other
+
+
+def similarity(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation of two maps over squares of `CELL` pixels: 1 same order, 0 unrelated, NaN if one is flat."""
+    from scipy.stats import spearmanr
+
+    small = [cv2.resize(np.nan_to_num(values), None, fx=1 / CELL, fy=1 / CELL, interpolation=cv2.INTER_AREA).ravel()
+             for values in (first, second)]
+    if min(np.ptp(values) for values in small) == 0:
+        return float("nan")
+    return float(spearmanr(*small).statistic)
+
+
+def with_model(head: WindowHead, model: nn.Module) -> WindowHead:
+    """The same head on another model of the same kind."""
+    other = copy.copy(head)
+    object.__setattr__(other, "model", model)  # frozen heads, too
+    return other
+
+
+def randomisation(head: WindowHead, pictures: Sequence[np.ndarray], seed: int, layers: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Layer → {"all": …, "classifier": …}: |Spearman| between the map and that of a shuffled model, [mean, low, high]; low is good.
+
+    "classifier": only the model's child `classify`; "all": every parameter. Each picture has a shuffle of its own.
+    """
+    found: dict[str, dict[str, list[float]]] = {layer: {"all": [], "classifier": []} for layer in layers}
+    for index, pixels in enumerate(pictures):
+        mine = _values(head, pixels, layers)
+        for kind, parts in (("all", None), ("classifier", [CLASSIFIER])):
+            theirs = _values(with_model(head, randomised(head.model, seed + index, parts)), pixels, layers)
+            for layer in layers:
+                found[layer][kind].append(abs(similarity(mine[layer], theirs[layer])))
+    return {layer: {kind: interval(values, seed) for kind, values in kinds.items()} for layer, kinds in found.items()}
+
+
+# --- all of it -----------------------------------------------------------------------------------------------------
+
+
+def centre_window(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The middle `size` × `size` pixels, less where the picture is smaller: one window, so that a curve stays cheap."""
+    y, x = (max(0, (length - size) // 2) for length in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[y : y + size, x : x + size])
+
+
+def measure_maps(head: WindowHead, examples: Sequence[Example], seed: int = 0, images: int = 40, triples: int = 40, shuffles: int = 10,
+                 layers: Sequence[str] | None = None) -> dict:
+    """Deletion, insertion, randomisation and the splice test for every layer, on labelled examples of one split.
+
+    images: for the curves, half real and half synthetic; triples: of splices; shuffles: of these, for the randomisation. All are
+    drawn by `seed`. Returns {"seed", "counts", "curves", "splices", "randomisation"}: plain numbers, ready for a card.
+    """
+    layers = list(layers or layers_of(head))
+    pictures = [centre_window(load(example), head.size) for example in _balanced(examples, images, seed)]
+    placed = [layer for layer in layers if layer != WINDOWS]  # the map of windows has no places inside one, which a curve needs
+    maps = [_values(head, pixels, placed) for pixels in pictures]
+    others = maps[2:] + maps[:2]  # classes stand in turns, so the next but one is of the same class
+    triples_of_maps = progress(list(zip(pictures, maps, others, strict=True)), title="curves")
+    results = [faithfulness(_scorer(head), pixels, own, other, seed + i) for i, (pixels, own, other) in enumerate(triples_of_maps)]
+    splices = make_splices(examples, triples, seed, load)
+    return {
+        "seed": seed, "counts": {"images": len(pictures), "triples": len(splices) // 3, "shuffles": min(shuffles, len(splices))},
+        "curves": compared(results, placed, seed),
+        "splices": splice_test(lambda pixels: _values(head, pixels, layers), progress(splices, title="splices"), seed),
+        "randomisation": randomisation(head, [splice.pixels for splice in splices[:shuffles]], seed, layers),
+    }
+
+
+def load(example: Example) -> np.ndarray:
+    """(H, W, 3) uint8 pixels of an example."""
+    from detector.data.images import load_photo
+
+    return load_photo(example.path).pixels
+
+
+def _balanced(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """`count` examples, half of each class as far as there are, in turns."""
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for label in (0, 1):
+        own = [example for example in examples if example.label == label]
+        drawn.append([own[i] for i in generator.permutation(len(own))[: count // 2]])
+    return [example for pair in zip(*drawn, strict=False) for example in pair]
+
+
+def _scorer(head: WindowHead) -> Scorer:
+    """Pictures of one size, not larger than a window → logits, by the head's own model."""
+
+    def score(pictures: Sequence[np.ndarray]) -> np.ndarray:
+        return head.window_logits([cut(picture, (0, 0, picture.shape[1], picture.shape[0]), head.size) for picture in pictures])
+
+    return score
+
+
+def _values(head: WindowHead, pixels: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    return {layer: found.values for layer, found in heatmaps(head, pixels, layers).items()}
+
+
+# --- in words ------------------------------------------------------------------------------------------------------
+
+
+def failures(results: Mapping, layer: str) -> list[str]:
+    """What a layer's map failed: deletion or insertion against a baseline, localisation of splices, randomisation.
+
+    A test is passed where the 95 % interval of the gain lies above 0, for splices where the interval of the AUROC lies above every
+    baseline's mean and the lift over the control lies above 0, for randomisation where |Spearman| is below 0.5 on average. A map
+    without curves, that of windows, is asked for the rest.
+    """
+    curves = results["curves"].get(layer, {})
+    found = [f"{measure} against {rival}" for measure in curves for rival, gain in curves[measure]["gain"].items() if not gain[1] > 0]
+    splices = results["splices"]
+    own = splices[layer]["synthetic in real"]["auroc"]
+    rivals = [splices[name]["synthetic in real"]["auroc"][0] for name in RIVALS[:3]]
+    if not own[1] > max(rivals):
+        found.append("finding a synthetic region")
+    if not splices[layer]["lift"]["auroc"][1] > 0:
+        found.append("telling a synthetic from a real region")
+    if not results["randomisation"][layer]["all"][0] < 0.5:
+        found.append("needing the trained weights")
+    return found
+
+
+def trust(results: Mapping, layer: str) -> str:
+    """"beats its baselines", or "does not beat its baselines: " and what it failed, from `measure_maps`' numbers."""
+    failed = failures(results, layer)
+    return "beats its baselines" if not failed else f"does not beat its baselines: {', '.join(failed)}"
+
+
+def _cell(numbers: Sequence[float]) -> str:
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*numbers)
+
+
+def maps_report(results: Mapping) -> str:
+    """Two Markdown tables for the card, 95 % bootstrap intervals in brackets, and a sentence on each layer."""
+    counts = results["counts"]
+    gains = [f"Deletion and insertion on {counts['images']} images: gain over each baseline in logits, above 0 is better.", "",
+             "| map | measure | random | centre | edges | another image's |", "|---|---|---|---|---|---|"]
+    for layer, measures in results["curves"].items():
+        for measure, found in measures.items():
+            cells = [_cell(found["gain"][rival]) for rival in RIVALS]
+            gains.append(f"| {layer} | {measure} | {' | '.join(cells)} |")
+    return "\n".join([*gains, "", *_splice_table(results), "", *_verdicts(results)])
+
+
+def _splice_table(results: Mapping) -> list[str]:
+    kinds = ("synthetic in real", "real in synthetic", CONTROL)
+    lines = [f"Splices ({results['counts']['triples']} of each kind): AUROC of places, 0.5 is chance; pointing game and mass (1 is "
+             "chance) for synthetic in real; lift of the AUROC over the control.", "",
+             f"| map | {' | '.join(kinds)} | lift | pointing | mass |", "|---|---|---|---|---|---|---|"]
+    for name, found in results["splices"].items():
+        first = found[kinds[0]]
+        cells = [_cell(found[kind]["auroc"]) for kind in kinds] + [_cell(found["lift"]["auroc"])]
+        lines.append(f"| {name} | {' | '.join([*cells, _cell(first['pointing']), _cell(first['mass'])])} |")
+    return lines
+
+
+def _verdicts(results: Mapping) -> list[str]:
+    lines = []
+    for layer, found in results["randomisation"].items():
+        lines.append(f"- {layer}: {trust(results, layer)}. |Spearman| with shuffled weights: all {_cell(found['all'])}, "
+                     f"classifier only {_cell(found['classifier'])}.")
+    return lines

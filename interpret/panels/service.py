@@ -1,0 +1,210 @@
+"""The suites behind the page, shared by all visitors, and the one action that everything starts from."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from detector.assets import EMBEDDED
+from detector.hub.catalogue import TRAININGS
+from interpret.panels.gpu import lend, page_device
+from interpret.panels.store import STORE, Value, new_key
+
+if TYPE_CHECKING:
+    from detector import Suite
+    from detector.data.images import Photo
+    from detector.methods.base import Evidence
+
+BACKBONES = {
+    EMBEDDED: "Embedded: small, ours, nothing to download",
+    "ViT-L-14-336-quickgelu/openai": "CLIP ViT-L/14-336 with SynthCLIC's released heads (downloads 0.9 GB or more)",
+    "ViT-L-14-quickgelu/openai": "CLIP ViT-L/14 with UniversalFakeDetect's released head (downloads 0.9 GB or more)",
+}
+
+GONE = "The image is no longer on the server; choose it again."
+
+_suites: dict[str, Suite] = {}
+_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """record: the JSON object. evidence: without the pixels; None where the image or the model cannot be used."""
+
+    record: dict
+    evidence: Evidence | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The image analysed last in one visitor's session, as little of it as a session may hold; the rest is in the store under `key`.
+
+    key: from `new_key`, another one for each analysis. file: the upload.
+    """
+
+    key: str
+    file: str
+    backbone: str = EMBEDDED
+    training: str = TRAININGS[0]
+
+    @property
+    def record(self) -> dict:
+        """The JSON object, from the store or computed again."""
+        return analysed(self).record
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What the methods read, from the store or computed again."""
+        return analysed(self).evidence
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the panels draw from. photo: from the store, or decoded again."""
+
+    seen: Seen
+    suite: Suite
+    photo: Photo
+
+    @property
+    def record(self) -> dict:
+        return self.seen.record
+
+
+def offered() -> dict[str, str]:
+    """Backbones that visitors may choose: BACKBONES and those named in `CUESCOPE_BACKBONES` (separated by commas).
+
+    Not any name: on a public server a free choice would let a stranger fill the disk.
+    """
+    more = [name.strip() for name in os.environ.get("CUESCOPE_BACKBONES", "").split(",") if name.strip()]
+    return BACKBONES | {name: name for name in more if name not in BACKBONES}
+
+
+def unknown_backbone(name: str) -> str:
+    """One sentence for a backbone that is not offered, which does not repeat it; "" for one that is."""
+    return "" if name in offered() else f"That backbone is not offered here; there are {', '.join(offered())}."
+
+
+def get_suite(name: str = EMBEDDED, progress=None) -> Suite:
+    """The suite of an offered backbone, loaded when first needed; beside the embedded one only the latest other is kept.
+
+    Raises BackboneError, one sentence, for a name that is not offered or cannot be had.
+    """
+    from detector import Suite
+    from detector.clip.backbone import BackboneError
+
+    if refusal := unknown_backbone(name):
+        raise BackboneError(refusal)
+    with _locks[name]:
+        if name not in _suites:
+            suite = Suite.load(name, page_device(), progress)
+            lend(suite.backbone)
+            for other in [n for n in _suites if n not in (EMBEDDED, name)]:
+                del _suites[other]
+            _suites[name] = suite
+        return _suites[name]
+
+
+def load_first() -> None:
+    """Load the embedded suite before the first visitor asks; what is wrong with it is said in a sentence on stderr, and again to them."""
+    from detector.clip.backbone import BackboneError
+    from detector.methods.base import HeadError
+
+    try:
+        get_suite()
+    except (BackboneError, HeadError) as error:
+        print(error, file=sys.stderr)
+
+
+def refresh_released(name: str) -> None:
+    """Let the suite of a backbone take up released heads that have been fetched since it was loaded."""
+    from detector.methods.released import load_released
+
+    with _locks[name]:
+        if suite := _suites.get(name):
+            _suites[name] = suite.with_released(load_released(name))
+
+
+def showing(suite: Suite, training: str) -> Suite:
+    """The suite that shows the units and concepts of the released heads trained on `training`."""
+    known = training if training in TRAININGS else TRAININGS[0]
+    return suite.with_released(replace(suite.released, training=known))
+
+
+def suite_of(seen: Seen) -> Suite:
+    """The suite that an image was analysed with."""
+    return get_suite(seen.backbone).showing(seen.training)
+
+
+def stored(seen: Seen, what: Hashable, make: Callable[[], Value]) -> Value:
+    """A part of what is known of this image, from the store, else made now. what: which part.
+
+    gr.Error, one sentence, where it must be made and the upload has been deleted by age.
+    """
+
+    def make_again() -> Value:
+        if not os.path.isfile(seen.file):
+            raise gr.Error(GONE, print_exception=False)
+        return make()
+
+    return STORE.get((seen.key, what), make_again)
+
+
+def photo_of(seen: Seen) -> Photo:
+    """The decoded image, so that it is decoded once for its analysis and its panels. Raises gr.Error (`GONE`)."""
+    from detector.data.images import load_photo
+
+    return stored(seen, "photo", lambda: load_photo(seen.file))
+
+
+def analysed(seen: Seen) -> Analysed:
+    """All numbers on an image. Raises gr.Error (`GONE`)."""
+    return stored(seen, "analysis", lambda: _analysed(seen))
+
+
+def _analysed(seen: Seen) -> Analysed:
+    from detector.analysis import Analysis
+    from detector.clip.backbone import BackboneError
+    from detector.data.images import ImageError, load_photo
+    from detector.methods.base import HeadError
+
+    name = os.path.basename(seen.file)  # the folder is the server's own business
+    try:
+        photo, suite = STORE.get((seen.key, "photo"), lambda: load_photo(seen.file)), suite_of(seen)
+        evidence = suite.evidence([photo])
+        analysis = suite.analyses([photo], evidence)[0]
+    except (ImageError, BackboneError, HeadError) as error:
+        return Analysed(Analysis(name, error=str(error), backbone=seen.backbone).to_dict())
+    return Analysed(replace(analysis, file=name).to_dict(), replace(evidence, pixels=()))
+
+
+def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININGS[0]) -> tuple[dict | None, Seen | None]:
+    """Analyse one image file.
+
+    Args:
+        image: the image file, as it is.
+        backbone: "embedded", or another of the models offered, which is downloaded first where it is not here yet.
+        training: the data set of the released heads whose units and concepts are shown, on backbones that have some.
+
+    Returns:
+        The same JSON object that the command line writes; `error` holds one sentence if something is unusable.
+    """
+    if not image:
+        return None, None
+    from detector.analysis import Analysis
+
+    if refusal := unknown_backbone(backbone) or _unknown_training(training):
+        return Analysis(os.path.basename(image), error=refusal).to_dict(), None
+    seen = Seen(new_key(), image, backbone, training)
+    return STORE.put((seen.key, "analysis"), _analysed(seen)).record, seen
+
+
+def _unknown_training(name: str) -> str:
+    return "" if name in TRAININGS else f"No head was trained on data of that name; there are {', '.join(TRAININGS)}."

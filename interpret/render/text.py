@@ -1,0 +1,180 @@
+"""An analysis in words: the verdict card, one-sentence readings and a text to copy. Plain text is escaped for HTML."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from interpret.render.figures import pole, unit_label, words_of
+
+if TYPE_CHECKING:
+    from detector.clip.backbone import ScoredView
+
+METHOD_NAMES = {
+    "physical": "Physical descriptors",
+    "residual": "Pixel residual",
+    "linear_probe": "CLIP linear probe",
+    "orthogonal": "CLIP orthogonal units",
+    "concepts": "Concept model",
+    "item": "Image against caption",
+    "physical_clip": "Descriptors as text",
+    "sdd": "Semantic discrepancy",
+}
+RELEASED_KINDS = {"clip_orthogonal": "SynthCLIC's orthogonal head", "linear_probe": "SynthCLIC's linear probe",
+                  "cm_antonyms": "SynthCLIC's concept model"}
+HEADLINES = {"synthetic": "Looks AI-generated", "real": "Looks like a real image", "inconclusive": "Inconclusive"}
+ADVICE = {
+    "synthetic": "The evidence leans clearly towards a generator. It is a measurement, not a proof.",
+    "real": "The evidence leans clearly towards a camera or a human hand. It is a measurement, not a proof.",
+    "inconclusive": "The evidence does not suffice to say: images like this one come from both sides.",
+}
+
+
+def method_name(name: str) -> str:
+    """A method's or a released head's name for people."""
+    if name == "univfd/fc":
+        return "UniversalFakeDetect (released)"
+    kind, _, training = name.removeprefix("clip-cues/").rpartition("_")
+    return METHOD_NAMES.get(name) or (f"{RELEASED_KINDS[kind]} (released, {training})" if kind in RELEASED_KINDS else name)
+
+
+def head_of(analysis: dict, method: str) -> str:
+    """The head behind a panel: the method's own, or the released one that is shown in its place."""
+    return analysis.get("heads", {}).get(method, method)
+
+
+def verdict_basis(analysis: dict) -> str:
+    """One sentence where heads were scored that the verdict does not read; else empty."""
+    fused = analysis["verdict"]["contributions"]
+    left_out = [name for name in analysis["detectors"] if name not in fused]
+    if not left_out:
+        return ""
+    methods = _listed([method_name(name).lower() for name in fused])
+    return (f"It rests on {methods}; {len(left_out)} released head(s), which come without calibration, stand beside it under "
+            "Methods.")
+
+
+def absent_methods(analysis: dict) -> str:
+    """One sentence that names the methods whose heads the verdict has to do without; "" where there are none."""
+    names = [method_name(name).lower() for name in analysis.get("absent", [])]
+    return f"Absent here, so that the verdict does without: {_listed(names)}." if names else ""
+
+
+def verdict_card(analysis: dict) -> str:
+    """HTML: headline, probability with a bar, each method's share, and what the file says of itself."""
+    if analysis.get("error"):
+        return f'<div class="card bad" role="alert"><h2>This file cannot be analysed</h2><p>{escape(analysis["error"])}</p></div>'
+    verdict = analysis.get("verdict")
+    if not verdict:
+        return '<div class="card"><h2>No verdict</h2><p>No head is trained for this backbone yet.</p></div>'
+    percent = 100 * verdict["probability"]
+    advice = f"{verdict.get('reason') or ADVICE[verdict['label']]} {verdict_basis(analysis)} {absent_methods(analysis)}"
+    return (
+        f'<div class="card {verdict["label"]}"><h2>{HEADLINES[verdict["label"]]}</h2>'
+        f'<p class="big">{percent:.0f} %<span> calibrated probability of being synthetic</span></p>'
+        f'<div class="scale" role="img" aria-label="{percent:.0f} percent synthetic"><i style="left:{percent:.1f}%"></i></div>'
+        '<div class="ends"><span>real</span><span>synthetic</span></div>'
+        f'<p>{escape(advice.strip())}</p><p class="facts">{escape(file_reading(analysis))}</p></div>'
+    )
+
+
+def file_reading(analysis: dict) -> str:
+    """One line: format, size, estimated JPEG quality, and which metadata the file carries."""
+    facts = analysis["file_facts"]
+    parts = [f"{facts['format'] or 'image'}, {analysis['width']} × {analysis['height']} px"]
+    if facts["jpeg_quality"]:
+        parts.append(f"JPEG quality about {facts['jpeg_quality']}")
+    parts.append("camera metadata (EXIF) present" if facts["has_exif"] else "no camera metadata")
+    parts.append("content credentials (C2PA) present" if facts["has_c2pa"] else "no content credentials")
+    return " · ".join(parts)
+
+
+def method_rows(analysis: dict) -> list[list]:
+    """Method, its own probability, its contribution to the verdict's logit."""
+    shares = (analysis.get("verdict") or {}).get("contributions", {})
+    return [[method_name(name), f"{100 * score['probability']:.0f} %",
+             f"{shares[name]:+.2f}" if shares.get(name) else "none"]
+            for name, score in analysis.get("detectors", {}).items()]
+
+
+def _listed(phrases: list[str]) -> str:
+    return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
+
+
+def text_reading(record: dict) -> str:
+    """The very words that CLIP's text tower read of the image; "" where no method reads descriptors so."""
+    text = record.get("physical_text")
+    return f"The method physical_clip wrote the core descriptors after the caption, and CLIP read: “{text}”" if text else ""
+
+
+def descriptor_reading(analysis: dict) -> str:
+    """One sentence: which descriptors are unusual for a real image."""
+    places = analysis.get("physical_percentiles", {})
+    if not places:
+        return "No reference images are known for this backbone."
+    unusual = []
+    for name, place in places.items():
+        if place["real"] is not None and not 5 <= place["real"] <= 95:
+            unusual.append(f"{words_of(name)} is {'higher' if place['real'] > 95 else 'lower'} than in nearly all real images")
+    if not unusual:
+        return "All fifteen descriptors lie within the range of nine in ten real images."
+    return "Unusual here: " + _listed(unusual[:4]) + "."
+
+
+def concept_reading(analysis: dict) -> str:
+    """One sentence: the concepts that speak most for either side."""
+    concepts = analysis.get("concepts", [])
+    sides = []
+    for word, wanted in (("synthetic", 1), ("real", -1)):
+        phrases = [pole(c) for c in concepts if c["contribution"] * wanted > 0.01][:3]
+        if phrases:
+            sides.append(f"for {word} speak {_listed(phrases)}")
+    return (_capital("; ".join(sides)) + ".") if sides else "No concept pushes the concept model noticeably."
+
+
+def unit_reading(analysis: dict) -> str:
+    """One sentence: the unit that contributes most."""
+    orthogonal = analysis.get("orthogonal")
+    if not orthogonal:
+        return "No orthogonal head for this backbone."
+    values = orthogonal["contributions"]
+    i = max(range(len(values)), key=lambda index: abs(values[index]))
+    name = unit_label(orthogonal, i).partition(": ")[2]
+    named = "no concept names it better than chance would" if name == "unnamed" else f"it rises with {name}"
+    count = sum(orthogonal["named"])
+    return (f"Unit {i + 1} contributes most ({values[i]:+.2f} logits) and speaks for "
+            f"{'synthetic' if values[i] > 0 else 'real'}; {named}. {count or 'None'} of the {len(values)} units "
+            f"{'has' if count == 1 else 'have'} a name that beats chance.")
+
+
+def view_reading(view: ScoredView) -> str:
+    """Which pixels were scored, in the coordinates of the user's image."""
+    x0, y0, x1, y1 = view.box
+    return (f"The CLIP tower saw these {view.pixels.shape[1]} × {view.pixels.shape[0]} pixels: the square x {x0}–{x1}, y {y0}–{y1} "
+            "of your image, scaled. The descriptors read the same square at 256 pixels; the residual reads windows at the "
+            "image's own resolution.")
+
+
+def residual_reading(analysis: dict) -> str:
+    """One sentence: which part of the pixel residual speaks most, and for which side."""
+    groups = analysis.get("residual", {})
+    if not groups:
+        return "No residual head for this backbone."
+    name, value = max(groups.items(), key=lambda item: abs(item[1]))
+    return f"The strongest part is the {name} ({value:+.2f} logits): it speaks for {'synthetic' if value > 0 else 'real'}."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def summary(analysis: dict) -> str:
+    """Plain text for copying: verdict, methods, descriptors and concepts in a few lines."""
+    if analysis.get("error"):
+        return f"{analysis.get('file') or 'image'}: {analysis['error']}"
+    lines = [f"Cuescope on {analysis.get('file') or 'an image'} ({file_reading(analysis)})"]
+    if verdict := analysis.get("verdict"):
+        lines.append(f"Verdict: {verdict['label']}, probability of synthetic {verdict['probability']:.2f} "
+                     f"(backbone {analysis['backbone']}).")
+    lines += [f"- {name}: {probability}" for name, probability, _ in method_rows(analysis)]
+    return "\n".join([*lines, descriptor_reading(analysis), concept_reading(analysis)])

@@ -1,0 +1,408 @@
+"""CAM maps: the formulas by hand and by captum, the map in the coordinates of the image, its look, and users side by side."""
+
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from interpret.attribution import cam
+
+
+class Small(nn.Module):
+    """A convolution, an attention layer, a difference map and three stages: SDD's interface in miniature, random weights."""
+
+    def __init__(self, size: int = 32, width: int = 8):
+        super().__init__()
+        self.embed = nn.Conv2d(3, width, 8, 8)
+        self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
+        self.first, self.second = nn.Conv2d(3 + width, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
+        self.third, self.classify = nn.Conv2d(4, 1, 3, 2, 1), nn.Linear((size // 8) ** 2, 1)
+        self.tap_tokens, self.tap_difference = nn.Identity(), nn.Identity()
+        self.tap_stage1, self.tap_stage2, self.tap_stage3 = nn.Identity(), nn.Identity(), nn.Identity()
+
+    def layers(self) -> dict[str, nn.Module]:
+        return {name: getattr(self, f"tap_{name}") for name in ("tokens", "difference", "stage1", "stage2", "stage3")}
+
+    def forward(self, images):
+        tokens = self.tap_tokens(self.embed(images))  # (B, D, g, g)
+        flat = tokens.flatten(2).transpose(1, 2)
+        rebuilt = self.attention(flat, flat, flat)[0].transpose(1, 2).view_as(tokens)
+        difference = self.tap_difference((rebuilt - tokens).abs())
+        x = torch.cat([images, F.interpolate(difference, images.shape[-2:])], 1)
+        x = self.tap_stage1(F.gelu(self.first(x)))
+        x = self.tap_stage2(F.gelu(self.second(x)))
+        x = self.tap_stage3(F.gelu(self.third(x)))
+        return SimpleNamespace(logits=self.classify(x.flatten(1))[:, 0] * 1000, difference=difference)
+
+
+class Red(nn.Module):
+    """logit = 4 · mean red: what the map must find is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.tap_difference = nn.Identity()
+        self.gain = nn.Parameter(torch.tensor(4.0))
+
+    def layers(self) -> dict[str, nn.Module]:
+        return {"difference": self.tap_difference}
+
+    def forward(self, images):
+        red = self.tap_difference(F.avg_pool2d(images[:, :1], 4))
+        return SimpleNamespace(logits=self.gain * red.mean((1, 2, 3)), difference=red)
+
+
+class Head:
+    """SddHead's interface: red above the mean of the three colours counts as positive in the input of the model."""
+
+    def __init__(self, model: nn.Module, size: int = 32):
+        self.model, self.size, self.scale, self.bias = model.eval(), size, 1.0, 0.0
+
+    def prepare(self, windows):
+        images = torch.from_numpy(np.stack(windows)).float().permute(0, 3, 1, 2) / 255
+        return images - images.mean(1, keepdim=True)
+
+    def window_logits(self, windows):
+        with torch.inference_mode():
+            return self.scale * self.model(self.prepare(windows)).logits.double().numpy() + self.bias
+
+    def pool(self, logits):
+        return np.mean(logits)
+
+
+def small_head(seed: int = 0) -> Head:
+    torch.manual_seed(seed)
+    return Head(Small())
+
+
+def picture(height: int = 70, width: int = 90, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+# --- formulas ------------------------------------------------------------------------------------------------------
+
+
+def test_formulas_by_hand():
+    activation = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])  # (1, 2, 1, 2)
+    gradient = torch.tensor([[[[1.0, 3.0]], [[-2.0, 0.0]]]])  # means 2 and −1
+    assert cam.grad_cam(activation, gradient).tolist() == [[[2 * 1 - 3, 2 * 2 - 4]]]  # signed: −1 stays
+    assert cam.hires_cam(activation, gradient).tolist() == [[[1 - 6, 6 + 0]]]
+
+
+@pytest.mark.parametrize("layer", ["tokens", "difference", "stage1", "stage2", "stage3"])
+def test_one_pass_for_all_layers_equals_captum_and_the_textbook_for_each(layer):
+    from captum.attr import LayerGradCam
+
+    model, images = small_head().model, torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    logits, found = cam.gradients(model, images, list(model.layers()))
+    reference = LayerGradCam(lambda x: model(x).logits, model.layers()[layer]).attribute(images)[:, 0]
+    assert reference.abs().max() > 1e-3
+    torch.testing.assert_close(cam.grad_cam(*found[layer]), reference, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(logits, model(images).logits.detach())
+    kept = {}
+    handle = model.layers()[layer].register_forward_hook(lambda m, i, o: kept.setdefault("a", o.requires_grad_() if o.is_leaf else o))
+    model(images).logits.sum().backward(inputs=[kept["a"]])
+    handle.remove()
+    a, g = kept["a"].detach(), kept["a"].grad
+    by_hand = torch.stack([sum(g[b, c].mean() * a[b, c] for c in range(a.shape[1])) for b in range(3)])
+    torch.testing.assert_close(cam.grad_cam(*found[layer]), by_hand, rtol=1e-4, atol=1e-6)
+
+
+def test_unit_is_logits_per_window():
+    # the logit is linear in the difference map, so the mean of the map over the window is the logit itself
+    head = Head(Red())
+    logits, maps = cam.window_maps(head.model, head.prepare([picture(32, 32)]), ["difference"])
+    assert maps["difference"].mean().item() == pytest.approx(logits.item(), abs=1e-6)
+
+
+def test_error_map_is_the_length_of_the_difference_and_never_negative():
+    model, images = small_head().model, torch.randn(2, 3, 32, 32)
+    _, maps = cam.window_maps(model, images, [cam.ERROR])
+    torch.testing.assert_close(maps[cam.ERROR], model(images).difference.pow(2).sum(1).sqrt().detach())
+
+
+# --- the whole image -----------------------------------------------------------------------------------------------
+
+
+def test_map_has_the_size_of_the_image_and_finds_red_in_its_place():
+    pixels = np.full((100, 150, 3), 128, np.uint8)
+    pixels[60:84, 100:130] = (255, 30, 30)
+    found = cam.heatmap(Head(Red()), pixels)
+    assert found.values.shape == (100, 150) and found.values.dtype == np.float32
+    y, x = np.unravel_index(found.values.argmax(), found.values.shape)
+    assert 60 <= y < 84 and 100 <= x < 130
+    assert found.values[:40, :80].max() == pytest.approx(0, abs=1e-6)  # a grey area is cold
+    assert found.logit == pytest.approx(found.logits.mean()) and len(found.logits) == len(found.boxes)
+
+
+def test_windows_merge_without_a_seam():
+    found = cam.heatmap(Head(Red()), np.full((80, 200, 3), (200, 50, 50), np.uint8)).values
+    np.testing.assert_allclose(found, found[0, 0], rtol=1e-4)  # one colour, one value: also where two windows overlap
+
+
+def test_windows_that_disagree_fade_into_each_other():
+    class Mean(Red):  # one value for all of a window, so that every step in the map comes from the merging
+        def forward(self, images):
+            red = self.tap_difference(images[:, :1].mean((2, 3), keepdim=True).expand(-1, -1, 8, 8))
+            return SimpleNamespace(logits=self.gain * red.mean((1, 2, 3)), difference=red)
+
+    pixels = np.full((32, 160, 3), 128, np.uint8)
+    pixels[:, 80:] = (255, 30, 30)
+    values = cam.heatmap(Head(Mean()), pixels).values[16]
+    assert np.ptp(values) > 2 and np.abs(np.diff(values)).max() < 0.25 * np.ptp(values)
+
+
+@pytest.mark.parametrize("layer", ["tokens", "difference", "stage1", "stage3", cam.ERROR])
+def test_a_mirrored_image_has_the_mirrored_map(layer):
+    head, pixels = small_head(), picture()
+    own, mirrored = (cam.heatmap(head, view, layer).values for view in (pixels, np.ascontiguousarray(pixels[:, ::-1])))
+    assert np.ptp(own) > 1e-3
+    np.testing.assert_allclose(mirrored[:, ::-1], own, rtol=1e-3, atol=1e-4 * np.abs(own).max())
+
+
+def test_without_averaging_this_model_would_not_mirror():
+    head, pixels = small_head(), picture(32, 32)
+    _, maps = cam.window_maps(head.model, head.prepare([pixels, pixels[:, ::-1].copy()]), ["difference"])
+    assert (maps["difference"][0] - maps["difference"][1].flip(-1)).abs().max() > 0.1 * maps["difference"].abs().max()
+
+
+@pytest.mark.parametrize("size", [(20, 20), (20, 100), (100, 9), (1, 1)])
+def test_images_smaller_than_a_window(size):
+    found = cam.heatmap(small_head(), picture(*size))
+    assert found.values.shape == size and np.isfinite(found.values).any()
+
+
+def test_most_works_on_a_smaller_copy_and_says_so():
+    pixels = picture(300, 400)
+    limited, full = (cam.heatmap(small_head(), pixels, most=most) for most in (6, None))
+    assert len(limited.boxes) <= 6 < len(full.boxes)
+    assert "reduced" in limited.note and full.note == ""
+    assert limited.values.shape == (300, 400)
+    assert max(box[2] for box in limited.boxes) == 400 and max(box[3] for box in limited.boxes) == 300
+
+
+def test_nan_where_a_long_strip_is_not_read():
+    found = cam.heatmap(small_head(), picture(32, 600), "difference", most=3)
+    assert len(found.boxes) == 3 and np.isnan(found.values).any() and np.isfinite(found.values).any()
+    outside = np.ones((32, 600), bool)
+    for x0, y0, x1, y1 in found.boxes:
+        outside[y0:y1, x0:x1] = False
+    assert (np.isnan(found.values) == outside).all()
+
+
+def test_progress_counts_windows():
+    calls = []
+    found = cam.heatmap(small_head(), picture(), batch=3, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (2 * len(found.boxes),) * 2 and len(calls) == 2 * -(-len(found.boxes) // 3)
+
+
+def test_all_layers_at_once_equal_one_at_a_time():
+    head, pixels = small_head(), picture()
+    together = cam.heatmaps(head, pixels)
+    assert list(together) == cam.layers_of(head) and list(together)[0] == cam.DEFAULT == cam.WINDOWS
+    for layer, found in together.items():
+        np.testing.assert_allclose(found.values, cam.heatmap(head, pixels, layer).values, rtol=1e-4, atol=1e-6)
+        assert found.signed == (layer != cam.ERROR)
+
+
+def test_the_heads_scaling_reaches_logits_and_maps():
+    head, pixels = small_head(), picture()
+    plain = cam.heatmaps(head, pixels, ["difference", cam.ERROR])
+    head.scale, head.bias = 0.5, 3.0
+    scaled = cam.heatmaps(head, pixels, ["difference", cam.ERROR])
+    np.testing.assert_allclose(scaled["difference"].logits, 0.5 * plain["difference"].logits + 3)
+    np.testing.assert_allclose(scaled["difference"].values, 0.5 * plain["difference"].values, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scaled[cam.ERROR].values, plain[cam.ERROR].values, rtol=1e-4)
+
+
+def test_the_map_of_windows_by_hand():
+    """Half red, half grey: far from the border the windows see one half only, and the map is their logit there."""
+    pixels = np.full((32, 320, 3), 100, np.uint8)
+    pixels[:, :160, 0] = 200
+    head = Head(Red())
+    values = cam.heatmap(head, pixels, cam.WINDOWS).values
+    red, grey = head.window_logits([pixels[:, :32], pixels[:, -32:]])
+    assert red > grey
+    np.testing.assert_allclose(values[:, :100], red, rtol=1e-5)
+    np.testing.assert_allclose(values[:, 220:], grey, atol=1e-6)
+    assert (np.diff(values[16, 100:220]) <= 1e-6).all()
+    assert cam.dense_boxes(32, 32, 32, []) == [(0, 0, 32, 32)] and cam.dense_boxes(3000, 3000, 32, [(0, 0, 1, 1)]) == [(0, 0, 1, 1)]
+
+
+def test_unknown_layer():
+    with pytest.raises(KeyError):
+        cam.heatmap(small_head(), picture(), "stage9")
+
+
+def test_24_megapixels_in_bounded_memory():
+    import tracemalloc
+
+    class Coarse(Head):  # quick: the model sees every eighth pixel
+        def prepare(self, windows):
+            return super().prepare([window[::8, ::8] for window in windows])
+
+    pixels = np.zeros((4000, 6000, 3), np.uint8)
+    pixels[1000:1200, 5000:5400, 0] = 255
+    head = Coarse(Red(), size=800)
+    tracemalloc.start()
+    found = cam.heatmap(head, pixels, "difference", batch=2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2.6 * pixels.shape[0] * pixels.shape[1] * 4  # numpy's share: the map, its weights, one mask of bytes, a batch
+    assert found.values[1100, 5200] > 1 > found.values[3000, 1000]
+
+
+# --- users side by side --------------------------------------------------------------------------------------------
+
+
+def test_two_users_at_once_get_their_own_maps():
+    head, pictures = small_head(), [picture(seed=seed) for seed in range(6)]
+    alone = [cam.heatmap(head, pixels, "stage1") for pixels in pictures]
+    together, start = [None] * 6, threading.Barrier(7)
+
+    def explain(index: int) -> None:
+        start.wait()
+        together[index] = cam.heatmap(head, pictures[index], "stage1", batch=2)
+
+    def score() -> None:  # someone who only scores must not be seen by anybody's hooks
+        start.wait()
+        for _ in range(20):
+            with torch.inference_mode():
+                head.model(torch.zeros(1, 3, 32, 32))
+
+    threads = [threading.Thread(target=explain, args=(i,)) for i in range(6)] + [threading.Thread(target=score)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for mine, theirs in zip(alone, together, strict=True):
+        np.testing.assert_allclose(theirs.values, mine.values, rtol=1e-4, atol=1e-5)
+
+
+def test_no_hook_and_no_gradient_stays_behind():
+    head = small_head()
+    cam.heatmaps(head, picture())
+    assert all(not module._forward_hooks and not module._backward_hooks for module in head.model.modules())
+    assert all(parameter.grad is None for parameter in head.model.parameters())
+    assert not head.model.training
+
+
+def test_private_copy_shares_the_weights():
+    model = small_head().model
+    mine = cam.private_copy(model)
+    assert all(a is b for a, b in zip(mine.parameters(), model.parameters(), strict=True))
+    assert mine.tap_stage1 is not model.tap_stage1
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_works_where_gradients_are_off(mode):
+    head, pixels = small_head(), picture()
+    expected = cam.heatmap(head, pixels).values
+    with mode():
+        np.testing.assert_allclose(cam.heatmap(head, pixels).values, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_frozen_weights_are_no_obstacle():
+    head = small_head()
+    expected = cam.heatmap(head, picture()).values
+    head.model.requires_grad_(False)
+    np.testing.assert_allclose(cam.heatmap(head, picture()).values, expected, rtol=1e-3, atol=1e-4)
+
+
+# --- the real model ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sdd_head(tmp_path_factory):
+    """SDD with random weights on the tiny tower; its running statistics are those of noise, not 0 and 1."""
+    from tiny import write_tiny
+
+    from detector.clip.backbone import Backbone
+    from detector.methods.sdd.head import Sdd, SddConfig, SddHead, normalisation
+
+    backbone = Backbone.load(str(write_tiny(tmp_path_factory.mktemp("tiny"))), device="cpu")
+    torch.manual_seed(0)
+    model = Sdd(backbone.model.visual, SddConfig(heads=2, bag=8), torch.randn(8, 32))
+    model.train()(torch.randn(8, 3, 32, 32))
+    return SddHead(model.eval().requires_grad_(False), normalisation(backbone), scale=2.0, bias=0.5)
+
+
+@pytest.mark.parametrize("layer", ["difference", "tokens", "stage1", "stage2", "stage3"])
+def test_sdd_has_a_map_for_every_layer_that_captum_confirms(sdd_head, layer):
+    from captum.attr import LayerGradCam
+
+    images = sdd_head.prepare([picture(32, 32, seed) for seed in range(3)])
+    _, found = cam.gradients(sdd_head.model, images, cam.layers_of(sdd_head)[1:-1])
+    reference = LayerGradCam(lambda x: sdd_head.model(x).logits, sdd_head.model.layers()[layer]).attribute(images)[:, 0].detach()
+    assert reference.abs().max() > 0
+    torch.testing.assert_close(cam.grad_cam(*found[layer]), reference, rtol=1e-3, atol=1e-6)
+
+
+def test_sdd_maps_of_an_image(sdd_head):
+    pixels = picture()
+    found = cam.heatmaps(sdd_head, pixels)
+    assert list(found) == [cam.WINDOWS, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR]
+    for heatmap in found.values():
+        assert heatmap.values.shape == (70, 90) and np.isfinite(heatmap.values).all() and np.ptp(heatmap.values) > 0
+    windows = [cam.cut(pixels, box, sdd_head.size) for box in found["difference"].boxes]
+    np.testing.assert_allclose(found["difference"].logits, sdd_head.window_logits(windows), rtol=1e-4, atol=1e-5)
+    for layer, mirrored in cam.heatmaps(sdd_head, np.ascontiguousarray(pixels[:, ::-1]), [cam.WINDOWS, "difference"]).items():
+        np.testing.assert_allclose(mirrored.values[:, ::-1], found[layer].values, rtol=1e-3, atol=1e-4)
+
+
+# --- the look ------------------------------------------------------------------------------------------------------
+
+
+def given_map(values) -> cam.Heatmap:
+    values = np.asarray(values, np.float32)
+    return cam.Heatmap(values, "difference", ((0, 0, values.shape[1], values.shape[0]),), np.zeros(1), 0.0)
+
+
+def test_overlay_is_orange_for_synthetic_blue_for_real_and_clear_at_zero():
+    values = np.zeros((40, 40), np.float32)
+    values[10:20, 10:20], values[10:20, 25:35], values[25:35, 10:20] = 5, -5, np.nan
+    image = np.asarray(cam.overlay(np.full((40, 40, 3), 100, np.uint8), given_map(values), scale=1.0, opacity=1.0))
+    assert tuple(image[15, 15]) == (213, 94, 0) and tuple(image[15, 30]) == (0, 114, 178)
+    assert tuple(image[30, 30]) == tuple(image[30, 15]) == (100, 100, 100)
+    assert tuple(image[0, 0]) == (40, 40, 40)  # the outline of the window
+
+
+def test_a_blank_image_is_cold_and_weak_evidence_stays_weak():
+    blank = np.full((64, 64, 3), 90, np.uint8)
+    found = cam.heatmap(Head(Red()), blank)
+    assert (np.asarray(cam.overlay(blank, replace(found, boxes=()), scale=0.5)) == 90).all()
+    weak = given_map(np.linspace(-0.01, 0.01, 64 * 64).reshape(64, 64))  # its own extremes would fill the colours
+    assert np.abs(np.asarray(cam.overlay(blank, weak, scale=1.0)).astype(int)[8:-8, 8:-8] - 90).max() <= 1
+
+
+def test_scales_come_from_the_validation_images():
+    head = Head(Red())
+    pictures = [np.full((32, 32, 3), (red, 0, 0), np.uint8) for red in (0, 90, 255)]
+    scales = cam.reference_scales(head, pictures, percentile=100)
+    assert scales["difference"] == pytest.approx(4 * (1 - 1 / 3), rel=1e-4)  # red 1 less the mean of the colours, times the gain
+
+
+def test_rows_read_the_map_aloud():
+    values = np.zeros((90, 90), np.float32)
+    values[:30, :30], values[60:, 60:], values[30:60, :30] = 0.8, -0.8, np.nan
+    table = {region: (number, reading) for region, number, reading in cam.rows(given_map(values), scale=1.0)}
+    assert len(table) == 9
+    assert table["top left"] == ("+0.80", "synthetic") and table["bottom right"] == ("-0.80", "real")
+    assert table["middle left"] == ("", "not seen") and table["middle centre"] == ("+0.00", "little")
+
+
+def test_write_names_the_default_map_sdd(tmp_path):
+    from PIL import Image
+
+    head, pixels = small_head(), picture()
+    found = cam.heatmaps(head, pixels, [cam.WINDOWS, "stage1"])
+    paths = cam.write(found, tmp_path / "new", pixels, {cam.WINDOWS: 1.0, "stage1": 1.0})
+    assert {path.name for path in paths} == {"sdd.npy", "sdd.png", "stage1.npy", "stage1.png"}
+    read = np.load(tmp_path / "new" / "sdd.npy")
+    assert read.dtype == np.float32 and read.shape == pixels.shape[:2]
+    np.testing.assert_array_equal(read, found[cam.WINDOWS].values)
+    assert Image.open(tmp_path / "new" / "stage1.png").size == (90, 70)

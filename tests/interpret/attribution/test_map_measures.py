@@ -1,0 +1,116 @@
+"""interpret/attribution/map_measures.py: what was measured of a head's maps stays with that head, and is said plainly."""
+
+import pytest
+from test_cam import Head, Red
+from test_faithfulness import passing, reddish_examples
+
+from detector.data.datasets import DataError
+from interpret.attribution import cam
+from interpret.attribution import map_measures as mapcard
+from interpret.attribution.map_measures import Measures
+
+
+def planted(gain: float = 4.0) -> Head:
+    head = Head(Red(), size=64)
+    head.model.gain.data.fill_(gain)
+    head.tensors = lambda: dict(head.model.state_dict())
+    return head
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    return reddish_examples(tmp_path_factory.mktemp("data"), ["val", "test_unseen"])
+
+
+@pytest.fixture(scope="module")
+def measured(examples):
+    return mapcard.measure(planted(), examples, "test", seed=1, images=4, triples=3)
+
+
+def test_what_is_stored_comes_back(measured, tmp_path):
+    mapcard.store(measured, tmp_path / "new" / "maps.json")
+    text = (tmp_path / "new" / "maps.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    found = mapcard.read(tmp_path / "new" / "maps.json", planted())
+    assert found.scale("difference") == measured["scales"]["difference"] > 0
+    assert found.trust("difference") == Measures(measured["scales"], measured, "test").trust("difference")
+    assert found.failed("difference") is not None
+
+
+def test_another_head_does_not_borrow_the_trust(measured, tmp_path):
+    mapcard.store(measured, tmp_path / "maps.json")
+    other = mapcard.read(tmp_path / "maps.json", planted(gain=4.1))
+    assert other == Measures() == mapcard.read(tmp_path / "none.json", planted())
+    assert "has not been measured" in other.trust("difference") and other.scale("difference") == mapcard.UNMEASURED
+
+
+def test_scales_come_from_validation_images_alone(measured, examples):
+    from detector.data.images import load_photo
+
+    pictures = [load_photo(e.path).pixels for e in examples if e.split == "val"]
+    assert measured["scales"]["difference"] == pytest.approx(cam.reference_scales(planted(), pictures)["difference"])
+
+
+def test_the_default_tells_the_origins_best_on_validation_images(measured, examples, monkeypatch):
+    assert measured["default"] == "difference" and measured["validation"]["difference"] > 0.9
+    good, bad = ({kind: {"auroc": [value] * 3} for kind in ("synthetic in real", "real in synthetic")} for value in (0.7, 0.4))
+    bad["synthetic in real"] = {"auroc": [0.9] * 3}  # points at content: right one way, wrong the other
+    monkeypatch.setattr(mapcard, "splice_test", lambda *rest: {"difference": bad, "tokens": good, "random": good})
+    monkeypatch.setattr(mapcard, "layers_of", lambda head: ["difference", "tokens", cam.ERROR])
+    found = mapcard.choose_default(planted(), [e for e in examples if e.split == "val"], 0)
+    assert found == {"default": "tokens", "validation": {"difference": pytest.approx(0.65), "tokens": pytest.approx(0.7)}}
+
+
+def test_a_split_must_have_both_classes(examples):
+    with pytest.raises(DataError, match="splits test_unseen, val"):
+        mapcard.chosen(examples, "train")
+    assert {e.split for e in mapcard.chosen(examples, "test")} == {"test_unseen"}
+
+
+def test_trust_in_words():
+    results = passing() | {"counts": {"images": 40, "triples": 30}}
+    assert "**beats its baselines**" in Measures({}, results, "test_unseen").trust("difference")
+    results["curves"]["difference"]["deletion"]["gain"]["edges"] = [0.1, -0.1, 0.3]
+    results["splices"]["difference"]["lift"]["auroc"] = [0.0, -0.1, 0.1]
+    words = Measures({}, results, "test_unseen").trust("difference")
+    assert "does not beat its baselines" in words and "30 splices of each kind, test_unseen" in words
+    assert "deletion against edges and telling a synthetic from a real region" in words
+
+
+def test_nan_fails_its_test_also_when_stored(measured, tmp_path):
+    import copy
+
+    undefined = copy.deepcopy(measured)
+    undefined["randomisation"]["difference"]["all"] = [float("nan")] * 3
+    mapcard.store(undefined, tmp_path / "maps.json")
+    assert "needing the trained weights" in mapcard.read(tmp_path / "maps.json", planted()).failed("difference")
+
+
+def test_the_report_names_the_split(measured):
+    text = mapcard.report(measured)
+    assert text.startswith("Measured on test; colours scaled on val. Shown first: difference") and "| difference | deletion |" in text
+
+
+def test_the_command_measures_and_fills_the_card(monkeypatch, examples, tmp_path, capsys):
+    from types import SimpleNamespace
+
+    from detector import Suite
+    from detector.__main__ import main
+
+    monkeypatch.setattr(Suite, "load", classmethod(lambda cls, *rest: SimpleNamespace(heads={"sdd": planted()})))
+    data = examples[0].path.parent
+    rows = [f"{e.path.name},{e.split},{e.label},{e.source}\n" for e in examples]
+    (data / "manifest.csv").write_text("file,split,label,source\n" + "".join(rows))
+    card = tmp_path / "card.md"
+    card.write_text("before\n<!-- maps -->\nold\n<!-- end maps -->\nafter\n")
+    command = ["measure-maps", "--data", str(data), "--images", "4", "--splices", "2", "--out", str(tmp_path / "maps.json")]
+    assert main([*command, "--write", str(card)]) == 0
+    assert "| difference |" in card.read_text() and "old" not in card.read_text()
+    assert mapcard.read(tmp_path / "maps.json", planted()).results["counts"]["triples"] == 2
+    card.write_text("no marks")
+    assert main([*command, "--write", str(card)]) == 1
+    assert "no marks" in capsys.readouterr().err
+
+
+def test_a_fingerprint_follows_every_number():
+    assert mapcard.fingerprint(planted()) == mapcard.fingerprint(planted()) != mapcard.fingerprint(planted(4.0001))

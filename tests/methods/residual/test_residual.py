@@ -1,0 +1,178 @@
+"""detector/methods/residual/head.py: values worked out by hand, sizes, and the head's arithmetic."""
+
+import numpy as np
+import pytest
+
+from detector.clip.backbone import Sizes
+from detector.methods.residual import head as residual
+from detector.methods.residual.head import BIN, FEATURES, GROUPS, SPECTRUM, ResidualHead, features
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    grey = np.random.default_rng(seed).normal(128, 20, (height, width, 3))
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def grey(plane: np.ndarray) -> np.ndarray:
+    return np.repeat(plane[..., None], 3, axis=2).astype(np.uint8)
+
+
+def test_names_are_unique_and_fit_the_vector():
+    assert len(set(FEATURES)) == len(FEATURES) == features(noise(128, 128)).size
+    assert all(name.startswith("spectrum/") for name in FEATURES[SPECTRUM])
+    assert not any(name.startswith("spectrum/") for name in FEATURES[SPECTRUM.stop :])
+    assert {residual.group_of(name) for name in FEATURES} == set(GROUPS)
+
+
+@pytest.mark.parametrize("value", [0, 77, 255])
+def test_constant_image_has_no_spectrum_and_one_pattern(value):
+    flat = np.full((150, 140, 3), value, np.uint8)
+    assert np.isfinite(features(flat)).all()
+    np.testing.assert_allclose(residual.spectrum(flat)[1], 0, atol=1e-3)
+    for name, rows in residual.cooccurrences(flat).items():
+        np.testing.assert_allclose(rows.max(1), 1, err_msg=name)
+
+
+def test_white_noise_is_flat():
+    frequency, curves = residual.spectrum(noise(512, 512))
+    assert frequency.shape == (curves.shape[1],)
+    # below 1/12 cycle the division by the local RMS leaks into what the high-pass took away
+    assert np.abs(curves[:, frequency > 1 / 12] - curves[:, frequency > 1 / 12].mean(1, keepdims=True)).max() < 0.5
+
+
+@pytest.mark.parametrize(
+    "pattern, expected",
+    [(lambda y, x: (x + y) % 2, np.sqrt(0.5)), (lambda y, x: x % 2, 0.5), (lambda y, x: x // 2 % 2, 0.25)],
+)
+def test_periodic_pattern_peaks_at_its_frequency(pattern, expected):
+    y, x = np.mgrid[:256, :256]
+    frequency, curves = residual.spectrum(grey(100 + 40 * pattern(y, x)))
+    assert frequency[curves[0].argmax()] == pytest.approx(expected, abs=BIN)
+
+
+def test_coherence_is_one_for_copies_and_zero_for_strangers():
+    window = np.random.default_rng(0).normal(0, 10_000, (128, 128, 2)).astype(np.float32)  # thousandths
+    planes = np.stack([window[..., 0], window[..., 0], window[..., 1]], axis=-1)
+    _, coherence = residual._window_spectrum(planes)
+    np.testing.assert_allclose(coherence[0], 1, atol=2e-3)  # pair (0, 1); the floor takes a thousandth
+    assert np.abs(coherence[1:, 1:]).max() < 0.2
+
+
+def planes_in_another_order(window: np.ndarray) -> np.ndarray:
+    """`residual._planes` with its sums in another order."""
+    red, green, blue = window.astype(np.float32).transpose(2, 0, 1)
+    luma = np.float32(114) * blue + np.float32(587) * green + np.float32(299) * red
+    return np.stack([1000 * channel for channel in (luma / np.float32(1000), blue, red)], axis=-1) - luma[..., None] * np.float32([0, 1, 1])
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_no_number_depends_on_the_order_of_a_sum(colour, photographs, monkeypatch):
+    picture = photographs[0] if colour else grey(photographs[0].mean(2))
+    before = features(picture)
+    monkeypatch.setattr(residual, "_planes", lambda window: np.rint(planes_in_another_order(window)))
+    np.testing.assert_array_equal(features(picture), before)
+
+
+def test_a_greyscale_picture_has_no_coherence_with_colours_that_it_lacks(photographs):
+    numbers = dict(zip(FEATURES, features(grey(photographs[0].mean(2))), strict=True))
+    assert all(value == 0 for name, value in numbers.items() if name.startswith("coherence/"))
+
+
+def test_a_photograph_keeps_its_coherence(photographs):
+    numbers = dict(zip(FEATURES, features(photographs[0]), strict=True))
+    assert max(abs(value) for name, value in numbers.items() if name.startswith("coherence/")) > 0.3
+
+
+def test_cells_merge_mirror_and_negative():
+    fold, names = residual._cells(1, 2)
+    # of the nine pairs: {-- ++}, {-0 0- +0 0+}, {-+ +-}, {00}; digits are value + 1
+    assert names == ("00", "01", "02", "11")
+    np.testing.assert_array_equal(fold.sum(0), [2, 4, 2, 1])
+
+
+def test_histogram_counts_by_hand():
+    family = residual.Family("pairs", residual.SIGN, 2)
+    row = np.array([[1, 1, 2, 0]], np.uint16)  # pairs 00, 0+, +-  as values; cells "11", "01", "02"
+    counts = residual._histogram(np.stack([row] * 3), family)
+    np.testing.assert_allclose(counts, [[0, 1 / 3, 1 / 3, 1 / 3]] * 3)
+
+
+def test_quantiser_by_hand():
+    plane = np.array([0, 0, 1, 3, 3, 0, 0], np.float32)  # first differences 0 1 2 0 -3 0, truncated at +-1
+    quantised = residual._quantise(np.stack([plane[None]] * 3, axis=-1), residual.SIGN)
+    np.testing.assert_array_equal(quantised, [[[1, 2, 2, 1, 0, 1]]] * 3)
+
+
+def test_cooccurrences_sum_to_one_and_ignore_mirrors_and_turns():
+    image = noise(128, 128)  # one window, so that a mirrored image has the same pixels in it
+    image[30:90, 20:100] //= 3
+    found = residual.cooccurrences(image)
+    for changed in (image[:, ::-1], image[::-1], image.transpose(1, 0, 2)):
+        other = residual.cooccurrences(np.ascontiguousarray(changed))
+        for name, rows in found.items():
+            np.testing.assert_allclose(rows.sum(1), 1, rtol=1e-6)
+            # the median looks at every second pixel, which a mirror shifts by one
+            np.testing.assert_allclose(other[name], rows, atol=0.01 if name in ("scaled", "dilated") else 1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 700), (127, 129), (256, 256), (2500, 1900)])
+def test_any_size_is_finite_and_repeatable(shape):
+    image = noise(*shape)
+    first = features(image)
+    assert first.shape == (len(FEATURES),) and first.dtype == np.float32 and np.isfinite(first).all()
+    np.testing.assert_array_equal(first, features(image.copy()))
+
+
+def test_windows_are_bounded_and_reach_every_corner():
+    image = noise(300, 2000)
+    assert len(residual.windows(image)) == 3 * 4
+    assert len(residual.windows(noise(256, 256))) == 4
+    np.testing.assert_array_equal(residual.windows(image)[-1], image[-128:, -128:])
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[np.ndarray, np.ndarray]:
+    """Features that are noise, but for fifty spectrum bins and fifty histogram cells that tell the classes apart."""
+    random = np.random.default_rng(3)
+    labels = np.arange(400) % 2
+    matrix = random.normal(size=(400, len(FEATURES))).astype(np.float32)
+    matrix[:, :50] += labels[:, None]
+    matrix[:, -50:] -= labels[:, None]
+    return matrix, labels
+
+
+@pytest.fixture(scope="module")
+def head(planted) -> ResidualHead:
+    matrix, labels = planted
+    return ResidualHead.fit(matrix[:200], labels[:200], seed=0)
+
+
+def test_fit_separates_planted_data(planted, head):
+    matrix, labels = planted[0][200:], planted[1][200:]
+    logits = head.logits(matrix)
+    assert np.mean((logits > 0) == labels) > 0.9
+    assert head.weight[:50].mean() > 0 > head.weight[-50:].mean()
+    gap = (head.spectrum_synthetic - head.spectrum_real).ravel()
+    assert gap[:50].mean() == pytest.approx(1, abs=0.1) and gap[50:].mean() == pytest.approx(0, abs=0.1)
+
+
+def test_fit_is_deterministic_and_takes_a_validation_set(planted):
+    matrix, labels = planted
+    heads = [
+        ResidualHead.fit(matrix[:100], labels[:100], seed=1, validation=(matrix[300:], labels[300:])) for _ in range(2)
+    ]
+    np.testing.assert_array_equal(heads[0].weight, heads[1].weight)
+    assert np.isfinite(heads[0].logits(matrix)).all()
+
+
+def test_contributions_and_bias_are_the_logit(planted, head):
+    shares = head.contributions(planted[0])
+    assert tuple(shares) == GROUPS
+    np.testing.assert_allclose(sum(shares.values()) + head.bias, head.logits(planted[0]), rtol=1e-4, atol=1e-4)
+
+
+def test_head_survives_its_tensors(planted, head):
+    tensors = head.tensors()
+    assert all(array.dtype == np.float32 for array in tensors.values())
+    np.testing.assert_array_equal(ResidualHead.from_tensors(tensors).logits(planted[0]), head.logits(planted[0]))
+    assert {name: array.shape for name, array in tensors.items()} == ResidualHead.shapes(Sizes(1, 1))

@@ -1,0 +1,212 @@
+"""detector/methods/sdd/train.py: the bag's levels, the losses by hand, balanced windows, and resuming after a crash."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import write_tiny
+
+from detector.clip.backbone import Backbone
+from detector.data.datasets import read_dataset, select
+from detector.methods.base import Evidence
+from detector.methods.sdd.head import Sdd, SddConfig, SddHead, normalisation
+from detector.methods.sdd.train import (
+    Pool,
+    Pretraining,
+    SddRecipe,
+    build_bag,
+    draw_pool,
+    fit_sdd,
+    jensen_shannon,
+    pretrain_enhancer,
+    sample_bag,
+    sdd_loss,
+    teacher_loss,
+    triplet_loss,
+)
+from detector.methods.sdd.windows import batches, random_window
+
+SMALL = SddConfig(bag=6, heads=2, rank=2, inputs="highpass")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return Backbone.load(str(write_tiny(tmp_path_factory.mktemp("tiny"))))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Synthetic images carry a checkerboard of four grey levels: easy for an enhancer, hard for a blurred eye."""
+    folder, generator = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    lines = ["file,split,label,source"]
+    board = 4 * (np.indices((48, 48)).sum(0) % 2)[..., None]
+    for split, count in (("train", 64), ("val", 32)):
+        for i in range(count):
+            image = generator.normal(128, 4, (48, 48, 3)) + (board if i % 2 else 0)
+            Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{split}{i}.png")
+            lines.append(f"{split}{i}.png,{split},{i % 2},{'x' if i % 2 else 'camera'}")
+    (folder / "manifest.csv").write_text("\n".join(lines))
+    examples = read_dataset(folder)
+    return select(examples, "train"), select(examples, "val")
+
+
+def test_divergence_is_zero_for_the_same_and_near_one_for_disjoint_tokens():
+    tokens = torch.tensor([[50.0, 0, 0], [0, 50.0, 0]])
+    np.testing.assert_allclose(jensen_shannon(tokens[0], tokens), [0, 1], atol=1e-5)
+
+
+def test_the_bag_holds_one_token_for_each_level_and_none_twice():
+    tokens = torch.randn(500, 16, generator=torch.Generator().manual_seed(0))
+    bag = sample_bag(tokens, 12)
+    anchor = tokens[(tokens - tokens.mean(0)).norm(dim=1).argmin()]
+    divergence = jensen_shannon(anchor, bag)
+    assert len({tuple(row) for row in bag.tolist()}) == 12 and torch.equal(bag[0], anchor)
+    steps = divergence.diff()
+    assert (steps > 0).all() and steps.max() < 4 * steps.mean()
+    drawn = sample_bag(tokens, 12, by_divergence=False, seed=1)
+    assert torch.equal(drawn, sample_bag(tokens, 12, by_divergence=False, seed=1)) and not torch.equal(drawn, bag)
+
+
+def test_triplets_by_hand():
+    features = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+    labels = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    # own farthest: 1, 1, 4, 4; other nearest: 3, 2, 2, 6 → with margin 2: 0, 1, 4, 0
+    assert float(triplet_loss(features, labels, 2.0)) == pytest.approx(5 / 4)
+    assert float(triplet_loss(features, torch.zeros(4), 2.0)) == 0
+
+
+def test_reconstruction_counts_real_images_only_and_does_not_move_its_target(tiny):
+    torch.manual_seed(0)
+    model, images = Sdd(tiny.model.visual, SMALL, torch.randn(6, 32)), torch.randn(4, 3, 32, 32)
+    labels = torch.tensor([0.0, 1.0, 1.0, 1.0])
+    recipe = SddRecipe(entropy=0, metric=0)
+    losses = sdd_loss(model, images, labels, recipe)
+    out = model(images)
+    expected = (out.reconstruction - out.tokens)[:1].square().mean()
+    assert float(losses["loss"]) == pytest.approx(float(expected), rel=1e-4)
+    all_images = sdd_loss(model, images, labels, SddRecipe(entropy=0, metric=0, reconstruct_all=True))
+    assert float(all_images["loss"]) != pytest.approx(float(expected), rel=1e-4)
+    only_synthetic = sdd_loss(model, images, torch.ones(4), recipe)
+    assert float(only_synthetic["loss"]) == 0
+
+
+@pytest.mark.parametrize("shape", [(256, 200), (40, 30), (5, 400)])
+def test_random_windows_are_full_and_the_same_for_the_same_seed(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    first, second = (random_window(pixels, 32, np.random.default_rng(3)) for _ in range(2))
+    assert first.shape == (32, 32, 3) and first.dtype == np.uint8 and np.array_equal(first, second)
+
+
+def test_plain_windows_are_crops_of_the_image_or_of_its_mirror_image():
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 34, 3), dtype=np.uint8)
+    crops = {picture[y : y + 32, x : x + 32].tobytes() for picture in (pixels, pixels[:, ::-1]) for y in range(2) for x in range(3)}
+    generator = np.random.default_rng(1)
+    assert all(random_window(pixels, 32, generator, plain=1.0).tobytes() in crops for _ in range(20))
+    assert not all(random_window(pixels, 32, generator, plain=0.0).tobytes() in crops for _ in range(20))
+
+
+def test_batches_hold_as_many_real_as_synthetic_images():
+    pictures = [np.full((40, 40, 3), i, np.uint8) for i in range(30)]
+    labels = np.array([0] * 24 + [1] * 6)
+    for windows, own in batches(pictures, labels, 32, SddRecipe(batch=8), (0, 0)):
+        assert windows.shape == (8, 32, 32, 3) and own.tolist().count(0) == own.tolist().count(1) == 4
+
+
+def test_the_bag_comes_from_real_images_only(tiny, data):
+    assert torch.equal(build_bag(tiny, data[0], SMALL), build_bag(tiny, [e for e in data[0] if e.label == 0], SMALL))
+
+
+def test_training_finds_planted_traces_and_goes_on_after_a_crash(tiny, data, tmp_path, monkeypatch):
+    recipe = SddRecipe(epochs=6, batch=16, rate=3e-3, average=0.8)
+    whole = fit_sdd(*data, tiny, SMALL, recipe, checkpoint=tmp_path / "whole.pt").head
+    pixels = [np.asarray(Image.open(e.path)) for e in data[1]]
+    labels = np.array([e.label for e in data[1]])
+    from sklearn.metrics import roc_auc_score
+
+    scored = whole.score(Evidence(None, np.zeros((len(pixels), 15)), np.zeros((len(pixels), 1)), pixels)).logit
+    assert roc_auc_score(labels, scored) > 0.8
+    from detector.methods.sdd import train as sdd_train
+
+    save, calls = sdd_train._save, []
+
+    def crash(*arguments):
+        save(*arguments)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sdd_train, "_save", crash)
+    with pytest.raises(KeyboardInterrupt):
+        fit_sdd(*data, tiny, SMALL, recipe, checkpoint=tmp_path / "cut.pt")
+    monkeypatch.setattr(sdd_train, "_save", save)
+    resumed = fit_sdd(*data, tiny, SMALL, recipe, checkpoint=tmp_path / "cut.pt", resume=True)
+    state = torch.load(tmp_path / "cut.pt", weights_only=True)["state"]
+    assert state["epoch"] == 6 and len(state["log"]) == 6
+    again = resumed.head.score(Evidence(None, np.zeros((len(pixels), 15)), np.zeros((len(pixels), 1)), pixels)).logit
+    np.testing.assert_allclose(again, scored, atol=1e-3)
+    with pytest.raises(ValueError, match="other settings"):
+        fit_sdd(*data, tiny, SMALL, replace(recipe, rate=1.0), checkpoint=tmp_path / "cut.pt", resume=True)
+
+
+def test_the_teacher_s_loss_by_hand():
+    pool = Pool(np.zeros((3, 1, 1, 3), np.uint8), torch.tensor([1.0, 0.0, 0.0]), torch.tensor([2.0, 0.0, -3.0]))
+    rows = torch.tensor([0, 1, 2])
+    # entropies at logit 0 are ln 2, the synthetic one weighs twice; smooth L1 of 2, 0 and 3 is 1.5, 0 and 2.5
+    entropy, taught = np.log(2) * (2 + 1 + 1) / 3, 4 / 3
+    assert float(teacher_loss(torch.zeros(3), pool, rows, 0.25)) == pytest.approx(0.75 * entropy + 0.25 * taught, rel=1e-5)
+
+
+def test_the_enhancer_s_own_training_goes_on_from_its_file(tiny, data, tmp_path):
+    recipe = SddRecipe(epochs=1, batch=16, pretrain_epochs=3, pretrain_windows=1, pretrain_batch=16)
+    config = replace(SMALL, inputs="local", covariance=True)
+    drawn = []
+
+    def teacher():
+        drawn.append(1)
+        return lambda window: float(window.mean() > 127)
+
+    whole = fit_sdd(*data, tiny, config, recipe, teacher=teacher, enhancer=tmp_path / "whole.pt").head
+    cut, run_epoch = tmp_path / "cut.pt", Pretraining.run_epoch
+
+    def killed(self, *given):
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        run_epoch(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Pretraining, "run_epoch", killed)
+        fit_sdd(*data, tiny, config, recipe, teacher=teacher, enhancer=cut)
+    assert torch.load(cut, weights_only=True)["epoch"] == 2
+    resumed = fit_sdd(*data, tiny, config, recipe, resume=True, teacher=teacher, enhancer=cut).head
+    for name, value in whole.tensors().items():
+        torch.testing.assert_close(resumed.tensors()[name], value, msg=name)
+    drawn.clear()
+    fit_sdd(*data, tiny, replace(config, use_cfdl=False), recipe, resume=True, teacher=teacher, enhancer=cut)
+    assert not drawn  # a variant of the rest of the model takes the finished enhancer over
+    fit_sdd(*data, tiny, config, replace(recipe, pretrain_rate=1e-3), resume=True, teacher=teacher, enhancer=cut)
+    assert drawn  # other settings, other enhancer
+
+
+def test_the_enhancer_alone_learns_what_its_teacher_hears(tiny, data):
+    """Labels are shuffled, so that the checkerboard can only come from the teacher."""
+    recipe = SddRecipe(pretrain_epochs=6, pretrain_windows=8, pretrain_batch=32, pretrain_rate=1e-2, average=0.8, teacher_share=1.0)
+    pictures = [np.asarray(Image.open(e.path)) for e in data[0]]
+    planted = np.array([e.label for e in data[0]])
+    board = np.where(np.indices((32, 32)).sum(0) % 2, 1.0, -1.0)
+    teacher = lambda window: float(np.abs((window.mean(-1) * board).mean()) - 1)  # noqa: E731
+    torch.manual_seed(0)
+    model = Sdd(tiny.model.visual, SddConfig(bag=6, heads=2, rank=2, inputs="local", covariance=True), torch.randn(6, 32))
+    head = SddHead(model, normalisation(tiny))
+    pool = draw_pool(pictures, np.random.default_rng(0).permutation(planted), 32, teacher, recipe, seed=0)
+    before = [p.clone() for p in model.tower.parameters()]
+    pretrain_enhancer(model, head, lambda: pool, len(pictures), recipe, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.tower.parameters(), strict=True))
+    assert all((stage.semantic[1].weight == 0).all() and (stage.semantic[1].bias == 1).all() for stage in model.enhance.stages)
+    with torch.no_grad():
+        summaries = model.eval().enhance(head.prepare(list(pool.windows)), None)
+    design = torch.cat([summaries, torch.ones(len(summaries), 1)], dim=1)
+    half = len(design) // 2
+    fitted = torch.linalg.lstsq(design[:half].T @ design[:half] + torch.eye(design.shape[1]), design[:half].T @ pool.logits[:half, None])
+    assert np.corrcoef((design[half:] @ fitted.solution)[:, 0], pool.logits[half:])[0, 1] > 0.7

@@ -1,0 +1,102 @@
+"""app.py: every action is an endpoint with a name and an explanation, and what serves the page is set on purpose."""
+
+import re
+
+import gradio as gr
+import pytest
+from packaging.requirements import Requirement
+from paths import ROOT
+
+import app
+from detector.data.images import MAX_BYTES
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+REQUIREMENTS = {r.name: r for r in map(Requirement, (ROOT / "requirements.txt").read_text().splitlines())}
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return app.build_demo()
+
+
+@pytest.fixture
+def demo_with_mcp(monkeypatch):
+    monkeypatch.setenv("GRADIO_MCP_SERVER", "True")
+    return app.build_demo()
+
+
+def actions(demo, visibility="public") -> list:
+    """What Python does on an event; events that only a script in the browser handles have no function."""
+    return [action for action in demo.fns.values() if action.fn is not None and action.api_visibility == visibility]
+
+
+def test_every_public_action_has_a_name_and_explains_itself(demo):
+    for action in actions(demo):
+        text = action.fn.__doc__ or ""
+        assert isinstance(action.api_name, str) and re.fullmatch("[a-z_]+", action.api_name), action.name
+        assert text.split("\n")[0].endswith(".") and "Returns:" in text, f"/{action.api_name} does not explain itself"
+        if [component for component in action.inputs if not isinstance(component, gr.State)]:
+            assert "Args:" in text, f"/{action.api_name} does not explain its inputs"
+    names = [action.api_name for action in actions(demo)]
+    assert names[0] == "analyze" and len(set(names)) == len(names) and not any(re.search(r"_\d+$", name) for name in names)
+
+
+def test_the_api_s_own_description_lists_them(demo):
+    described = demo.get_api_info()
+    assert set(described["named_endpoints"]) == {f"/{action.api_name}" for action in actions(demo)}
+    assert not described["unnamed_endpoints"]
+
+
+def test_every_action_waits_in_a_line_that_was_named_on_purpose(demo):
+    for action in actions(demo) + actions(demo, "private"):
+        assert action.concurrency_id.isidentifier(), action.api_name  # Gradio's own choice is a number
+
+
+def test_mcp_clients_get_one_tool_without_a_session(demo, demo_with_mcp):
+    (tool,) = actions(demo_with_mcp)
+    assert tool.api_name == "analyze_image" and not any(isinstance(c, gr.State) for c in [*tool.inputs, *tool.outputs])
+    assert {a.api_name for a in actions(demo)} <= {a.api_name for a in actions(demo_with_mcp, "undocumented")}
+    assert "analyze_image" not in [action.api_name for action in actions(demo)]
+
+
+def test_the_tool_answers_in_json(picture, tmp_path):
+    import json
+
+    from interpret.panels.mcp import analyze_image
+
+    assert json.loads(analyze_image(picture))["verdict"]["label"] in ("real", "synthetic", "inconclusive")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    assert "not an image" in json.loads(analyze_image(str(broken)))["error"]
+    assert json.loads(analyze_image(None))["error"].endswith(".")
+
+
+def test_limits_of_page_and_library_agree():
+    assert app.MAX_UPLOAD == f"{MAX_BYTES // 2**20}mb" and app.LAUNCH["max_file_size"] == app.MAX_UPLOAD
+
+
+def test_nothing_is_kept_or_told(demo):
+    assert app.LAUNCH["run_history"] is False and app.LAUNCH["enable_monitoring"] is False
+    assert not demo.analytics_enabled
+    assert app.QUEUE["api_open"] is False and app.QUEUE["max_size"] < 100
+
+
+def front_matter(key: str) -> str:
+    return re.search(f"^{key}: *(.*)$", README.split("---")[1], re.MULTILINE).group(1).strip('"')
+
+
+def test_the_space_s_gradio_and_python_meet_the_requirements():
+    assert front_matter("sdk_version") in REQUIREMENTS["gradio"].specifier
+    requires = re.search('requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text()).group(1)
+    assert front_matter("python_version") in Requirement(f"python{requires}").specifier
+    assert (ROOT / front_matter("app_file")).is_file()
+
+
+@pytest.mark.parametrize("torch, torchvision", [("2.8.0", "0.23.0"), ("2.9.1", "0.24.1"), ("2.10.0", "0.25.0"), ("2.11.0", "0.26.0")])
+def test_the_versions_that_zero_gpu_offers_are_allowed(torch, torchvision):
+    assert torch in REQUIREMENTS["torch"].specifier and torchvision in REQUIREMENTS["torchvision"].specifier
+
+
+def test_the_four_papers_are_linked():
+    for number in ("2604.04608", "2602.12381", "2511.00427", "2508.12341"):
+        assert f"https://arxiv.org/abs/{number}" in README
