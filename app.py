@@ -14,6 +14,7 @@ import gradio as gr  # noqa: E402
 from interpret.examples import existing_examples, make_examples  # noqa: E402
 from interpret.tabs.downloads import build_downloads, wire_downloads  # noqa: E402
 from interpret.tabs.mcp import build_tools, mcp_wanted  # noqa: E402
+from interpret.tabs.memory import give_back_freed_memory  # noqa: E402
 from interpret.tabs.model import build_model, wire_model  # noqa: E402
 from interpret.tabs.queueing import open_queue  # noqa: E402
 from interpret.tabs.service import analyze, get_suite  # noqa: E402
@@ -145,6 +146,7 @@ def build_demo() -> gr.Blocks:
 
 def launch() -> None:
     """Make the examples, start loading the model, open the page; with `GRADIO_MCP_SERVER=True` also for MCP clients."""
+    give_back_freed_memory()
     with contextlib.suppress(OSError):  # a folder that cannot be written to: the page does without examples
         make_examples()
     threading.Thread(target=get_suite, daemon=True).start()
