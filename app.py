@@ -19,6 +19,7 @@ from interpret.examples import existing_examples, make_examples  # noqa: E402
 from interpret.panels.downloads import build_downloads, wire_downloads  # noqa: E402
 from interpret.panels.gate import Page, image_file, page_files  # noqa: E402
 from interpret.panels.mcp import build_tools, mcp_wanted  # noqa: E402
+from interpret.panels.memory import give_back_freed_memory  # noqa: E402
 from interpret.panels.model import build_model, wire_model  # noqa: E402
 from interpret.panels.queueing import open_queue  # noqa: E402
 from interpret.panels.service import analyze, load_first  # noqa: E402
@@ -148,6 +149,7 @@ def build_demo() -> gr.Blocks:
 
 def launch() -> None:
     """Make the examples, start loading the model, open the page; with `GRADIO_MCP_SERVER=True` also for MCP clients."""
+    give_back_freed_memory()
     with contextlib.suppress(OSError):  # a folder that cannot be written to: the page does without examples
         make_examples()
     threading.Thread(target=load_first, daemon=True).start()

@@ -167,8 +167,8 @@ def _own_stability(answer, own: dict) -> bool:
 
 def _own_picture(answer, own: dict) -> bool:
     """The picture has the image's own shape."""
-    path = answer if isinstance(answer, str) else (answer.get("value") or answer)["path"] if isinstance(answer, dict) else answer
-    with Image.open(path) as picture:
+    value = answer.get("value", answer) if isinstance(answer, dict) else answer
+    with Image.open(value["path"] if isinstance(value, dict) else value) as picture:
         return abs(picture.width / picture.height - own["size"][0] / own["size"][1]) < 0.008
 
 
