@@ -31,8 +31,12 @@ SAID = {torch.Tensor.device.__get__: CUDA, torch.Tensor.is_cuda.__get__: True, t
 class CudaTensor(torch.Tensor):
     """A tensor on the simulated device. inside: the CPU tensor that holds its values."""
 
+    has_float64 = True  # MPS has not
+
     @staticmethod
     def __new__(cls, inside: torch.Tensor):
+        if inside.dtype is torch.float64 and not cls.has_float64:
+            raise TypeError("Cannot convert a tensor to float64 dtype: the device does not support it.")
         own = torch.Tensor._make_wrapper_subclass(
             cls, inside.size(), strides=inside.stride(), storage_offset=inside.storage_offset(), dtype=inside.dtype, device="meta")
         own.inside = inside
@@ -143,9 +147,9 @@ def run_thread_here(start) -> object:
 
 
 @contextmanager
-def fake_cuda(bf16: bool = True) -> Iterator[torch.device]:
+def fake_cuda(bf16: bool = True, float64: bool = True) -> Iterator[torch.device]:
     """A machine with one simulated CUDA device, for this thread and all that start inside. bf16: whether the card has it itself,
-    instead of by emulation."""
+    instead of by emulation. float64: False for a device that lacks it, as MPS does."""
     torch._C._ensureCUDADeviceGuardSet()  # where there is no card, one that does nothing
     lifted, overwrite = torch._C._only_lift_cpu_tensors(), torch.__future__.get_overwrite_module_params_on_conversion()
     card = {"_lazy_init": lambda: None, "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
@@ -153,6 +157,7 @@ def fake_cuda(bf16: bool = True) -> Iterator[torch.device]:
     with ExitStack() as stack:
         for name, value in card.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
+        stack.enter_context(mock.patch.object(CudaTensor, "has_float64", float64))
         stack.enter_context(mock.patch.object(threading.Thread, "run", run_thread_here(threading.Thread.run)))
         stack.callback(torch._C._set_only_lift_cpu_tensors, lifted)
         torch._C._set_only_lift_cpu_tensors(True)

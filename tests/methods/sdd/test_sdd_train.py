@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,8 +10,11 @@ from PIL import Image
 from tiny import write_tiny
 
 from detector.clip.backbone import Backbone
+from detector.data.augmentation import recompress
 from detector.data.datasets import read_dataset, select
+from detector.data.windows import cut
 from detector.methods.base import Evidence
+from detector.methods.sdd import windows as sdd_windows
 from detector.methods.sdd.head import Sdd, SddConfig, SddHead, normalisation
 from detector.methods.sdd.train import (
     Pool,
@@ -210,3 +214,43 @@ def test_the_enhancer_alone_learns_what_its_teacher_hears(tiny, data):
     half = len(design) // 2
     fitted = torch.linalg.lstsq(design[:half].T @ design[:half] + torch.eye(design.shape[1]), design[:half].T @ pool.logits[:half, None])
     assert np.corrcoef((design[half:] @ fitted.solution)[:, 0], pool.logits[half:])[0, 1] > 0.7
+
+
+def one_after_another(pixels, size, generator, plain):
+    """A window made while it is drawn, by one generator."""
+    changed = generator.random() >= plain
+    if changed and generator.random() < 0.5:
+        factor, kernels = generator.uniform(0.7, 1.4), (cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR)
+        pixels = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=kernels[generator.integers(3)])
+    y, x = (int(generator.integers(max(1, side - size + 1))) for side in pixels.shape[:2])
+    window = cut(pixels, (x, y, min(x + size, pixels.shape[1]), min(y + size, pixels.shape[0])), size)
+    window = np.ascontiguousarray(window[:, ::-1] if generator.random() < 0.5 else window)
+    if changed and generator.random() < 0.15:
+        window = cv2.GaussianBlur(window, (0, 0), generator.uniform(0.3, 1.5))
+    return recompress(window, ".jpg", int(generator.integers(50, 101))) if changed and generator.random() < 0.5 else window
+
+
+@pytest.mark.parametrize("workers", [1, 7])
+def test_windows_made_by_threads_are_those_of_one_generator(workers, monkeypatch):
+    monkeypatch.setattr(sdd_windows, "WORKERS", workers)
+    source = np.random.default_rng(0)
+    pictures = [source.integers(0, 256, (*source.integers(30, 70, 2), 3), dtype=np.uint8) for _ in range(24)]
+    labels, recipe = np.arange(24) % 2, SddRecipe(batch=4)
+    generator = np.random.default_rng((3, 1))
+    drawn = [generator.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
+    for step, (windows, own) in enumerate(batches(pictures, labels, 32, recipe, (3, 1))):
+        rows = np.concatenate([part[2 * step : 2 * step + 2] for part in drawn])
+        assert np.array_equal(own, labels[rows])
+        for window, row in zip(windows, rows, strict=True):
+            assert np.array_equal(window, one_after_another(pictures[row], 32, generator, recipe.plain))
+    assert step == 5
+
+
+def test_a_checkpoint_holds_only_what_is_trained(tiny, data, tmp_path):
+    head = fit_sdd(*data, tiny, SMALL, SddRecipe(epochs=1, batch=16), checkpoint=tmp_path / "one.pt").head
+    saved = torch.load(tmp_path / "one.pt", weights_only=True)
+    for part in (saved["model"], saved["mean"], saved["state"]["kept"]):
+        assert part.keys() == head.model.trained().keys()
+        assert not any(name.startswith("tower.") and not name.endswith(("up", "down")) for name in part)
+    with pytest.raises(RuntimeError, match="not the tensors"):
+        head.model.load_trained(saved["mean"] | {"bag2": torch.zeros(1)})
