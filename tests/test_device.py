@@ -2,7 +2,6 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 
 import cv2
@@ -14,12 +13,10 @@ from test_pretrain import SMALL, pairs  # noqa: F401  (fixture)
 from test_released import heads_for
 from test_studies import Words, table
 from tiny import write_tiny
-from torch._subclasses import FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
 from detector import Suite
 from detector.__main__ import main
-from detector.clip.backbone import Backbone, ClipFeatures, choose_precision
+from detector.clip.backbone import Backbone, ClipFeatures
 from detector.clip.captioning import user_caption
 from detector.data import read_dataset, select
 from detector.data.images import load_photo
@@ -28,7 +25,7 @@ from detector.methods.item import head as item
 from detector.methods.physical_clip import head as physical_clip
 from detector.methods.registry import METHODS
 from detector.methods.sdd.head import Sdd, SddConfig, SddHead, normalisation
-from detector.methods.sdd.train import SddRecipe, fit_sdd, sdd_loss
+from detector.methods.sdd.train import SddRecipe, fit_sdd
 from detector.training import train
 
 CONFIG = SddConfig(bag=6, heads=2, rank=2, inputs="local", covariance=True)
@@ -233,8 +230,11 @@ def test_studies(folder, data, tmp_path, card, monkeypatch):
     words.device = card
     strength = {"easy": 4.0, "hard": 0.0}
     corpus = studies.Corpus("planted", table(80, 0, strength), table(40, 1, strength), {"test": table(40, 2, strength)})
+    probed, fit = [], studies.fit_linear_probe
+    monkeypatch.setattr(studies, "fit_linear_probe", lambda train, val, **more: probed.append(train[0].device) or fit(train, val, **more))
     for name in ("units", "concepts"):
         assert studies.STUDIES[name].run([corpus], words, 2)["rows"]
+    assert set(probed) == {CUDA}
     for method in ("linear probe", "orthogonal", "concepts"):
         assert 0 <= studies.scores(studies.cross_fitters(words)[method](corpus, 0), corpus.tests["test"])["auroc"] <= 1
     backbone = Backbone.load(str(folder), "cuda")
@@ -362,66 +362,3 @@ def test_patch_tokens_are_copied_only_where_they_are_read(folder, data, card, mo
     close(here, there)
     features = backbone.encode(torch.zeros(1, 3, 32, 32), tokens=False)
     assert features.patches is None and features.previous is None
-
-
-# --- shapes and devices alone, by torch's own simulation, which knows autocast ------------------------------------------
-
-
-@contextmanager
-def on_fake_card(module: torch.nn.Module, native: bool):
-    """A module whose weights have no values, but obey CUDA's own rules, on a card that has bfloat16 itself or emulates it."""
-    with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()), pytest.MonkeyPatch.context() as patch:
-        moved = module.to("cuda")
-        patch.setattr(torch.cuda, "is_available", lambda: True)
-        patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
-        yield moved
-
-
-@pytest.mark.parametrize("native", [True, False])
-def test_the_towers_in_torch_s_own_simulation(folder, native):
-    backbone = Backbone.load(str(folder), "cpu")
-    with on_fake_card(backbone.model, native):
-        backbone.device = torch.device("cuda")
-        backbone.precision = choose_precision(300_000_000, backbone.device)
-        features = backbone.encode(torch.zeros(2, 3, 32, 32))
-        assert {part.device.type for part in vars(features).values()} == {"cpu"} and features.patches.dtype is torch.float32
-        assert backbone.encode_text(["a dog", "a cat"]).shape == (2, 24)
-
-
-@pytest.mark.parametrize("native", [True, False])
-def test_sdd_s_losses_in_torch_s_own_simulation(folder, native, monkeypatch):
-    """Up to the loss of reconstruction: this and backward need values, and the other simulation does them."""
-    model, kinds = Sdd(Backbone.load(str(folder), "cpu").model.visual, CONFIG, torch.zeros(6, 32)), {}
-    for name in ("reconstruct", "enhance", "classify"):
-        getattr(model, name).register_forward_hook(lambda module, inputs, output, name=name: kinds.__setitem__(name, output.dtype))
-    monkeypatch.setattr("detector.methods.sdd.train.triplet_loss", lambda features, labels, margin: features.sum())
-    with on_fake_card(model, native):
-        images, labels = torch.zeros(4, 3, 32, 32, device="cuda"), torch.ones(4, device="cuda")
-        with pytest.raises(GuardOnDataDependentSymNode):  # how many rows are real is what it would have to know
-            sdd_loss(model, images, labels, SddRecipe())
-    assert kinds["enhance"] is torch.float32  # low-level traces are never rounded
-    assert kinds["classify"] is (torch.bfloat16 if native else torch.float32)
-
-
-def test_the_fits_own_losses_in_torch_s_own_simulation():
-    from detector.methods.concepts.head import _Gated, gate_divergence
-    from detector.methods.orthogonal.head import decorrelation
-
-    with FakeTensorMode():
-        features, directions = torch.randn(6, 12, device="cuda"), torch.randn(3, 12, device="cuda")
-        unit = torch.nn.functional.normalize(features, dim=1)
-        with torch.device("cuda"):
-            gated = _Gated(directions)
-        logits, probability = gated.sampled(features, 0.1)
-        crops = torch.randn(6, 5, 12, device="cuda")
-        aligned = item.Alignment(unit, unit, crops, crops, torch.ones(6, device="cuda"))
-        found = [decorrelation(features), logits, gate_divergence(probability, 1e-4), physical_clip.contrastive(unit, unit, 20.0),
-                 aligned.inputs, item.with_mean_text(aligned, unit[0], unit[0]).inputs, item.with_shuffled_text(aligned, 0).inputs]
-        assert {value.device.type for value in found} == {"cuda"}
-
-
-@pytest.mark.parametrize("native, expected", [(True, torch.bfloat16), (False, torch.float32)])
-def test_emulated_bfloat16_is_not_chosen(native, expected, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
-    assert choose_precision(300_000_000, torch.device("cuda")) is expected
-    assert choose_precision(300_000_000, torch.device("mps")) is torch.float32  # measured on the CPU, it would say nothing of MPS

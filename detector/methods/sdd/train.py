@@ -57,6 +57,8 @@ class SddRecipe:
     teacher_share: float = 0.5  # of the teacher's logits in that loss, the rest is the labels'
 
 
+LAYOUT = "trained tensors"  # what a checkpoint holds; older ones held CLIP, too
+
 SHIPPED = SddConfig(inputs="local", covariance=True)  # small data: the paper's plain pixels learn content first
 SHIPPED_RECIPE = SddRecipe(epochs=6, enhancer_rate=0.4, pretrain_epochs=6, pretrain_windows=8)
 
@@ -358,8 +360,8 @@ def follow(mean: nn.Module, model: nn.Module, average: float) -> None:
 
 
 def _made(backbone: Backbone, config: SddConfig, recipe: SddRecipe, seed: int) -> str:
-    """What a checkpoint belongs to; more or fewer epochs may follow it."""
-    return json.dumps([backbone.fingerprint, asdict(config), asdict(replace(recipe, epochs=0)), seed])
+    """What a checkpoint belongs to, its layout first; more or fewer epochs may follow it."""
+    return json.dumps([LAYOUT, backbone.fingerprint, asdict(config), asdict(replace(recipe, epochs=0)), seed])
 
 
 def _made_alone(backbone: Backbone, config: SddConfig, recipe: SddRecipe, seed: int) -> str:
