@@ -18,7 +18,7 @@ from detector import Suite
 from detector.__main__ import main
 from detector.clip.backbone import Backbone, ClipFeatures
 from detector.clip.captioning import user_caption
-from detector.data import read_dataset, select
+from detector.data.datasets import read_dataset, select
 from detector.data.images import load_photo
 from detector.methods.base import Evidence
 from detector.methods.item import head as item

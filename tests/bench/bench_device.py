@@ -22,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from detector import Suite  # noqa: E402
-from detector.data import read_dataset, select  # noqa: E402
+from detector.data.datasets import read_dataset, select  # noqa: E402
 from detector.data.images import load_photo  # noqa: E402
 from detector.methods.concepts.head import ConceptRecipe, concept_directions, fit_concepts  # noqa: E402
 from detector.methods.item.head import ItemRecipe, fit_item  # noqa: E402
