@@ -322,22 +322,25 @@ def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], c
 
 @dataclass(frozen=True)
 class Splits:
-    """Tables of `train` and `val`, both with random copies; `told`: of `train` with captions, where they are needed."""
+    """Tables of `train` and `val`, both with random copies; `told`: of `train` with captions, None where no method learns from them."""
 
     train: Table
     val: Table
     told: Table | None
 
 
-def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: Path | None, methods: set[str]) -> Splits:
-    """What training `methods` needs. DataError where a class has too few images."""
+def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: Path | None, trained: set[str],
+                 fused: set[str]) -> Splits:
+    """What training some methods and fusing others needs. DataError where a class has too few images.
+
+    Captions cost more than all else together: training images get them only where a method that reads them is trained.
+    """
     train, val = training_splits(read_dataset(data), data)
     parts = ((train, copies, "train"), (val, min(copies, VAL_COPIES), "val"))
     tables = [cached(backbone, part, n, seed, cache, name) for part, n, name in parts]
-    if not methods & set(CAPTIONED):
-        return Splits(*tables, None)
-    told = [captioned(table, backbone, seed, cache, name) for table, name in zip(tables, ("train", "val"), strict=True)]
-    return Splits(tables[0], told[1], told[0])
+    told = captioned(tables[0], backbone, seed, cache, "train") if trained & set(CAPTIONED) else None
+    val_table = captioned(tables[1], backbone, seed, cache, "val") if fused & set(CAPTIONED) else tables[1]
+    return Splits(tables[0], val_table, told)
 
 
 def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, out: Path | None = None, copies: int = 4,
@@ -345,7 +348,7 @@ def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, o
     """Train the named methods, then fit the verdict over all heads that are present. Returns method → head file."""
     backbone = Backbone.load(backbone_name, device)
     present = set() if out else set(find_heads(backbone_name))
-    splits = split_tables(backbone, data, copies, seed, cache, set(methods) | present)
+    splits = split_tables(backbone, data, copies, seed, cache, set(methods), set(methods) | present)
     train, told, val = splits.train, splits.told, splits.val
     counts = tuple(int((table.copy == 0).sum()) for table in (train, val))
     written, fitters = {}, FITTERS | {"sdd": partial(_fit_sdd, run=sdd)}
