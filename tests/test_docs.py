@@ -78,7 +78,7 @@ def test_ci_runs_the_readme_s_test_command():
 
 
 def test_commands_named_in_the_readme_exist():
-    from detector.__main__ import parser
+    from detector.cli.main import parser
 
     commands = next(action.choices for action in parser()._actions if action.dest == "command")
     named = re.findall(r"^\| `([a-z-]+)", README.split("## On the command line")[1].split("##")[0], re.MULTILINE)

@@ -275,7 +275,7 @@ COMMANDS = f"""
 import os, sys
 import open_clip
 from open_clip import pretrained
-from detector.__main__ import main
+from detector.cli.main import main
 config, image, nowhere = sys.argv[1:]
 open_clip.add_model_config(config)
 pretrained._PRETRAINED[{MODEL!r}] = {{{TAG!r}: {RECORD!r}}}

@@ -162,7 +162,7 @@ def restored(copy):
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method not in ("physical", "residual")])
 def test_a_fused_method_without_its_head_is_named_everywhere(restored, method, picture, capsys):
-    from detector.__main__ import main
+    from detector.cli.main import main
     from interpret.render.text import method_name, verdict_card
 
     (restored / f"{method}.safetensors").unlink()

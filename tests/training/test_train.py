@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny import write_tiny
 
-from detector.__main__ import main
+from detector.cli.main import main
 from detector.methods.registry import METHODS
 from detector.suite import Suite
 from detector.training.train import caption_rows

@@ -11,8 +11,8 @@ from test_cam import Head, Red, picture
 from tiny import write_tiny
 
 from detector import Suite
-from detector.__main__ import main
 from detector.analysis import Analysis
+from detector.cli.main import main
 from detector.clip.backbone import Backbone
 from detector.data.images import load_photo
 from interpret.attribution import cam, explain

@@ -95,7 +95,7 @@ def test_the_command_measures_and_fills_the_card(monkeypatch, examples, tmp_path
     from types import SimpleNamespace
 
     from detector import Suite
-    from detector.__main__ import main
+    from detector.cli.main import main
 
     monkeypatch.setattr(Suite, "load", classmethod(lambda cls, *rest: SimpleNamespace(heads={"sdd": planted()})))
     data = examples[0].path.parent

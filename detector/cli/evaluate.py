@@ -1,0 +1,63 @@
+"""`evaluate`: measures of every method and of the verdict."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from detector.cli.options import Commands, add_backbone, add_data, positive
+from detector.cli.output import write_json
+
+
+def add(commands: Commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure every method and the verdict on a labelled folder")
+    add_data(evaluate)
+    add_backbone(evaluate)
+    evaluate.add_argument("--out", type=Path, help="write all measures here as JSON")
+    evaluate.add_argument("--split", action="append", help="a split to measure (default: those that begin with test)")
+    evaluate.add_argument("--robustness", type=Path, nargs="?", const=Path(), metavar="FILE.json",
+                          help="measure also under JPEG, WebP, resizing and blur; curves go to FILE.json, else into --out as 'robustness'")
+    evaluate.add_argument("--robustness-images", type=positive, default=100, metavar="N",
+                          help="images of each class and split for that, drawn at random with a fixed seed (default 100)")
+    evaluate.add_argument("--sources", type=Path, action="append", default=[], metavar="FILE.md",
+                          help="write the tables by source here, between <!-- sources METHOD … --> marks; may be repeated")
+    evaluate.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
+                          help="put the tables between the marks <!-- evaluation --> and <!-- end evaluation -->; with --robustness "
+                          "also between <!-- robustness --> or <!-- robustness summary --> and their ends")
+    evaluate.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from detector.evaluation.evaluate import evaluate, has_marks, measured_on, report, require_marks, write_between_marks
+    from detector.evaluation.robustness import REPORTS, robustness, robustness_report
+    from detector.evaluation.tables import source_marks, write_sources
+    from detector.suite import Suite
+
+    for path in arguments.write:
+        require_marks(path, "evaluation")
+    for path in arguments.sources:
+        source_marks(path)
+    suite = Suite.load(arguments.backbone, arguments.device)
+    results = evaluate(suite, arguments.data, arguments.cache, arguments.split)
+    if "all" in results:
+        print("No split is named: all images were measured, also those that `train` on this folder learns from.", file=sys.stderr)
+    texts, stored = {"evaluation": report(results)}, {"measured_on": measured_on(suite), "splits": results}
+    print(texts["evaluation"])
+    if arguments.robustness is not None:
+        curves = robustness(suite, arguments.data, arguments.split, arguments.robustness_images)
+        texts |= {mark: write(curves) for mark, write in REPORTS.items()}
+        print(f"\n{robustness_report(curves)}")
+        if arguments.robustness.name:
+            write_json(arguments.robustness, {"measured_on": measured_on(suite)} | curves)
+        else:
+            stored["robustness"] = curves
+    if arguments.out:
+        write_json(arguments.out, stored)
+    for path in arguments.write:
+        for mark, text in texts.items():
+            if has_marks(path, mark):
+                write_between_marks(path, mark, text)
+    for path in arguments.sources:
+        write_sources(path, results)
+    return 0

@@ -1,0 +1,42 @@
+"""`measure-maps`: how far the heatmaps can be trusted."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from detector.cli.options import Commands, add_backbone, natural, positive
+
+
+def add(commands: Commands) -> None:
+    maps = commands.add_parser("measure-maps", help="how far can the heatmaps of the sdd head be trusted? deletion, insertion, splices, "
+                               "shuffled weights")
+    maps.add_argument("--data", type=Path, required=True, metavar="DIR", help="as for train; colours are scaled on its val split")
+    add_backbone(maps)
+    maps.add_argument("--split", default="test", help="measure on splits whose names begin so (default test)")
+    maps.add_argument("--images", type=positive, default=40, help="for deletion and insertion (default 40)")
+    maps.add_argument("--splices", type=positive, default=40, help="of each kind (default 40)")
+    maps.add_argument("--seed", type=natural, default=0, help="of every draw (default 0)")
+    maps.add_argument("--out", type=Path, metavar="FILE.json", help="write here (default: maps.json beside the backbone's heads)")
+    maps.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
+                      help="put the tables between the marks <!-- maps --> and <!-- end maps -->")
+    maps.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from detector.data.datasets import read_dataset, with_splits
+    from detector.evaluation.evaluate import require_marks, write_between_marks
+    from detector.suite import Suite
+    from interpret.attribution import explain
+    from interpret.attribution import map_measures as mapcard
+
+    for path in arguments.write:
+        require_marks(path, "maps")
+    examples = with_splits(read_dataset(arguments.data), test=True)
+    suite = Suite.load(arguments.backbone, arguments.device)
+    measures = mapcard.measure(explain.sdd_head(suite), examples, arguments.split, arguments.seed, arguments.images, arguments.splices)
+    mapcard.store(measures, arguments.out or mapcard.path_of(arguments.backbone))
+    print(mapcard.report(measures))
+    for path in arguments.write:
+        write_between_marks(path, "maps", mapcard.report(measures))
+    return 0

@@ -1,0 +1,41 @@
+"""Options that several commands share, and the whole numbers that they take."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+from detector.assets import EMBEDDED
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # what a command adds its parser to
+
+
+def add_backbone(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--backbone", default=EMBEDDED, metavar="NAME",
+                         help="embedded (default), an open_clip MODEL/TAG (downloaded), or a local folder")
+    command.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU where there is one)")
+
+
+def add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, metavar="DIR",
+                         help="folder with real/ and synthetic/ (or 0_real/1_fake, nature/ai), or a manifest.csv")
+    command.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
+
+
+def positive(text: str) -> int:
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, smallest: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = smallest - 1
+    if value < smallest:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {smallest}")
+    return value

@@ -1,0 +1,87 @@
+"""What several commands share: paths in; JSON, CSV and the names of absent heads out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+def expand(paths: Iterable[str]) -> Iterator[Path]:
+    """Files as given; a folder's images in sorted order, found by their endings."""
+    from detector.data.datasets import IMAGE_SUFFIXES
+
+    for given in paths:
+        if not given:
+            raise ValueError("An empty path was given; name an image file or a folder.")
+        path = Path(given)
+        if path.is_dir():
+            yield from (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
+        else:
+            yield path
+
+
+def csv_columns(methods: Iterable[str]) -> list[str]:
+    """The names of the columns of `csv_row`, in their order."""
+    from detector.methods.physical.features import NAMES
+
+    scores = [f"{method}_{what}" for method in methods for what in ("probability", "logit")]
+    return ["file", "width", "height", "format", "error", "backbone", "label", "probability", *scores, *NAMES]
+
+
+def csv_row(record: dict) -> dict:
+    """A flat row: the verdict, each method's logit and probability, the fifteen descriptors."""
+    verdict = record.get("verdict") or {}
+    row = {name: record.get(name) for name in ("file", "width", "height", "format", "error", "backbone")}
+    row |= {"label": verdict.get("label"), "probability": verdict.get("probability")}
+    for method, score in record.get("detectors", {}).items():
+        row |= {f"{method}_probability": score["probability"], f"{method}_logit": score["logit"]}
+    return row | record.get("physical", {})
+
+
+@contextmanager
+def output_file(path: Path | None) -> Iterator[TextIO]:
+    """The file at `path`, its folder made where it is missing; standard output for None."""
+    # file names need not be text: what cannot be written is escaped, so that one name never costs the other results
+    if path is None:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        yield sys.stdout
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        yield file
+
+
+def write_records(records: Iterable[dict], form: str, file: TextIO, columns: list[str]) -> int:
+    """Write records as they come, `form` "csv" or "jsonl"; returns how many carry an error."""
+    failed = 0
+    rows = csv.DictWriter(file, columns, extrasaction="ignore") if form == "csv" else None
+    if rows:
+        rows.writeheader()
+    for record in records:
+        failed += record["error"] is not None
+        if rows:
+            rows.writerow(csv_row(record))
+        else:
+            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+    return failed
+
+
+def write_json(path: Path, record: dict) -> None:
+    """Write one JSON object, indented; its folder is made where it is missing."""
+    with output_file(path) as file:
+        json.dump(record, file, indent=1, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+
+
+def name_absent(methods: Iterable[str]) -> None:
+    """Say on stderr which methods the verdict has to do without."""
+    for method in methods:
+        print(f"The {method} head is absent, so the verdict does without it; get it again or train it with "
+              f"`python -m detector train {method}`.", file=sys.stderr)

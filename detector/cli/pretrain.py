@@ -1,0 +1,53 @@
+"""`pretrain`: the embedded model, from scratch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from detector.assets import EMBEDDED, MODELS
+from detector.cli.options import Commands, positive
+
+
+def add(commands: Commands) -> None:
+    pretrain = commands.add_parser("pretrain", help="train the embedded model from scratch on image-caption pairs")
+    pretrain.add_argument("--pairs", type=Path, required=True, help="folder with train/val/test.tar and captions.csv")
+    pretrain.add_argument("--out", type=Path, help="folder for the weights (default: the embedded model's own)")
+    pretrain.add_argument("--checkpoints", type=Path, default=Path("checkpoints/pretrain"),
+                          help="folder for what --resume goes on from (default checkpoints/pretrain)")
+    pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    pretrain.add_argument("--epochs", type=positive, help="passes over the images for the towers")
+    pretrain.add_argument("--caption-epochs", type=positive, help="passes for the caption decoder")
+    pretrain.add_argument("--decoder-only", action="store_true",
+                          help="train only the caption decoder, on from the weights in --weights; the towers stay as they are")
+    pretrain.add_argument("--weights", type=Path, metavar="DIR",
+                          help="folder whose decoder --decoder-only trains (default: the embedded model's own)")
+    pretrain.add_argument("--threads", type=positive, help="processor threads")
+    pretrain.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU where there is one)")
+    pretrain.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
+                          help="put the measures between the marks <!-- embedded --> and <!-- end embedded -->")
+    pretrain.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from detector.clip.backbone import choose_device
+    from detector.clip.pretrain import PretrainConfig, pretrain, refine_decoder
+    from detector.evaluation.evaluate import embedded_report, write_between_marks
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    configuration = json.loads((MODELS / EMBEDDED / "open_clip_config.json").read_text(encoding="utf-8"))
+    chosen = {"epochs": arguments.epochs, "caption_epochs": arguments.caption_epochs}
+    config = PretrainConfig(**{name: value for name, value in chosen.items() if value})
+    own, rest = MODELS / EMBEDDED, (config, arguments.resume, choose_device(arguments.device))
+    if arguments.decoder_only:
+        metrics = refine_decoder(arguments.pairs, arguments.weights or own, arguments.out or own, arguments.checkpoints, *rest)
+    else:
+        metrics = pretrain(arguments.pairs, arguments.out or own, arguments.checkpoints, configuration, *rest)
+    print(embedded_report(metrics))
+    for path in arguments.write:
+        write_between_marks(path, "embedded", embedded_report(metrics))
+    return 0

@@ -1,0 +1,47 @@
+"""`study`: one question of a card, with several seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from detector.cli.options import Commands, add_backbone, positive
+
+
+def add(commands: Commands) -> None:
+    study = commands.add_parser("study", help="measure one question that a card should answer, with several seeds")
+    study.add_argument("name", metavar="NAME", help="units, concepts, item, physical_clip, sdd, cross or "
+                       "format; alignment, with the pairs folder as --data")
+    study.add_argument("--data", type=Path, required=True, metavar="DIR", action="append",
+                       help="as for train; cross takes several")
+    study.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
+    add_backbone(study)
+    study.add_argument("--seeds", type=positive, default=3, help="trainings of each head (default 3)")
+    study.add_argument("--out", type=Path, help="JSON file that gets the result beside those of other studies")
+    study.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
+                       help="put the table between the marks <!-- study NAME --> and <!-- end study NAME -->")
+    study.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from detector.clip.backbone import Backbone
+    from detector.evaluation.evaluate import require_marks, write_between_marks
+    from detector.evaluation.studies import STUDIES
+
+    if arguments.name not in STUDIES:
+        raise ValueError(f"There is no study '{arguments.name}'; there are {', '.join(STUDIES)}.")
+    mark = f"study {arguments.name}"
+    for path in arguments.write:
+        require_marks(path, mark)
+    study, backbone = STUDIES[arguments.name], Backbone.load(arguments.backbone, arguments.device)
+    corpora = [study.load(backbone, data, arguments.cache) for data in arguments.data]
+    result = {"measured_on": study.measured_on(backbone)} | study.run(corpora, backbone, arguments.seeds)
+    print(study.report(result))
+    if arguments.out:
+        known = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {}
+        text = json.dumps(known | {arguments.name: result}, indent=1, ensure_ascii=False, allow_nan=False)
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+    for path in arguments.write:
+        write_between_marks(path, mark, study.report(result))
+    return 0

@@ -1,0 +1,40 @@
+"""`train`: heads on a labelled folder, then the verdict over them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from detector.cli.options import Commands, add_backbone, add_data, natural, positive
+
+
+def add(commands: Commands) -> None:
+    train = commands.add_parser("train", help="train heads on a labelled folder, then the verdict over them")
+    train.add_argument("method", metavar="METHOD", help="a method's name, or all")
+    add_data(train)
+    add_backbone(train)
+    train.add_argument("--out", type=Path, help="folder for the head files (default: the backbone's own)")
+    train.add_argument("--copies", type=natural, default=4, help="random copies of each training image (default 4)")
+    train.add_argument("--seed", type=natural, default=0, help="of the random copies and of training (default 0)")
+    train.add_argument("--epochs", type=positive, help="most epochs of sdd; the other methods stop by themselves")
+    train.add_argument("--checkpoints", type=Path, default=Path("checkpoints/sdd"), metavar="DIR",
+                       help="folder for what --resume goes on from, sdd only (default checkpoints/sdd)")
+    train.add_argument("--resume", action="store_true", help="go on from sdd's last checkpoint")
+    train.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from detector.training.train import FITTERS, SddRun, train_heads
+
+    if arguments.method != "all" and arguments.method not in FITTERS:
+        raise ValueError(f"There is no method '{arguments.method}'; there are {', '.join(FITTERS)} and all.")
+    methods = list(FITTERS) if arguments.method == "all" else [arguments.method]
+    sdd = SddRun(checkpoints=arguments.checkpoints, resume=arguments.resume)
+    sdd = replace(sdd, recipe=replace(sdd.recipe, epochs=arguments.epochs)) if arguments.epochs else sdd
+    files = train_heads(methods, arguments.data, arguments.backbone, arguments.out, arguments.copies, arguments.seed,
+                          arguments.cache, arguments.device, sdd)
+    for method, path in files.items():
+        print(f"{method}\t{path}")
+    return 0
