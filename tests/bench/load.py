@@ -230,7 +230,8 @@ def act(client, draw: random.Random, name: str, own: dict, log: Log) -> None:
         job.cancel()
         return log.add(action, "cancelled", start)
     try:
-        wrong = None if right(job.result(), own) else f"{name} got another image's {action}"
+        answer = job.result()
+        wrong = None if right(answer, own) else f"{name}: {action} does not speak of it: {str(answer)[:200]}"
     except Exception as error:
         wrong = f"{name}, {action}: {type(error).__name__}: {error}"
     log.add(action, "answered", start, wrong)
