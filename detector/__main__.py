@@ -325,7 +325,7 @@ def run_explain(arguments: argparse.Namespace) -> int:
 
 def run_measure_maps(arguments: argparse.Namespace) -> int:
     from detector.data.datasets import read_dataset, with_splits
-    from detector.evaluation.evaluate import require_marks, write_between_marks
+    from detector.markdown import require_marks, write_between_marks
     from detector.suite import Suite
     from interpret.attribution import explain
     from interpret.attribution import map_measures as mapcard
@@ -363,9 +363,10 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    from detector.evaluation.evaluate import evaluate, has_marks, measured_on, report, require_marks, write_between_marks
-    from detector.evaluation.robustness import REPORTS, robustness, robustness_report
-    from detector.evaluation.tables import source_marks, write_sources
+    from detector.evaluation.evaluate import evaluate, measured_on
+    from detector.evaluation.robustness import robustness
+    from detector.evaluation.tables import REPORTS, report, robustness_report, source_marks, write_sources
+    from detector.markdown import has_marks, require_marks, write_between_marks
     from detector.suite import Suite
 
     for path in arguments.write:
@@ -405,8 +406,8 @@ def _write_json(path: Path, found: dict) -> None:
 
 def run_study(arguments: argparse.Namespace) -> int:
     from detector.clip.backbone import Backbone
-    from detector.evaluation.evaluate import require_marks, write_between_marks
     from detector.evaluation.studies import STUDIES
+    from detector.markdown import require_marks, write_between_marks
 
     if arguments.name not in STUDIES:
         raise ValueError(f"There is no study '{arguments.name}'; there are {', '.join(STUDIES)}.")
@@ -427,7 +428,7 @@ def run_study(arguments: argparse.Namespace) -> int:
 
 
 def run_select(arguments: argparse.Namespace) -> int:
-    from detector.evaluation.evaluate import require_marks, write_between_marks
+    from detector.markdown import require_marks, write_between_marks
     from detector.methods.physical.selection import read_groups, select, selection_report
 
     for path in arguments.write:
@@ -460,7 +461,8 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
 
     from detector.clip.backbone import choose_device
     from detector.clip.pretrain import PretrainConfig, pretrain, refine_decoder
-    from detector.evaluation.evaluate import embedded_report, write_between_marks
+    from detector.evaluation.tables import embedded_report
+    from detector.markdown import write_between_marks
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from detector.data.augmentation import recompress
 from detector.data.datasets import Example, read_dataset, with_splits
 from detector.data.images import load_photo
-from detector.evaluation.evaluate import auroc_interval
+from detector.evaluation.metrics import auroc_interval
 from detector.methods.physical import features as physical
 from detector.methods.physical.head import PhysicalHead
 from detector.methods.physical.selection import relations

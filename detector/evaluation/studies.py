@@ -18,8 +18,8 @@ from detector.clip.backbone import Backbone
 from detector.data.datasets import DataError, read_dataset, with_splits
 from detector.devices import to_numpy
 from detector.evaluation.caption_study import alignment_report, alignment_study, item_report, item_study, physical_clip_study
-from detector.evaluation.evaluate import chance_map, mean_ap
 from detector.evaluation.format_study import format_report, format_study
+from detector.evaluation.metrics import chance_map, mean_ap
 from detector.methods.base import load_head
 from detector.methods.concepts.head import ConceptHead, concept_directions, fit_concepts
 from detector.methods.orthogonal.head import correlations, fit_linear_probe, fit_orthogonal
