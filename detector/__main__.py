@@ -460,7 +460,8 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
     import torch
 
     from detector.clip.backbone import choose_device
-    from detector.clip.pretrain import PretrainConfig, pretrain, refine_decoder
+    from detector.clip.pretrain.data import PretrainConfig
+    from detector.clip.pretrain.loop import pretrain, refine_decoder
     from detector.evaluation.tables import embedded_report
     from detector.markdown import write_between_marks
 

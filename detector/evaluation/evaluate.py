@@ -12,7 +12,7 @@ from detector.methods.base import Evidence
 from detector.methods.registry import CAPTIONED
 from detector.progress import progress
 from detector.suite import Suite
-from detector.training.train import Table, cached, captioned, windowed
+from detector.training.features import Table, cached, captioned, windowed
 
 
 def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[str] | None = None) -> dict:

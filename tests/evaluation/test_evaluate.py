@@ -10,7 +10,7 @@ from detector.evaluation.evaluate import chosen_splits, evaluate_table, frozen_t
 from detector.evaluation.tables import report
 from detector.methods.base import Evidence, Score
 from detector.suite import Suite
-from detector.training.train import Table
+from detector.training.features import Table
 from detector.verdict.fusion import Fusion
 
 

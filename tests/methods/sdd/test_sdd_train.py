@@ -11,7 +11,8 @@ from tiny import write_tiny
 from detector.clip.backbone import Backbone
 from detector.data.datasets import read_dataset, select
 from detector.methods.base import Evidence
-from detector.methods.sdd.head import Sdd, SddConfig, SddHead, normalisation
+from detector.methods.sdd.head import SddHead, normalisation
+from detector.methods.sdd.model import Sdd, SddConfig
 from detector.methods.sdd.train import (
     Pool,
     Pretraining,
