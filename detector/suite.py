@@ -27,7 +27,7 @@ from detector.hub.catalogue import TRAININGS
 from detector.hub.download import Progress
 from detector.methods.base import Evidence, HeadCard
 from detector.methods.concepts.head import ConceptHead, concept_directions
-from detector.methods.item.head import align, record
+from detector.methods.item.alignment import align, record
 from detector.methods.orthogonal.head import OrthogonalHead
 from detector.methods.orthogonal.naming import name_units
 from detector.methods.physical import features as physical
@@ -35,7 +35,7 @@ from detector.methods.physical.head import percentiles
 from detector.methods.physical_clip.text import written
 from detector.methods.registry import CAPTIONED, read_heads, read_reference, read_verdict
 from detector.methods.released import Released, load_released, released_features
-from detector.methods.residual import head as residual
+from detector.methods.residual import features as residual
 from detector.verdict.fusion import Fusion, Verdict
 from detector.verdict.reference import Reference
 

@@ -24,7 +24,8 @@ from detector.methods.base import Evidence
 from detector.methods.item import head as item
 from detector.methods.physical_clip import head as physical_clip
 from detector.methods.registry import METHODS
-from detector.methods.sdd.head import Sdd, SddConfig, SddHead, normalisation
+from detector.methods.sdd.head import SddHead, normalisation
+from detector.methods.sdd.model import Sdd, SddConfig
 from detector.methods.sdd.train import SddRecipe, fit_sdd
 from detector.training import train
 

@@ -11,7 +11,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, S
 from detector.clip.backbone import Backbone, choose_precision
 from detector.methods.item import head as item
 from detector.methods.physical_clip import head as physical_clip
-from detector.methods.sdd.head import Sdd
+from detector.methods.sdd.model import Sdd
 from detector.methods.sdd.train import SddRecipe, sdd_loss
 
 

@@ -9,8 +9,8 @@ import pytest
 from paths import ROOT
 
 from detector.assets import MODELS
-from detector.evaluation.evaluate import embedded_report, measured_on, report
-from detector.evaluation.robustness import robustness_report, robustness_summary
+from detector.evaluation.evaluate import measured_on
+from detector.evaluation.tables import embedded_report, report, robustness_report, robustness_summary
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -17,7 +17,7 @@ LAYERS = [
     ["detector.methods", "detector.verdict"],
     ["detector.clip"],
     ["detector.hub", "detector.data"],
-    ["detector.assets", "detector.devices", "detector.progress", "detector.steps", "detector.checkpoints"],
+    ["detector.assets", "detector.devices", "detector.progress", "detector.steps", "detector.checkpoints", "detector.markdown"],
 ]
 COMMAND_LINE = {"detector.__main__", "detector.cli"}  # stand above everything, as the page does
 ALIAS = "detector.published"  # the documented name of a module below

@@ -24,7 +24,7 @@ def write_tiny(folder: Path, seed: int = 0, decoder: bool = True) -> Path:
     """A backbone folder that open_clip loads. Without a decoder its captions are nouns, and so always usable."""
     from open_clip.model import CustomTextCLIP
 
-    from detector.clip.pretrain import build_model
+    from detector.clip.pretrain.model import build_model
 
     torch.manual_seed(seed)
     kept = dict(CONFIG["model_cfg"])

@@ -29,9 +29,10 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from detector.evaluation.evaluate import evaluate, has_marks, measured_on, report, require_marks, write_between_marks
-    from detector.evaluation.robustness import REPORTS, robustness, robustness_report
-    from detector.evaluation.tables import source_marks, write_sources
+    from detector.evaluation.evaluate import evaluate, measured_on
+    from detector.evaluation.robustness import robustness
+    from detector.evaluation.tables import REPORTS, report, robustness_report, source_marks, write_sources
+    from detector.markdown import has_marks, require_marks, write_between_marks
     from detector.suite import Suite
 
     for path in arguments.write:

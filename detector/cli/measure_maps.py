@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from detector.data.datasets import read_dataset, with_splits
-    from detector.evaluation.evaluate import require_marks, write_between_marks
+    from detector.markdown import require_marks, write_between_marks
     from detector.suite import Suite
     from interpret.attribution import explain
     from interpret.attribution import map_measures as mapcard

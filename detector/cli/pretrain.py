@@ -34,8 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from detector.clip.backbone import choose_device
-    from detector.clip.pretrain import PretrainConfig, pretrain, refine_decoder
-    from detector.evaluation.evaluate import embedded_report, write_between_marks
+    from detector.clip.pretrain.data import PretrainConfig
+    from detector.clip.pretrain.loop import pretrain, refine_decoder
+    from detector.evaluation.tables import embedded_report
+    from detector.markdown import write_between_marks
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

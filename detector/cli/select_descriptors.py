@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from detector.evaluation.evaluate import require_marks, write_between_marks
+    from detector.markdown import require_marks, write_between_marks
     from detector.methods.physical.selection import read_groups, select, selection_report
 
     for path in arguments.write:

@@ -26,8 +26,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from detector.clip.backbone import Backbone
-    from detector.evaluation.evaluate import require_marks, write_between_marks
     from detector.evaluation.studies import STUDIES
+    from detector.markdown import require_marks, write_between_marks
 
     if arguments.name not in STUDIES:
         raise ValueError(f"There is no study '{arguments.name}'; there are {', '.join(STUDIES)}.")

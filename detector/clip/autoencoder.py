@@ -53,7 +53,7 @@ def train_autoencoder(pairs: Path, steps: int = 1000, batch: int = 24, size: int
                       out: Path = WEIGHTS) -> float:
     """Train on random crops of the pairs' photographs, on a GPU where there is one, and write float16 weights. Returns the mean
     loss of the end."""
-    from detector.clip.pretrain import load_pairs
+    from detector.clip.pretrain.data import load_pairs
     from detector.progress import progress
 
     torch.manual_seed(seed)

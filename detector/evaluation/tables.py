@@ -1,38 +1,121 @@
-"""Tables by source for the model cards, written between marks so that no figure is copied by hand."""
+"""What was measured, as the Markdown of README and model cards. No figure in them is copied by hand.
+
+Nothing heavy is imported here: the page, too, puts stored figures into words.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from detector.evaluation.evaluate import write_between_marks
+import numpy as np
+
+from detector.data.perturbations import AS_IS
+from detector.markdown import markdown_table, write_between_marks
 
 _MARK = re.compile(r"<!-- (sources(?: [a-z_]+)+) -->")
+MEAN_TEXTS = "image and crops: mean texts"  # the control of the study of ITEM that tells what the words are worth
+
+
+# --- evaluate ------------------------------------------------------------------------------------------------------
+
+
+def overall_table(results: dict) -> str:
+    """Markdown: one row for each split and method."""
+    headers = ["split", "method", "AUROC (95 %)", "AP", "balanced accuracy", "TPR at 1 % FPR", "TPR at 5 % FPR", "ECE", "Brier"]
+    names = ("ap", "balanced_accuracy", "tpr_at_1_fpr", "tpr_at_5_fpr", "ece", "brier")
+    return markdown_table(headers, ([split, method, _interval(found["overall"]), *_figures(found["overall"], names)]
+                                    for split, methods in results.items() for method, found in methods.items()))
+
+
+def _interval(found: dict) -> str:
+    low, high = found["auroc_95"]
+    return f"{found['auroc']:.3f} ({low:.3f}–{high:.3f})"
+
+
+def _figures(found: dict, names: Iterable[str]) -> list[str]:
+    return [f"{found[name]:.3f}" for name in names]
+
+
+def papers_table(results: dict) -> str:
+    """Markdown: the measures that the papers report, a row for each method, columns for each split; '' where none were taken."""
+    if not all("accuracy" in found["overall"] for methods in results.values() for found in methods.values()):
+        return ""
+    names = {"mean_ap_over_sources": "mAP over sources", "accuracy": "accuracy", "f1": "F1"}
+    rows = []
+    for method in dict.fromkeys(method for methods in results.values() for method in methods):
+        found = [results[split].get(method, {}).get("overall") for split in results]
+        rows.append([method, *(f"{overall[key]:.3f}" if overall else "–" for overall in found for key in names)])
+    return markdown_table(["method", *(f"{split} {name}" for split in results for name in names.values())], rows)
+
+
+def source_table(results: dict, method: str = "verdict") -> str:
+    """Markdown: one row for each synthetic source, compared as `metrics.by_source` does."""
+    headers = ["split", "synthetic source", "images", "AUROC (95 %)", "AP", "balanced accuracy", "TPR at 1 % FPR", "TPR at 5 % FPR"]
+    names = ("ap", "balanced_accuracy", "tpr_at_1_fpr", "tpr_at_5_fpr")
+    return markdown_table(headers, ([split, source, str(m["images"][1]), _interval(m), *_figures(m, names)]
+                                    for split, methods in results.items() for source, m in methods[method]["sources"].items()))
+
+
+def frozen_table(results: dict) -> str:
+    """Markdown: found (TPR) and false alarms (FPR) at thresholds that the validation images set; '' where none were taken."""
+    rows = []
+    for split, methods in results.items():
+        for method, found in methods.items():
+            levels = [found["overall"].get(f"frozen_at_{percent}_fpr") for percent in (1, 5)]
+            if all(levels):
+                rows.append([split, method, *(f"{m['tpr']:.3f} ({m['fpr']:.3f})" for m in levels)])
+    headers = ["split", "method", "TPR (FPR) at the threshold for 1 %", "TPR (FPR) at the threshold for 5 %"]
+    return markdown_table(headers, rows) if rows else ""
+
+
+def decision_table(results: dict) -> str:
+    """Markdown: how many images the verdict gives a label, and how many of these labels are wrong."""
+    names = {"coverage": "images with a label", "error_of_labelled": "of these wrong", "real_called_synthetic": "real called synthetic",
+             "synthetic_called_real": "synthetic called real"}
+    return markdown_table(["split", *names.values()], ([split, *(f"{methods['verdict']['overall'][name]:.1%}" for name in names)]
+                                                       for split, methods in results.items()))
+
+
+def report(results: dict) -> str:
+    """The text that stands in README and card: the tables, each under a sentence that says what it is."""
+    parts = [overall_table(results)]
+    if frozen := frozen_table(results):
+        parts.append("TPR above is at the threshold that is best in hindsight. At thresholds frozen on validation images, above which 1 % "
+                     "or 5 % of the real ones lie, with the share of real test images above them:\n\n" + frozen)
+    if papers := papers_table(results):
+        parts.append("What the papers report: the mean over synthetic sources of the AP, then accuracy and F1 of \"synthetic\" "
+                     "at logit 0:\n\n" + papers)
+    if all("verdict" in methods for methods in results.values()):
+        parts.append("The verdict by synthetic source:\n\n" + source_table(results))
+        parts.append("The verdict's labels, \"inconclusive\" being none (the last two columns are shares of all images of that class):"
+                     "\n\n" + decision_table(results))
+    return "\n\n".join(parts)
+
+
+# --- by source, for the cards -------------------------------------------------------------------------------------
 
 
 def sources_table(results: dict, methods: Sequence[str]) -> str:
     """Markdown from `evaluate`'s results: a row for each synthetic source with every method's AUROC, then one for each real
     source with the share that is called synthetic at logit 0 (lower is better); "–" where a method was not measured."""
-    rule = "|---|---|---|" + "---|" * len(methods)
     synthetic = _rows(results, methods, "sources", lambda m: m["images"][1], lambda m: f"{m['auroc']:.3f}")
     real = _rows(results, methods, "real_sources", lambda m: m["images"], lambda m: f"{m['false_positive_rate']:.0%}")
-    names = " | ".join(methods)
-    return "\n".join([
-        "AUROC of each generator against the real images of its split (0.5 is chance; few images say little):", "",
-        f"| split | synthetic source | images | {names} |", rule, *synthetic, "",
-        "Real images called synthetic at logit 0, by collection:", "",
-        f"| split | real source | images | {names} |", rule, *real])
+    return "\n\n".join([
+        "AUROC of each generator against the real images of its split (0.5 is chance; few images say little):",
+        markdown_table(["split", "synthetic source", "images", *methods], synthetic),
+        "Real images called synthetic at logit 0, by collection:",
+        markdown_table(["split", "real source", "images", *methods], real)])
 
 
-def _rows(results: dict, methods: Sequence[str], kind: str, count, text) -> list[str]:
+def _rows(results: dict, methods: Sequence[str], kind: str, count: Callable[[dict], int], text: Callable[[dict], str]) -> list[list[str]]:
     rows = []
     for split, found in results.items():
         measured = {method: found.get(method, {}).get(kind, {}) for method in methods}
         for source in dict.fromkeys(source for sources in measured.values() for source in sources):
             of = [sources.get(source) for sources in measured.values()]
-            images = next(count(m) for m in of if m)
-            rows.append(f"| {split} | {source} | {images} | " + " | ".join(text(m) if m else "–" for m in of) + " |")
+            rows.append([split, source, str(next(count(m) for m in of if m)), *(text(m) if m else "–" for m in of)])
     return rows
 
 
@@ -48,3 +131,102 @@ def write_sources(path: Path, results: dict) -> None:
     """Fill every mark `<!-- sources METHOD … -->` of a card."""
     for mark in source_marks(path):
         write_between_marks(path, mark, sources_table(results, mark.split()[1:]))
+
+
+# --- robustness ----------------------------------------------------------------------------------------------------
+
+
+def robustness_table(results: dict, split: str) -> str:
+    """Markdown: AUROC of every method (columns) at every level (rows) of one split; the interval for the verdict."""
+    levels = results["splits"][split]
+    methods = list(next(iter(levels.values())))
+    return markdown_table([split, *methods], ([name, *(_cell(method, found[method]) for method in methods)]
+                                              for name, found in levels.items()))
+
+
+def _cell(method: str, found: dict) -> str:
+    return _interval(found) if method == "verdict" else f"{found['auroc']:.3f}"
+
+
+def changed_decision_table(results: dict) -> str:
+    """Markdown: the verdict alone at every level, on every split; AUROC, and what it decides. '' without a verdict."""
+    splits = results["splits"]
+    if not all("verdict" in found for levels in splits.values() for found in levels.values()):
+        return ""
+    names = {"auroc": "AUROC", "coverage": "labelled", "real_called_synthetic": "real called synthetic",
+             "synthetic_called_real": "synthetic called real"}
+    rows = ([name, *(f"{splits[split][name]['verdict'][key]:{'.3f' if key == 'auroc' else '.0%'}}" for split in splits for key in names)]
+            for name in next(iter(splits.values())))
+    return markdown_table(["image", *(f"{split} {text}" for split in splits for text in names.values())], rows)
+
+
+def images_sentence(results: dict) -> str:
+    """Which images were measured."""
+    counts = (f"{real} real and {synthetic} synthetic images of {split}" for split, (real, synthetic) in results["images"].items())
+    return f"A fixed random draw (seed {results['seed']}): {', '.join(counts)}."
+
+
+def worst_sentences(results: dict) -> str:
+    """For each split the changes under which the verdict fares worst, each measure by itself. '' without a verdict."""
+    parts = []
+    for split, levels in results["splits"].items():
+        if not all("verdict" in found for found in levels.values()):
+            return ""
+        verdicts = {name: found["verdict"] for name, found in levels.items()}
+        start, lowest = verdicts[AS_IS.name], min(verdicts, key=lambda name: verdicts[name]["auroc"])
+        parts.append(f"On {split} the verdict's AUROC is {start['auroc']:.3f} as it is and lowest for \"{lowest}\" "
+                     f"({verdicts[lowest]['auroc']:.3f}); it calls real images synthetic most often for "
+                     f"{_most(verdicts, 'real_called_synthetic')}, synthetic ones real for {_most(verdicts, 'synthetic_called_real')}.")
+    return " ".join(parts)
+
+
+def _most(verdicts: dict[str, dict], key: str) -> str:
+    """The change with the largest share, that share, and the one of the images as they are."""
+    name = max(verdicts, key=lambda level: verdicts[level][key])
+    return f"\"{name}\" ({verdicts[name][key]:.0%}, as it is {verdicts[AS_IS.name][key]:.0%})"
+
+
+def robustness_report(results: dict) -> str:
+    """The text of the card: every method at every level, then what the verdict decides."""
+    parts = [images_sentence(results)]
+    parts += [f"AUROC, for the verdict with its 95 % interval:\n\n{robustness_table(results, split)}" for split in results["splits"]]
+    if decided := changed_decision_table(results):
+        parts += ["What the verdict decides:\n\n" + decided, worst_sentences(results)]
+    return "\n\n".join(parts)
+
+
+def robustness_summary(results: dict) -> str:
+    """The text of the README: the AUROC of the verdict alone, or of each split's first method where there is none."""
+    splits = results["splits"]
+    first = {split: next(iter(next(iter(levels.values())))) for split, levels in splits.items()}  # "verdict" comes first
+    table = markdown_table(["image", *(f"{split}, AUROC of {method} (95 %)" for split, method in first.items())],
+                           ([name, *(_interval(splits[split][name][method]) for split, method in first.items())]
+                            for name in next(iter(splits.values()))))
+    return "\n\n".join(part for part in (images_sentence(results), table, worst_sentences(results)) if part)
+
+
+REPORTS = {"robustness": robustness_report, "robustness summary": robustness_summary}  # mark in a Markdown file → its text
+
+
+# --- what training measured ----------------------------------------------------------------------------------------
+
+
+def embedded_report(metrics: dict) -> str:
+    """What `pretrain` measured on its `test` split, with the aims, and the attribute operations that fell short."""
+    rises = metrics.get("attribute_rise", {})
+    short = {name: share for name, share in rises.items() if share < 0.8}
+    names = {"flickr8k_r10": ("image → text R@10 on Flickr8k", 0.35),
+             "imagenette_zero_shot": ("zero-shot accuracy, ten Imagenette classes", 0.65),
+             "intel_scenes_zero_shot": ("zero-shot accuracy, six Intel scenes", 0.75)}
+    rows = [(text, metrics[name], aim) for name, (text, aim) in names.items() if name in metrics]
+    if rises:
+        rows.append(("operations whose concept rises in ≥ 80 % of 200 photographs", 1 - len(short) / len(rises), 0.80))
+    table = markdown_table(["measure", "value", "aim"], ([name, f"{value:.3f}", f"{aim:.2f}"] for name, value, aim in rows))
+    if not short:
+        return table
+    return f"{table}\n\nOperations that fall short: " + ", ".join(f"{n} ({v:.2f})" for n, v in sorted(short.items())) + "."
+
+
+def text_gains(cells: dict[str, dict[str, list[float]]], splits: Sequence[str]) -> dict[str, float]:
+    """Split → mean AUROC with the images' own texts less that with one mean text for all; cells: from `controls`."""
+    return {split: float(np.mean(cells["all"][split]) - np.mean(cells[MEAN_TEXTS][split])) for split in splits}

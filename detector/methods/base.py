@@ -20,7 +20,7 @@ from detector.clip.backbone import ClipFeatures
 from detector.hub.weights import TENSORS, WeightsError, check_finite, check_shapes, read_weights, write_weights
 
 if TYPE_CHECKING:
-    from detector.methods.item.head import Alignment
+    from detector.methods.item.alignment import Alignment
 
 LICENCE = "research and education; see the card for the sources"
 

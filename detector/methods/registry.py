@@ -18,7 +18,7 @@ from detector.methods.orthogonal.head import LinearProbe, OrthogonalHead
 from detector.methods.physical import features as physical
 from detector.methods.physical.head import PhysicalHead
 from detector.methods.physical_clip.head import PhysicalClipHead
-from detector.methods.residual import head as residual
+from detector.methods.residual import features as residual
 from detector.methods.residual.head import ResidualHead
 from detector.methods.sdd.head import SddHead
 from detector.verdict.fusion import Fusion

@@ -6,11 +6,8 @@ the verdict and its band that split and one random copy of each of its images; t
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,188 +15,32 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
 
 from detector.assets import EMBEDDED
-from detector.clip import backbone as backbone_module
-from detector.clip.backbone import Backbone, ClipFeatures
+from detector.clip.backbone import Backbone
 from detector.clip.captioning import captioner
 from detector.clip.vocabulary import vocabulary
-from detector.data import augmentation as augment
-from detector.data import images, windows
-from detector.data.datasets import Example, Pictures, read_dataset, training_splits, views
-from detector.methods.base import Evidence, HeadCard, save_head
-from detector.methods.concepts.head import concept_directions, fit_concepts
-from detector.methods.item import head as item
-from detector.methods.item.head import AT_ONCE, Alignment, extract_alignment, fit_item, from_arrays
-from detector.methods.orthogonal.head import fit_linear_probe, fit_orthogonal
+from detector.data.datasets import read_dataset, training_splits
+from detector.methods.base import HeadCard, save_head
+from detector.methods.concepts.head import concept_directions
+from detector.methods.concepts.train import fit_concepts
+from detector.methods.item.train import fit_item
 from detector.methods.orthogonal.naming import name_units
-from detector.methods.physical import features as physical
+from detector.methods.orthogonal.train import fit_linear_probe, fit_orthogonal
 from detector.methods.physical.features import PAPER_CORE
 from detector.methods.physical.head import PhysicalHead
-from detector.methods.physical_clip.head import PhysicalClipHead, fit_physical_clip, with_text
+from detector.methods.physical_clip.head import PhysicalClipHead, with_text
 from detector.methods.physical_clip.text import quantiles
+from detector.methods.physical_clip.train import fit_physical_clip
 from detector.methods.registry import CAPTIONED, METHODS, PIXEL_METHODS, TOWER_METHODS, expected_card, find_heads, heads_folders, read_head
-from detector.methods.residual import head as residual
 from detector.methods.residual.head import ResidualHead
-from detector.methods.sdd.head import SddConfig, SddHead
+from detector.methods.sdd.model import SddConfig
 from detector.methods.sdd.train import SHIPPED, SHIPPED_RECIPE, SddRecipe, Teacher, fit_sdd, residual_teacher
-from detector.progress import progress
+from detector.training.features import CAPTIONED_COPIES, Table, cached, captioned, windowed
 from detector.verdict.fusion import Fusion, fit_logistic
 from detector.verdict.reference import Reference
 
-CAPTIONED_COPIES = 1  # random copies of a training image that get a caption: writing one costs more than all else together
-VIEWS = (images.VERSION, augment.VERSION)  # what every kept feature depends on: the pixels of a file and of its random copies
 VAL_COPIES = 1  # of a validation image, for the verdict alone: what it says must hold of pictures that were saved again, too
-
-
-@dataclass(frozen=True)
-class Table:
-    """Evidence and labels of one split. copy: 0 for the image as it is, 1… for its random copies. sources: one a row.
-
-    pictures: the rows' images, which are also `evidence.pixels`; none in a table that was made up.
-    """
-
-    evidence: Evidence
-    labels: np.ndarray
-    sources: np.ndarray
-    copy: np.ndarray
-    pictures: Pictures = Pictures(())
-
-    def rows(self, mask: np.ndarray) -> Table:
-        seen = self.evidence
-        patches = seen.clip.patches[mask] if seen.clip.patches is not None else None
-        pictures = self.pictures.rows(mask) if self.pictures else self.pictures
-        evidence = Evidence(ClipFeatures(seen.clip.pooled[mask], seen.clip.projected[mask], patches), seen.descriptors[mask],
-                            seen.residual[mask], pixels=pictures, alignment=seen.alignment.rows(mask) if seen.alignment else None,
-                            windowed={name: logits[mask] for name, logits in seen.windowed.items()})
-        return Table(evidence, self.labels[mask], self.sources[mask], self.copy[mask], pictures)
-
-    def originals(self) -> Table:
-        """The rows of the images as they are."""
-        return self.rows(self.copy == 0)
-
-    def pooled(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """Features and labels on a device, to train on."""
-        return self.evidence.clip.pooled.to(device), torch.as_tensor(self.labels, dtype=torch.float32, device=device)
-
-    def projected(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """Features and labels on a device, to train on."""
-        return self.evidence.clip.projected.to(device), torch.as_tensor(self.labels, dtype=torch.float32, device=device)
-
-    def aligned(self, device: torch.device | str = "cpu") -> tuple[Alignment, Tensor]:
-        """What ITEM reads and labels, on a device, to train on."""
-        return self.evidence.alignment.to(device), torch.as_tensor(self.labels, device=device)
-
-
-# --- features ------------------------------------------------------------------------------------------------------
-
-
-def _mapped(measure: Callable[[Example], object], examples: list[Example]) -> Iterator:
-    """`measure` of every example, in order, in threads: Pillow, OpenCV and numpy let go of the interpreter."""
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        # a few at a time: results hold pixels, and all of them at once would fill the memory
-        for start in range(0, len(examples), 16):
-            yield from pool.map(measure, examples[start : start + 16])
-
-
-def extract_pixels(examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
-    """descriptors (N, 15) and residual (N, F) of every view of every example."""
-
-    def measure(example: Example) -> tuple[list, list]:
-        seen = views(example, copies, seed)
-        return [physical.measure(view) for view in seen], [residual.features(view) for view in seen]
-
-    rows = list(progress(_mapped(measure, examples), len(examples), f"{title}: pixels"))
-    return {"descriptors": np.stack([d for described, _ in rows for d in described]),
-            "residual": np.stack([r for _, residuals in rows for r in residuals])}
-
-
-def extract_clip(backbone: Backbone, examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
-    """pooled (N, D) and projected (N, E) of every view of every example; patch tokens are not kept."""
-
-    def measure(example: Example) -> Tensor:
-        return torch.stack([backbone.prepare(view) for view in views(example, copies, seed)])
-
-    prepared = progress(_mapped(measure, examples), len(examples), f"{title}: CLIP")
-    # a processor gains nothing by larger batches, and its sums would come out otherwise in the last digit
-    least = 1 if backbone.device.type == "cpu" else AT_ONCE
-    parts = [backbone.encode(batch, tokens=False) for batch in _joined(prepared, least)]
-    return {"pooled": torch.cat([p.pooled for p in parts]).numpy(), "projected": torch.cat([p.projected for p in parts]).numpy()}
-
-
-def _joined(groups: Iterable[Tensor], least: int) -> Iterator[Tensor]:
-    """The groups' rows in batches of whole groups, each but the last of at least `least` rows."""
-    waiting: list[Tensor] = []
-    for group in groups:
-        waiting.append(group)
-        if sum(map(len, waiting)) >= least:
-            yield torch.cat(waiting)
-            waiting = []
-    if waiting:
-        yield torch.cat(waiting)
-
-
-def extract_captioned(backbone: Backbone, examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
-    """Captions, objects and their embeddings of every view of every example, see `item.extract_alignment`."""
-    seen = _mapped(lambda example: views(example, copies, seed), examples)
-    return extract_alignment(backbone, progress(seen, len(examples), f"{title}: captions"))
-
-
-def _kept(folder: Path | None, name: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """`make()`, kept in `folder` as an .npz under a hash of `key`; not kept without a folder."""
-    if folder is None:
-        return make()
-    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".partial.npz")
-        np.savez(temporary, **make())
-        os.replace(temporary, path)
-    with np.load(path) as saved:
-        return dict(saved)
-
-
-def _named(examples: Sequence[Example], copies: int, seed: int) -> str:
-    return "".join(f"{e.path} {e.path.stat().st_mtime_ns} {e.label}\n" for e in examples) + f"{copies} {seed}"
-
-
-def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str) -> Table:
-    """Evidence of every view; kept under a key of the files, the settings, the versions of the features and the
-    backbone's weights."""
-    named = _named(examples, copies, seed)
-    pixels = _kept(folder, f"{title}-pixels", " ".join([named, *VIEWS, physical.VERSION, residual.VERSION]),
-                   lambda: extract_pixels(examples, copies, seed, title))
-    clip = _kept(folder, f"{title}-clip", " ".join([named, *VIEWS, backbone_module.VERSION, backbone.fingerprint]),
-                 lambda: extract_clip(backbone, examples, copies, seed, title))
-    features = ClipFeatures(torch.from_numpy(clip["pooled"]), torch.from_numpy(clip["projected"]), None)
-    each = copies + 1
-    labels, sources = (np.repeat(values, each) for values in ([e.label for e in examples], [e.source for e in examples]))
-    copy = np.tile(np.arange(each), len(examples))
-    pictures = Pictures([e for e in examples for _ in range(each)], copy.tolist(), seed)
-    return Table(Evidence(features, **pixels, pixels=pictures), labels, sources, copy, pictures)
-
-
-def windowed(table: Table, head: object, folder: Path | None, title: str) -> Table:
-    """The table with the logits of an SDD head, which takes long; kept like the rest. Other heads need nothing."""
-    if not isinstance(head, SddHead) or head.identity in table.evidence.windowed:
-        return table
-    rows = zip(table.pictures.examples, table.pictures.copy, strict=True)
-    key = f"{head.identity} {table.pictures.seed} " + "".join(f"{e.path} {e.path.stat().st_mtime_ns} {copy}\n" for e, copy in rows)
-    kept = _kept(folder, f"{title}-sdd", " ".join([key, *VIEWS, windows.VERSION]), lambda: {"logits": head.unscaled(table.pictures)})
-    known = {**table.evidence.windowed, head.identity: kept["logits"]}
-    return replace(table, evidence=replace(table.evidence, windowed=known))
-
-
-def captioned(table: Table, backbone: Backbone, seed: int, folder: Path | None, title: str) -> Table:
-    """The table's rows up to CAPTIONED_COPIES, with `alignment`; kept like the rest. seed, title: as for `cached`."""
-    examples = table.pictures.originals()
-    copies = min(CAPTIONED_COPIES, int(table.copy.max()))
-    parts = [*VIEWS, backbone_module.VERSION, item.VERSION, backbone.fingerprint, captioner(backbone)]
-    key = " ".join([_named(examples, copies, seed), *parts])
-    arrays = _kept(folder, f"{title}-captions", key, lambda: extract_captioned(backbone, examples, copies, seed, title))
-    kept = table.rows(table.copy <= copies)
-    return replace(kept, evidence=replace(kept.evidence, alignment=from_arrays(arrays)))
 
 
 # --- methods -------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from detector import Suite
     from detector.clip.captioning import Caption
     from detector.data.images import Photo
-    from detector.methods.item.head import Alignment
+    from detector.methods.item.alignment import Alignment
 
 BOXES = "All boxes"
 FIRST = "Analyse an image first."
@@ -144,7 +144,7 @@ def _edited(seen: Seen, edited: Edited) -> Alignment:
 
 
 def _made(suite: Suite, seen: Seen, edited: Edited) -> Alignment:
-    from detector.methods.item.head import align, realign
+    from detector.methods.item.alignment import align, realign
 
     photo, before = photo_of(seen), _first(seen)
     if before is None:
@@ -184,7 +184,7 @@ def _values(suite: Suite, photo: Photo, seen: Seen, alignment: Alignment | None)
     """Reading, caption, objects, picture, what can be shown on it, table, the score's four parts, and what to remember."""
     if alignment is None:
         return [misalignment.as_html(NOT_COMPARED), "", "", None, gr.Radio([(BOXES, 0)], value=0), [], *_score(suite, None, None), None]
-    from detector.methods.item.head import caption_rank, record
+    from detector.methods.item.alignment import caption_rank, record
 
     item, reference = record(alignment), suite.item_reference
     rank = caption_rank(alignment, reference.captions) if reference else None
@@ -234,7 +234,7 @@ def _score(suite: Suite, alignment: Alignment | None, first: Alignment | None) -
 
 def _picture(photo: Photo, alignment: Alignment, view: object) -> gr.Image:
     """All boxes, or one object's heat with its box; an unknown view gives the boxes."""
-    from detector.methods.item.head import record
+    from detector.methods.item.alignment import record
 
     pixels, item = misalignment.resized(photo.pixels, record(alignment))
     found = alignment.readings[0].objects

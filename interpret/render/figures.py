@@ -258,7 +258,7 @@ def residual_chart(pixels: np.ndarray, head: ResidualHead | None) -> go.Figure |
     """Luminance residual spectrum minus the mean real one, in log power: 0 is typically real, orange typically synthetic."""
     if head is None:
         return None
-    from detector.methods.residual import head as residual
+    from detector.methods.residual import features as residual
 
     frequency, own = residual.spectrum(pixels)
     lines = (("mean real", 0 * own, REAL, 2), ("mean synthetic", head.spectrum_synthetic - head.spectrum_real, SYNTHETIC, 3),

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from detector.assets import EMBEDDED, MODELS
+from detector.evaluation.tables import text_gains
 
 STUDIES, EVALUATION = MODELS / EMBEDDED / "studies.json", MODELS / EMBEDDED / "evaluation.json"
 PIXEL_METHODS = ("physical", "residual")  # read no CLIP feature, so that their figures hold beside any backbone
@@ -38,8 +39,6 @@ def words_worth(backbone: str = EMBEDDED, studies: Path = STUDIES) -> str:
     cells = _measured(studies).get("item", {}).get("cells", {}) if backbone == EMBEDDED else {}
     if not cells:
         return ""
-    from detector.methods.item.head import text_gains  # brings PyTorch, which the texts of the page do without
-
     gaps = text_gains(cells, [split for split in SPLITS if split in cells["all"]])
     figures = ", ".join(f"{gap:+.3f} {SPLITS[split]}" for split, gap in gaps.items())
     added = "add nothing" if max(gaps.values()) <= 0 else "change little" if min(gaps.values()) <= 0 else "help"

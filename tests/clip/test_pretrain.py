@@ -13,27 +13,11 @@ import torch.nn.functional as F
 from tiny import CONFIG
 
 from detector.clip.backbone import Backbone
-from detector.clip.pretrain import (
-    Muon,
-    PretrainConfig,
-    attribute_loss,
-    batches,
-    build_model,
-    caption_batches,
-    caption_targets,
-    centre_square,
-    contrastive_loss,
-    decoder_pairs,
-    draw_weights,
-    dropout_at,
-    kept_tokens,
-    load_pairs,
-    normalise_pixels,
-    orthogonalise,
-    pretrain,
-    recall_at,
-    refine_decoder,
-)
+from detector.clip.pretrain.data import PretrainConfig, batches, decoder_pairs, draw_weights, load_pairs
+from detector.clip.pretrain.loop import caption_batches, dropout_at, kept_tokens, pretrain, refine_decoder
+from detector.clip.pretrain.losses import attribute_loss, caption_targets, contrastive_loss, normalise_pixels
+from detector.clip.pretrain.measures import centre_square, recall_at
+from detector.clip.pretrain.model import Muon, build_model, orthogonalise
 from detector.clip.tokenizer import simple_tokenizer
 
 SMALL = PretrainConfig(epochs=2, batch=8, edited=4, edits_per_batch=2, caption_epochs=1, caption_batch=8, early_epochs=1)
@@ -141,7 +125,7 @@ def test_pretraining_exports_a_model_and_resumes(pairs, tmp_path, capsys):
 
 
 def test_a_cut_run_goes_on_from_its_last_epoch(pairs, tmp_path, monkeypatch, capsys):
-    import detector.clip.pretrain as module
+    import detector.clip.pretrain.loop as module
 
     whole = run(pairs, tmp_path / "whole", tmp_path / "a", SMALL)
     measured = module.measure
@@ -229,7 +213,7 @@ def test_refining_trains_the_decoder_and_nothing_else(pairs, exported, tmp_path,
 
 
 def test_refining_goes_on_from_its_last_epoch(pairs, exported, tmp_path, monkeypatch, capsys):
-    import detector.clip.pretrain as module
+    import detector.clip.pretrain.loop as module
 
     config = PretrainConfig(caption_epochs=2, caption_batch=8)
     refine_decoder(pairs, exported, tmp_path / "whole", tmp_path / "a", config, False)

@@ -18,7 +18,8 @@ from detector.clip.backbone import Backbone
 from detector.clip.captioning import is_cut, user_caption
 from detector.data.images import load_photo
 from detector.methods.base import Evidence
-from detector.methods.item.head import ItemHead, align, record
+from detector.methods.item.alignment import align, record
+from detector.methods.item.head import ItemHead
 from interpret.panels import item as panel
 from interpret.panels.service import GONE, Analysed, Seen
 from interpret.panels.store import STORE, new_key

@@ -8,7 +8,8 @@ import pytest
 
 from detector.data.datasets import DataError, Example
 from detector.data.perturbations import AS_IS, CURVES, blurred, jpeg
-from detector.evaluation.robustness import drawn, robustness, robustness_report, robustness_summary, scores, worst_sentences
+from detector.evaluation.robustness import drawn, robustness, scores
+from detector.evaluation.tables import robustness_report, robustness_summary, worst_sentences
 from detector.suite import Suite
 
 LEVELS = ["as it is", *(variant.name for levels in CURVES.values() for variant in levels)]

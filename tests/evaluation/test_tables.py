@@ -9,7 +9,8 @@ import pytest
 
 from detector.assets import MODELS
 from detector.data.images import load_photo
-from detector.evaluation.tables import source_marks, sources_table, write_sources
+from detector.evaluation.metrics import measures
+from detector.evaluation.tables import report, source_marks, sources_table, write_sources
 
 CARDS = [MODELS / "embedded" / "heads" / "README.md", MODELS / "pixels" / "README.md"]
 RESULTS = {"test": {
@@ -80,3 +81,23 @@ def test_the_failures_that_the_cards_describe_are_there(suite, tmp_path, example
     record = suite.analyze(tmp_path / example).to_dict()
     assert record["verdict"]["label"] == label
     assert record["detectors"]["residual"]["probability"] == pytest.approx(side, abs=0.12)
+
+
+def measured(**changes) -> dict:
+    """Measures of one method, as `evaluate` gives them; a change to None takes a measure away."""
+    overall = measures(np.arange(20) % 2, np.where(np.arange(20) % 2, 1.0, -1.0)) | {"mean_ap_over_sources": 0.75} | changes
+    return {"overall": {name: value for name, value in overall.items() if value is not None}, "sources": {}, "real_sources": {}}
+
+
+def test_the_papers_measures_stand_in_a_table_of_their_own():
+    text = report({"seen": {"probe": measured(), "units": measured(f1=0.5)}, "unseen": {"probe": measured(accuracy=0.25)}})
+    assert "| method | seen mAP over sources | seen accuracy | seen F1 | unseen mAP over sources | unseen accuracy | unseen F1 |" in text
+    assert "| probe | 0.750 | 1.000 | 1.000 | 0.750 | 0.250 | 1.000 |" in text
+    assert "| units | 0.750 | 1.000 | 0.500 | – | – | – |" in text  # a method that one split lacks
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.count("|") in (8, 10) for line in lines)
+
+
+def test_results_measured_before_accuracy_was_taken_can_still_be_shown():
+    text = report({"seen": {"probe": measured(accuracy=None, f1=None)}})
+    assert "| seen | probe | 1.000" in text and "accuracy and F1" not in text

@@ -8,15 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from detector.methods.base import HeadCard, HeadError, check_card, load_head, save_head
-from detector.methods.concepts.head import ConceptHead, _Gated, fit_concepts, gate_divergence
-from detector.methods.orthogonal.head import (
-    LinearProbe,
-    OrthogonalHead,
-    correlations,
-    decorrelation,
-    fit_linear_probe,
-    fit_orthogonal,
-)
+from detector.methods.concepts.head import ConceptHead
+from detector.methods.concepts.train import _Gated, fit_concepts, gate_divergence
+from detector.methods.orthogonal.head import LinearProbe, OrthogonalHead
+from detector.methods.orthogonal.naming import correlations
+from detector.methods.orthogonal.train import decorrelation, fit_linear_probe, fit_orthogonal
 from detector.methods.physical.head import PhysicalHead, percentiles, quantile_table
 
 CARD = HeadCard("orthogonal", "embedded", "abc", "pooled", "as is", "made up", "none")

@@ -23,7 +23,8 @@ PRETRAIN = """
 import sys
 from pathlib import Path
 from tiny import CONFIG
-from detector.clip.pretrain import PretrainConfig, pretrain
+from detector.clip.pretrain.data import PretrainConfig
+from detector.clip.pretrain.loop import pretrain
 folder, epochs, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
 config = PretrainConfig(epochs=epochs, batch=8, edited=4, edits_per_batch=2, caption_epochs=1, caption_batch=8, early_epochs=1)
 pretrain(folder / "pairs", folder / "out", folder / "state", CONFIG, config, resume)
@@ -34,7 +35,7 @@ import sys
 from pathlib import Path
 from detector.clip.backbone import Backbone
 from detector.data.datasets import read_dataset, select
-from detector.methods.sdd.head import SddConfig
+from detector.methods.sdd.model import SddConfig
 from detector.methods.sdd.train import SddRecipe, fit_sdd
 folder, epochs, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
 examples = read_dataset(folder / "data")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from detector.clip.backbone import Backbone, Sizes
 from detector.clip.vocabulary import Concept, vocabulary
@@ -76,85 +76,3 @@ class ConceptHead:
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> ConceptHead:
         return cls(**tensors)
-
-
-@dataclass(frozen=True)
-class ConceptRecipe:
-    """Training as in the authors' script; patience is the authors' configuration file's."""
-
-    batch: int = 256
-    epochs: int = 100
-    patience: int = 10
-    gate_rate: float = 1e-2
-    rate: float = 1e-3
-    weight_decay: float = 1e-5
-    sparsity: float = 1e-4  # weight of the KL term, and the gates' prior probability
-    temperature: float = 0.1
-
-
-class _Gated(nn.Module):
-    """The trainable part: gate layer and readout over fixed directions."""
-
-    def __init__(self, directions: Tensor):
-        super().__init__()
-        count, width = directions.shape
-        self.register_buffer("directions", directions, persistent=False)
-        self.gate = nn.Linear(width, count)
-        self.readout = nn.Linear(count, 1)
-        nn.init.xavier_normal_(self.gate.weight)
-        nn.init.zeros_(self.gate.bias)
-        nn.init.xavier_normal_(self.readout.weight)
-        nn.init.constant_(self.readout.bias, 0.1)
-
-    def sampled(self, projected: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Logits (B,) with binary-concrete gates, and the gates' probabilities (B, C)."""
-        unit = F.normalize(projected, dim=1)
-        gate_logits = self.gate(unit)
-        uniform = torch.rand_like(gate_logits).clamp(1e-8, 1 - 1e-8)
-        gates = torch.sigmoid((gate_logits + uniform.log() - (1 - uniform).log()) / temperature).clamp(1e-6, 1 - 1e-6)
-        return self.readout(unit @ self.directions.T * gates).squeeze(1), torch.sigmoid(gate_logits)
-
-    def head(self) -> ConceptHead:
-        """The head, on the CPU."""
-        parts = (self.directions, self.gate.weight, self.gate.bias, self.readout.weight[0], self.readout.bias[0])
-        return ConceptHead(*(p.detach().clone().cpu() for p in parts))
-
-
-def gate_divergence(probability: Tensor, prior: float) -> Tensor:
-    """Mean over the batch of Σ_i KL(Bernoulli(p_i) ‖ Bernoulli(prior)), in nats. probability: (B, C)."""
-    tiny = 1e-7
-    on = probability * ((probability + tiny).log() - probability.new_tensor(prior + tiny).log())
-    off = (1 - probability) * ((1 - probability + tiny).log() - probability.new_tensor(1 - prior + tiny).log())
-    return (on + off).sum(1).mean()
-
-
-def fit_concepts(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], directions: Tensor, *, seed: int = 0,
-                 recipe: ConceptRecipe = ConceptRecipe()) -> ConceptHead:
-    """Train on (projected (N, E), labels (N,)), on the device where they lie; keeps the epoch with the best validation AUROC.
-
-    The head is on the CPU.
-    """
-    from sklearn.metrics import roc_auc_score  # slow to import, and scoring needs none of it
-
-    torch.manual_seed(seed)
-    model = _Gated(directions).to(train[0].device)
-    val_features, val_labels = val[0].cpu(), to_numpy(val[1])
-    readout = {"params": model.readout.parameters(), "lr": recipe.rate, "weight_decay": recipe.weight_decay}
-    gate = {"params": model.gate.parameters(), "lr": recipe.gate_rate, "weight_decay": 0.0}
-    optimiser = torch.optim.AdamW([gate, readout])
-    best, chosen, waited = -1.0, model.head(), 0
-    for _ in range(recipe.epochs):
-        for rows in torch.randperm(len(train[1])).to(train[1].device).split(recipe.batch):
-            logits, probability = model.sampled(train[0][rows], recipe.temperature)
-            loss = F.binary_cross_entropy_with_logits(logits, train[1][rows])
-            optimiser.zero_grad()
-            (loss + recipe.sparsity * gate_divergence(probability, recipe.sparsity)).backward()
-            optimiser.step()
-        head = model.head()
-        auroc = roc_auc_score(val_labels, to_numpy(head.logits(val_features)))
-        waited = 0 if auroc > best else waited + 1
-        if not waited:
-            best, chosen = auroc, head
-        if waited >= recipe.patience:
-            break
-    return chosen

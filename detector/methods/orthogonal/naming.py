@@ -18,10 +18,19 @@ from torch import Tensor
 
 from detector.clip.vocabulary import Concept
 from detector.devices import to_numpy
-from detector.methods.orthogonal.head import correlations
 
 STEPS = 5
 LEAST = 0.02  # share of the variance that a further TextSpan step must explain
+
+
+def correlations(activations: np.ndarray, concepts: np.ndarray) -> np.ndarray:
+    """Pearson correlation of each unit with each concept over N images: (N, k), (N, C) → (k, C), in [−1, 1]."""
+
+    def standard(values: np.ndarray) -> np.ndarray:
+        centred = values - values.mean(0)
+        return centred / np.maximum(np.sqrt((centred**2).sum(0)), 1e-12)
+
+    return standard(activations).T @ standard(concepts)
 
 
 def pulled_back(directions: Tensor, projection: Tensor) -> Tensor:

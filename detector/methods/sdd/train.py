@@ -26,8 +26,10 @@ from detector.data.datasets import Example
 from detector.data.images import load_photo
 from detector.data.windows import cut, window_boxes
 from detector.devices import training_autocast
-from detector.methods.residual.head import WINDOW, ResidualHead, features
-from detector.methods.sdd.head import FEATURES, Enhancer, Sdd, SddConfig, SddHead, normalisation
+from detector.methods.residual.features import WINDOW, features
+from detector.methods.residual.head import ResidualHead
+from detector.methods.sdd.head import SddHead, normalisation
+from detector.methods.sdd.model import FEATURES, Enhancer, Sdd, SddConfig
 from detector.methods.sdd.windows import WORKERS, batches, draw_window, window_of
 from detector.progress import progress
 

@@ -2,7 +2,7 @@
 
 import json
 
-from detector.methods.item.head import MEAN_TEXTS
+from detector.evaluation.tables import MEAN_TEXTS
 from interpret.render import words
 
 

@@ -10,27 +10,12 @@ from tiny import write_tiny
 
 from detector.clip.backbone import Backbone, ClipFeatures
 from detector.clip.captioning import Caption, user_caption
+from detector.evaluation.studies.item import control_inputs, control_report, controls, with_mean_text, with_shuffled_text, without_objects
 from detector.methods.base import Evidence, HeadCard, HeadError, load_head, save_head
-from detector.methods.item import head as item
-from detector.methods.item.head import (
-    Alignment,
-    ItemHead,
-    ItemRecipe,
-    align,
-    caption_rank,
-    control_inputs,
-    control_report,
-    controls,
-    extract_alignment,
-    fit_item,
-    from_arrays,
-    null_scores,
-    realign,
-    record,
-    with_mean_text,
-    with_shuffled_text,
-    without_objects,
-)
+from detector.methods.item import alignment as item
+from detector.methods.item.alignment import Alignment, align, caption_rank, extract_alignment, from_arrays, realign, record
+from detector.methods.item.head import ItemHead, null_scores
+from detector.methods.item.train import ItemRecipe, fit_item
 
 QUICK = ItemRecipe(hidden=32, epochs=25, patience=25)
 

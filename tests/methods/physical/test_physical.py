@@ -6,6 +6,7 @@ from PIL import Image
 from scipy import ndimage
 
 from detector.methods.physical import features as physical
+from detector.methods.physical import sweep
 
 
 def named(pixels: np.ndarray) -> dict[str, float]:
@@ -97,13 +98,14 @@ def test_agrees_with_the_reference(height, width):
 def test_bands_do_not_show(monkeypatch):
     pixels = textured(65, 50)  # the last band is a single row
     whole = physical.describe(pixels)
-    monkeypatch.setattr(physical, "_BAND", 50)
+    for module in (physical, sweep):
+        monkeypatch.setattr(module, "BAND", 50)
     np.testing.assert_allclose(physical.describe(pixels), whole, rtol=1e-9)
 
 
 def test_float32_spectrum_of_large_images(monkeypatch):
     pixels = textured(300, 200)
-    monkeypatch.setattr(physical, "_SINGLE", 0)
+    monkeypatch.setattr(sweep, "SINGLE", 0)
     np.testing.assert_allclose(physical.describe(pixels), reference(pixels), rtol=1e-6)
 
 

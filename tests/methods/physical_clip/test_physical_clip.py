@@ -1,4 +1,4 @@
-"""detector/methods/physical_clip/head.py: its formula written out again, what it can learn, and what it must not read."""
+"""detector/methods/physical_clip/: its formula written out again, what it can learn, and what it must not read."""
 
 import numpy as np
 import pytest
@@ -7,26 +7,12 @@ import torch.nn.functional as F
 from tiny import write_tiny
 
 from detector.clip.backbone import Backbone, ClipFeatures
+from detector.evaluation.studies.physical_clip import VARIANTS, Part, Variant, ablation_report, ablations, compared
 from detector.methods.base import Evidence, HeadCard, HeadError, load_head, save_head
 from detector.methods.physical.features import NAMES, PAPER_CORE
-from detector.methods.physical_clip.head import (
-    BLOCKS,
-    VARIANTS,
-    Inputs,
-    Part,
-    PhysicalClipHead,
-    PhysicalClipRecipe,
-    Variant,
-    ablation_report,
-    ablations,
-    compared,
-    contrastive,
-    fit_physical_clip,
-    joint,
-    places,
-    with_text,
-)
+from detector.methods.physical_clip.head import BLOCKS, PhysicalClipHead, joint, places, with_text
 from detector.methods.physical_clip.text import parse
+from detector.methods.physical_clip.train import Inputs, PhysicalClipRecipe, contrastive, fit_physical_clip
 
 WIDTH = 10
 LIMITS = np.stack([np.zeros(15), np.full(15, 2.0)])

@@ -1,11 +1,12 @@
-"""detector/methods/residual/head.py: values worked out by hand, sizes, and the head's arithmetic."""
+"""detector/methods/residual/: values worked out by hand, sizes, and the head's arithmetic."""
 
 import numpy as np
 import pytest
 
 from detector.clip.backbone import Sizes
-from detector.methods.residual import head as residual
-from detector.methods.residual.head import BIN, FEATURES, GROUPS, SPECTRUM, ResidualHead, features
+from detector.methods.residual import features as residual
+from detector.methods.residual.features import BIN, FEATURES, GROUPS, SPECTRUM, features
+from detector.methods.residual.head import ResidualHead
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""detector/methods/sdd/head.py: shapes and equations of the paper, what receives gradients, and that the shared backbone stays as it is."""
+"""detector/methods/sdd/: shapes and equations of the paper, what receives gradients, and that the shared backbone stays as it is."""
 
 from dataclasses import replace
 
@@ -9,7 +9,8 @@ from tiny import write_tiny
 
 from detector.clip.backbone import Backbone, ClipFeatures
 from detector.methods.base import Evidence
-from detector.methods.sdd.head import Sdd, SddConfig, SddHead, covariances, high_passed, local_residual, modulate, normalisation
+from detector.methods.sdd.head import SddHead, normalisation
+from detector.methods.sdd.model import Sdd, SddConfig, covariances, high_passed, local_residual, modulate
 
 SMALL = SddConfig(bag=5, heads=2, rank=2)
 
@@ -47,7 +48,7 @@ def test_shapes(model, images):
 
 def test_the_paper_s_sizes_on_vit_l_14():
     """Kernels 9, 4 and 2 that reach 112, 56 and 28 from a grid of 16."""
-    from detector.methods.sdd.head import Stage
+    from detector.methods.sdd.model import Stage
 
     for inside, outside, side, kernel, stride, padding in ((3, 128, 112, 9, 7, 1), (128, 64, 56, 4, 4, 4), (64, 1, 28, 2, 2, 2)):
         layer = Stage(inside, outside, 1024, 16, side, "exp").semantic[0]

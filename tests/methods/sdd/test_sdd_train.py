@@ -15,7 +15,8 @@ from detector.data.datasets import read_dataset, select
 from detector.data.windows import cut
 from detector.methods.base import Evidence
 from detector.methods.sdd import windows as sdd_windows
-from detector.methods.sdd.head import Sdd, SddConfig, SddHead, normalisation
+from detector.methods.sdd.head import SddHead, normalisation
+from detector.methods.sdd.model import Sdd, SddConfig
 from detector.methods.sdd.train import (
     Pool,
     Pretraining,

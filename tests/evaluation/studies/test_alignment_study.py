@@ -1,4 +1,4 @@
-"""Captions, boxes and what the words are worth: the measures by hand, the studies on a small backbone."""
+"""detector/evaluation/studies/alignment.py and item.py: the measures by hand, the study on a small backbone."""
 
 import cv2
 import numpy as np
@@ -7,19 +7,11 @@ import torch
 from tiny import write_tiny
 
 from detector.clip.backbone import Backbone
-from detector.clip.pretrain import Pairs
-from detector.evaluation import caption_study
-from detector.evaluation.caption_study import (
-    _hits,
-    above_others,
-    alignment_report,
-    item_report,
-    localisation,
-    named_thing,
-    paste,
-    wrong_words,
-)
-from detector.methods.item.head import Alignment
+from detector.clip.pretrain.data import Pairs
+from detector.evaluation.studies import alignment
+from detector.evaluation.studies.alignment import _hits, above_others, alignment_report, localisation, named_thing, paste, wrong_words
+from detector.evaluation.studies.item import item_report
+from detector.methods.item.alignment import Alignment
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +54,7 @@ def test_a_pasted_thing_is_where_its_box_says():
 
 
 def test_boxes_are_measured_and_random_ones_come_back(tiny, monkeypatch):
-    monkeypatch.setattr(caption_study, "PASTED", 6)
+    monkeypatch.setattr(alignment, "PASTED", 6)
     noise = np.random.default_rng(1).integers(0, 256, (6, 64, 64, 3)).astype(np.uint8)
     pairs = Pairs(list(noise), [["a photo of a dog"]] * 6, ["caltech101"] * 5 + ["flickr8k"])
     for kind in ("plain", "photograph"):
@@ -72,11 +64,11 @@ def test_boxes_are_measured_and_random_ones_come_back(tiny, monkeypatch):
 
 
 def test_a_wrong_word_is_one_that_no_caption_of_the_image_has(tiny, monkeypatch):
-    seen, real = [], caption_study.realign
-    monkeypatch.setattr(caption_study, "realign", lambda *a, objects: seen.append(objects) or real(*a, objects=objects))
+    seen, real = [], alignment.realign
+    monkeypatch.setattr(alignment, "realign", lambda *a, objects: seen.append(objects) or real(*a, objects=objects))
     pictures = [cv2.GaussianBlur(np.random.default_rng(i).integers(0, 256, (64, 64, 3)).astype(np.uint8), (0, 0), 3) for i in range(2)]
     captions = [["a dog on the beach", "a puppy and a ball"], ["a car in a street", "a bus"]]
-    found = wrong_words(tiny, pictures, captions, caption_study._told(tiny, pictures, [c[0] for c in captions]), 0)
+    found = wrong_words(tiny, pictures, captions, alignment._told(tiny, pictures, [c[0] for c in captions]), 0)
     assert found["of"] == 2 and 0 <= found["lower"] <= 1
     assert len(set(seen[0]) & {"car", "street"}) == 1 and len(set(seen[1]) & {"dog", "beach"}) == 1
 

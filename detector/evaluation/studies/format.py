@@ -18,7 +18,8 @@ from sklearn.metrics import roc_auc_score
 from detector.data.augmentation import recompress
 from detector.data.datasets import Example, read_dataset, with_splits
 from detector.data.images import load_photo
-from detector.evaluation.evaluate import auroc_interval
+from detector.evaluation.metrics import auroc_interval
+from detector.markdown import markdown_table
 from detector.methods.physical import features as physical
 from detector.methods.physical.head import PhysicalHead
 from detector.methods.physical.selection import relations
@@ -106,25 +107,23 @@ def single_table(single: dict[str, dict]) -> str:
     """Markdown: AUROC of each descriptor by itself, matched → with the formats apart, for each split and scale."""
     places = list(dict.fromkeys(key.rpartition("|")[0] for key in single))
     head = ["descriptor alone, matched → apart", *(place.replace("|", ", ") for place in places)]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name in physical.NAMES:
-        cells = (" → ".join(f"{single[f'{place}|{c}']['all'][name]:.2f}" for c in CONDITIONS) for place in places)
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    return "\n".join(lines)
+    return markdown_table(head, ([name, *(" → ".join(f"{single[f'{place}|{c}']['all'][name]:.2f}" for c in CONDITIONS) for place in places)]
+                                 for name in physical.NAMES))
 
 
 def format_report(result: dict) -> str:
     """Markdown: for each split and scale rows trained on, columns tested on; then every descriptor by itself."""
     rows = list(dict.fromkeys(tuple(key.split("|")[:3]) for key in result["cells"]))
-    lines = ["| split | scale | trained on | tested on: " + " | tested on: ".join(CONDITIONS) + " |", "|---|---|---|---|---|"]
+    lines = []
     for row in rows:
         cells = (result["cells"]["|".join((*row, tested))] for tested in CONDITIONS)
         values = (f"{c['auroc']:.3f} ({c['low']:.3f}–{c['high']:.3f})" for c in cells)
-        lines.append("| " + " | ".join((*row, *values)) + " |")
+        lines.append([*row, *values])
+    table = markdown_table(["split", "scale", "trained on", *(f"tested on: {condition}" for condition in CONDITIONS)], lines)
     words = "; ".join(f"{key.replace('|', ', ')}: {s['descriptor']} {s['auroc']:.2f}" for key, s in result["single"].items())
     gains = "; ".join(f"{key.replace('|', ', ')}: {g['gain']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})"
                       for key, g in result["gain"].items())
-    return "\n\n".join(["\n".join(lines), f"What formats apart add, on the same images: {gains}.", single_table(result["single"]),
+    return "\n\n".join([table, f"What formats apart add, on the same images: {gains}.", single_table(result["single"]),
                         f"The strongest: {words}.", result["reading"]])
 
 

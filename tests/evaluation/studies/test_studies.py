@@ -1,4 +1,4 @@
-"""detector/evaluation/studies.py on planted features: known answers come out, and the tables hold them."""
+"""detector/evaluation/studies/ on planted features: known answers come out, and the tables hold them."""
 
 import json
 from dataclasses import replace
@@ -11,10 +11,14 @@ from tiny import write_tiny
 
 from detector.clip.backbone import ClipFeatures
 from detector.data.datasets import DataError
-from detector.evaluation.studies import STUDIES, Corpus, foreign_tests, halves, load_corpus, sparsity, spread
+from detector.evaluation.studies import STUDIES, concepts, cross, sdd, units
+from detector.evaluation.studies.base import Corpus, load_corpus, scores, spread
+from detector.evaluation.studies.concepts import sparsity
+from detector.evaluation.studies.cross import cross_fitters, foreign_tests, halves
 from detector.methods.base import Evidence
 from detector.methods.concepts.head import ConceptHead
-from detector.training.train import Table
+from detector.methods.orthogonal.train import AffineRecipe
+from detector.training.features import Table
 
 
 def table(count: int, seed: int, strength: dict[str, float], width: int = 12) -> Table:
@@ -49,17 +53,15 @@ class Words:
 @pytest.fixture
 def quick(monkeypatch):
     """Both affine heads at ten times their rate: these few rows need no more."""
-    from detector.evaluation import studies
-    from detector.methods.orthogonal.head import AffineRecipe
-
-    for name in ("fit_linear_probe", "fit_orthogonal"):
-        monkeypatch.setattr(studies, name, partial(getattr(studies, name), recipe=AffineRecipe(rate=0.01)))
+    recipe = AffineRecipe(rate=0.01)
+    for study in (units, concepts, cross):
+        for name in ("fit_linear_probe", "fit_orthogonal"):
+            if hasattr(study, name):
+                monkeypatch.setattr(study, name, partial(getattr(study, name), recipe=recipe))
 
 
 def test_units_find_the_planted_direction_whatever_their_number(corpus, quick, monkeypatch):
-    from detector.evaluation import studies
-
-    monkeypatch.setattr(studies, "UNITS", (2, 8))
+    monkeypatch.setattr(units, "UNITS", (2, 8))
     result = STUDIES["units"].run([corpus], Words(), 2)
     for name, row in result["rows"].items():
         found = row["measures"]["test"]["auroc"]
@@ -128,10 +130,8 @@ def test_halves_that_cannot_be_made_get_one_sentence(corpus):
 
 @pytest.fixture
 def only_the_probe(quick, monkeypatch):
-    from detector.evaluation import studies
-
-    probe = {"linear probe": lambda c, seed: studies.fit_linear_probe(c.train.pooled(), c.val.pooled(), seed=seed)}
-    monkeypatch.setattr(studies, "cross_fitters", lambda backbone: probe)
+    probe = {"linear probe": lambda c, seed: cross.fit_linear_probe(c.train.pooled(), c.val.pooled(), seed=seed)}
+    monkeypatch.setattr(cross, "cross_fitters", lambda backbone: probe)
 
 
 def test_trained_on_one_half_tested_on_the_other_and_on_foreign_generators(corpus, only_the_probe):
@@ -159,15 +159,13 @@ def test_two_data_sets_are_crossed_by_name(corpus, only_the_probe):
 
 @pytest.mark.parametrize("method", ["linear probe", "orthogonal", "concepts", "physical", "residual"])
 def test_every_method_that_is_crossed_can_be_trained_and_scored(corpus, method):
-    from detector.evaluation.studies import cross_fitters, scores
-
     found = scores(cross_fitters(Words())[method](wide(corpus), 0), wide(corpus).tests["test"])
     assert 0 <= found["auroc"] <= 1 and 0 < found["map"] <= 1
 
 
 def wide(corpus: Corpus) -> Corpus:
     """The corpus, small, with residual features of their true width."""
-    from detector.methods.residual.head import FEATURES
+    from detector.methods.residual.features import FEATURES
 
     def grown(t: Table) -> Table:
         part = t.rows(np.arange(len(t.labels)) < 200)
@@ -212,7 +210,6 @@ def test_the_sdd_study_leaves_out_each_part_and_takes_finished_trainings_from_th
     import cv2
 
     from detector.clip.backbone import Backbone
-    from detector.evaluation import studies
     from detector.methods.sdd import train as sdd_train
 
     backbone = Backbone.load(str(write_tiny(tmp_path / "tiny")))
@@ -222,7 +219,7 @@ def test_the_sdd_study_leaves_out_each_part_and_takes_finished_trainings_from_th
             path = tmp_path / "data" / split / ("synthetic/grid" if index % 2 else "real") / f"{split}{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), generator.integers(0, 256, (40, 40, 3)).astype(np.uint8))
-    monkeypatch.setattr(studies, "ABLATION_CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(sdd, "ABLATION_CHECKPOINTS", tmp_path / "checkpoints")
     corpus = load_corpus(backbone, tmp_path / "data", None)
     result = STUDIES["sdd"].run([corpus], backbone, 1)
     assert list(result["rows"]) == ["as shipped", "all", "without STS", "without CFDL", "without the enhancer"]
@@ -238,8 +235,8 @@ def test_the_sdd_study_leaves_out_each_part_and_takes_finished_trainings_from_th
 
 def test_the_streams_of_a_head_that_reads_its_cls_token_only(tmp_path, monkeypatch):
     from detector.clip.backbone import Backbone
-    from detector.evaluation import studies
-    from detector.methods.sdd.head import Sdd, SddConfig, SddHead, normalisation
+    from detector.methods.sdd.head import SddHead, normalisation
+    from detector.methods.sdd.model import Sdd, SddConfig
 
     backbone = Backbone.load(str(write_tiny(tmp_path / "tiny")))
     model = Sdd(backbone.model.visual, SddConfig(bag=4, heads=2, rank=2), torch.randn(4, 32)).eval()
@@ -249,7 +246,7 @@ def test_the_streams_of_a_head_that_reads_its_cls_token_only(tmp_path, monkeypat
     bare = table(12, 0, {"x": 0.0})
     pictures = [generator.integers(0, 256, (40, 40, 3)).astype(np.uint8) for _ in range(12)]
     seen = replace(bare, evidence=replace(bare.evidence, pixels=pictures))
-    monkeypatch.setattr(studies, "find_heads", lambda name: {"sdd": tmp_path})
-    monkeypatch.setattr(studies, "read_head", lambda path, method, backbone: (head, None))
-    found = studies.streams(Corpus("made up", seen, seen, {"test": seen}), backbone)["test"]
+    monkeypatch.setattr(sdd, "find_heads", lambda name: {"sdd": tmp_path})
+    monkeypatch.setattr(sdd, "read_head", lambda path, method, backbone: (head, None))
+    found = sdd.streams(Corpus("made up", seen, seen, {"test": seen}), backbone)["test"]
     assert found["both"] == pytest.approx(found["CLS token"]) and found["enhancer"] == 0.5

@@ -1,7 +1,6 @@
-"""Whether captions, objects and boxes can be trusted, and what the words are worth to a detector (docs/methods.md, 3 and 4).
+"""Do captions, objects and boxes fit photographs? (docs/methods.md, 3)
 
-The first part needs photographs with human captions that no training saw: the `test` split of the pairs folder. The others
-train small networks on the detection corpus, as the other studies do.
+Needs photographs with human captions that no training saw: the `test` split of the pairs folder.
 """
 
 from __future__ import annotations
@@ -16,15 +15,11 @@ import torch
 
 from detector.clip.backbone import Backbone
 from detector.clip.captioning import user_caption
-from detector.clip.pretrain import Pairs, load_pairs
-from detector.methods.item import head as item
+from detector.clip.pretrain.data import Pairs, load_pairs
+from detector.markdown import markdown_table
 from detector.methods.item import localise
-from detector.methods.item.head import Alignment, align, realign
+from detector.methods.item.alignment import Alignment, align, realign
 from detector.methods.item.objects import find_objects
-from detector.methods.physical.features import PAPER_CORE
-from detector.methods.physical_clip import head as physical_clip
-from detector.methods.physical_clip.text import quantiles
-from detector.training.train import Table
 
 PHOTOGRAPHS = 400  # at most, with human captions
 PASTED = 240  # pictures of one thing, pasted on each kind of background
@@ -136,39 +131,10 @@ def _hits(box: localise.Box, truth: localise.Box) -> tuple[float, float]:
 def alignment_report(result: dict) -> str:
     """In words, then a table of the boxes."""
     lower, of = np.mean([r["lower"] for r in result["wrong_word_lower"]]), result["wrong_word_lower"][0]["of"]
-    lines = [f"On {result['photographs']} unseen photographs the human caption has a larger cosine than another photograph's in "
+    words = (f"On {result['photographs']} unseen photographs the human caption has a larger cosine than another photograph's in "
              f"{result['true_above_other']:.1%} of the pairs (chance 50 %). One object word replaced by a wrong one lowers that "
              f"object's score in {lower:.1%} of {of} photographs (mean of {result['seeds']} draws). Boxes for {result['pasted']} "
-             "pictures of one thing pasted on a background, against boxes of the same size at random places:", "",
-             "| background | centre on the thing | random box | intersection over union | random box |", "|---|---|---|---|---|"]
-    for kind, found in result["boxes"].items():
-        cells = (f"{np.mean([f[name] for f in found]):.3f}" for name in ("hit", "random_hit", "overlap", "random_overlap"))
-        lines.append("| " + " | ".join([kind, *cells]) + " |")
-    return "\n".join(lines)
-
-
-# --- what words are worth to the detector --------------------------------------------------------------------------
-
-
-def item_study(told: dict[str, Table], backbone: Backbone, seeds: int) -> dict:
-    """ITEM's network and its controls, each trained by itself. told: split → table with captions."""
-    parts = {split: table.aligned(backbone.device) for split, table in told.items()}
-    train, val = parts.pop("train"), parts.pop("val")
-    return {"seeds": seeds, "cells": item.controls(train, val, parts, seeds)}
-
-
-def item_report(result: dict) -> str:
-    """The verdict on the words, then the table."""
-    cells = result["cells"]
-    gaps = item.text_gains(cells, [split for split in cells["all"] if split != "val"])
-    words = "; ".join(f"{gap:+.3f} on {split}" for split, gap in gaps.items())
-    return (f"AUROC, mean and range over {result['seeds']} seeds. What the words add over the same pictures with one mean text for "
-            f"all: {words}. `val` chose the epoch and is optimistic.\n\n" + item.control_report(cells))
-
-
-def physical_clip_study(told: dict[str, Table], backbone: Backbone, seeds: int) -> dict:
-    """The fusion of image, caption and descriptors, and the network with less to read. told: split → table with captions."""
-    limits = quantiles(told["train"].originals().evidence.descriptors)
-    parts = {split: physical_clip.Part(t.evidence, t.evidence.alignment.texts, t.labels) for split, t in told.items()}
-    train, val = parts.pop("train"), parts.pop("val")
-    return physical_clip.ablations(backbone, train, val, parts, limits, seeds, PAPER_CORE)
+             "pictures of one thing pasted on a background, against boxes of the same size at random places:")
+    names = {"hit": "centre on the thing", "random_hit": "random box", "overlap": "intersection over union", "random_overlap": "random box"}
+    rows = ([kind, *(f"{np.mean([f[name] for f in found]):.3f}" for name in names)] for kind, found in result["boxes"].items())
+    return f"{words}\n\n{markdown_table(['background', *names.values()], rows)}"

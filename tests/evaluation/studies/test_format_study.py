@@ -1,4 +1,4 @@
-"""detector/evaluation/format_study.py: on images without any real difference, what is found is the compression that was added."""
+"""detector/evaluation/studies/format.py: on images without any real difference, what is found is the compression that was added."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.evaluation.format_study import CONDITIONS, alone, format_reading, format_report, format_study, paired_gain, recompressed
+from detector.evaluation.studies.format import CONDITIONS, alone, format_reading, format_report, format_study, paired_gain, recompressed
 
 
 @pytest.fixture(scope="module")

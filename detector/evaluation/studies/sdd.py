@@ -1,0 +1,88 @@
+"""What is each part of SDD worth?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from sklearn.metrics import roc_auc_score
+
+from detector.clip.backbone import Backbone
+from detector.devices import to_numpy
+from detector.evaluation.studies.base import Corpus, chance, chance_words, heads_table, only, over_seeds
+from detector.methods.registry import find_heads, read_head
+from detector.methods.sdd.head import SddHead
+from detector.methods.sdd.train import SHIPPED, SHIPPED_RECIPE, SddRecipe, fit_sdd, middle_window
+from detector.training.features import Table
+from detector.training.train import sdd_teacher
+
+ABLATION = {"all": {}, "without STS": {"use_sts": False}, "without CFDL": {"use_cfdl": False},
+            "without the enhancer": {"use_enhancer": False}}
+ABLATION_RECIPE = replace(SHIPPED_RECIPE, epochs=2)  # short, because there are twelve trainings
+ABLATION_CHECKPOINTS = Path("checkpoints/sdd-study")
+
+
+def sdd_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
+    """The shipped recipe over seeds, and Table 4 of arXiv 2508.12341 on our data: all of SDD and without each of its parts, for a
+    shorter time.
+
+    The trainings of a seed share the enhancer's own. What was trained before is taken from its checkpoint.
+    """
+    corpus = only(corpora)
+    trainings = {"as shipped": ({}, SHIPPED_RECIPE)} | {name: (change, ABLATION_RECIPE) for name, change in ABLATION.items()}
+    rows = {name: {"epochs": recipe.epochs, "measures": over_seeds(partial(_trained, corpus, backbone, change, recipe), corpus, seeds)[1]}
+            for name, (change, recipe) in trainings.items()}
+    return {"seeds": seeds, "chance": chance(corpus.tests), "rows": rows, "streams": streams(corpus, backbone)}
+
+
+def streams(corpus: Corpus, backbone: Backbone) -> dict[str, dict[str, float]]:
+    """Which half of the shipped head's classifier carries the signal: split → "both", "CLS token", "enhancer" → AUROC.
+
+    One window in the middle of each image; a half left out is replaced by its mean over `val`. {} where there is no head.
+    """
+    path = find_heads(backbone.name).get("sdd")
+    if path is None:
+        return {}
+    head, _ = read_head(path, "sdd", backbone)
+    parts = {name: _halves_of(head, table) for name, table in {"val": corpus.val, **corpus.tests}.items()}
+    typical = [half.mean(0, keepdim=True) for half in parts["val"]]
+    found = {}
+    for split, table in corpus.tests.items():
+        token, summary = parts[split]
+        chosen = {"both": (token, summary), "CLS token": (token, typical[1].expand_as(summary)),
+                  "enhancer": (typical[0].expand_as(token), summary)}
+        found[split] = {name: float(roc_auc_score(table.labels, to_numpy(head.model.classify(torch.cat(pair, 1))[:, 0])))
+                        for name, pair in chosen.items()}
+    return found
+
+
+@torch.inference_mode()
+def _halves_of(head: SddHead, table: Table) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, D) CLS tokens and (N, 256) summaries of the enhancer, of the middle window of each image."""
+    outputs = [head.model(head.prepare([middle_window(pixels, head.size)])) for pixels in table.evidence.pixels]
+    return torch.cat([out.tokens[:, 0] for out in outputs]), torch.cat([out.features for out in outputs])
+
+
+def _trained(corpus: Corpus, backbone: Backbone, change: dict[str, bool], recipe: SddRecipe, seed: int) -> SddHead:
+    own, parts = backbone.fingerprint[:8], [table.pictures.originals() for table in (corpus.train, corpus.val)]
+    checkpoint = ABLATION_CHECKPOINTS / f"{'-'.join([own, str(recipe.epochs), *change, str(seed)])}.pt"
+    teacher = partial(sdd_teacher, corpus.train, corpus.val, backbone, seed)
+    return fit_sdd(*parts, backbone, replace(SHIPPED, **change), recipe, seed, checkpoint, True, teacher,
+                   ABLATION_CHECKPOINTS / f"{own}-enhancer-{seed}.pt").head
+
+
+def sdd_report(result: dict) -> str:
+    """In words how they were trained, then the table."""
+    return (f"Mean and range over {result['seeds']} seeds. Every row but the first is trained for fewer epochs than the shipped head: "
+            "these rows compare with one another. The enhancer's own training comes before and is shared by the rows of a seed. "
+            f"{chance_words(result)}\n\n" + heads_table(result["rows"], {"epochs": lambda row: str(row["epochs"])})
+            + _streams_words(result["streams"]))
+
+
+def _streams_words(found: dict[str, dict[str, float]]) -> str:
+    if not found:
+        return ""
+    words = "; ".join(f"{split}: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items()) for split, row in found.items())
+    return f"\n\nWhat each half of the shipped head's classifier reaches with the other held at its mean (AUROC, one window): {words}."
