@@ -24,13 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from detector.checkpoints import write_whole
-from detector.clip.backbone import WEIGHTS_FILE, fingerprint
+from detector.clip.backbone import WEIGHTS_FILE
 from detector.clip.pretrain.data import Pairs, PretrainConfig, batches, decoder_pairs, draw_weights, load_pairs
 from detector.clip.pretrain.losses import caption_loss, tower_loss
 from detector.clip.pretrain.measures import caption_validation, centre_square, measure, patch_features
 from detector.clip.pretrain.model import build_model, make_optimisers, set_rate
 from detector.clip.tokenizer import simple_tokenizer
-from detector.hub.weights import read_weights, write_weights
+from detector.hub.weights import read_weights, tensor_digest, write_weights
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimisers: list, **state) -> None:
@@ -88,7 +88,7 @@ def train_towers(model, tokenizer, train: Pairs, val: Pairs, size, preprocess, c
 
 def kept_tokens(model, pairs: Pairs, size: int, preprocess: dict, device, folder: Path) -> np.ndarray:
     """(images, 2, N, D) float16 patch tokens of every image, plain and mirrored; kept in `folder`, since the towers are frozen."""
-    path = folder / f"tokens-{fingerprint(model)}-{len(pairs.images)}.npy"
+    path = folder / f"tokens-{tensor_digest(model.visual.state_dict())[:16]}-{len(pairs.images)}.npy"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         tokens = None
