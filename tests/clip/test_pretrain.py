@@ -206,7 +206,8 @@ def test_refining_trains_the_decoder_and_nothing_else(pairs, exported, tmp_path,
     assert set(before) == set(after)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all(name.startswith("text_decoder.") for name in changed)
-    assert Backbone.load(str(tmp_path / "out")).fingerprint == Backbone.load(str(exported)).fingerprint
+    # another captioner makes another backbone: what ITEM reads is no longer the same
+    assert Backbone.load(str(tmp_path / "out")).fingerprint != Backbone.load(str(exported)).fingerprint
     losses = [float(line.split("loss ")[1].split(" nats")[0]) for line in capsys.readouterr().out.splitlines() if "validation" in line]
     assert metrics["caption_nats_per_token_val"] == pytest.approx(min(losses), abs=6e-4)
     assert metrics["decoder_before"]["caption_nats_per_token_val"] > 0 and metrics["flickr8k_r10"] >= 0
