@@ -79,7 +79,7 @@ LAUNCH = {
     "theme": THEME, "css": CSS, "max_file_size": MAX_UPLOAD, "footer_links": ["api"], "show_error": True,
     "run_history": False,  # it would keep visitors' images and results in the browser of a shared computer
     "enable_monitoring": False,  # its page shows who asked what and when
-    "state_session_capacity": 200,  # Gradio copies the page's layout for each, 0.4 MB; the one used least recently goes first
+    "state_session_capacity": 100,  # Gradio copies the page's layout for each, 0.4 MB; the one used least recently goes first
     "ssr_mode": False,  # pages made on the server need Node, and are not what the tests drive
 }
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy.special import expit
@@ -88,6 +88,21 @@ class HeadCard:
 
 
 Shapes = Mapping[str, tuple[int | str, ...]]  # name of a tensor → its shape, a word standing for any length
+
+
+class Head(Protocol):
+    """What every method's head is. Scores are batched over the first axis; a head is frozen once it is made."""
+
+    bias: Tensor | np.ndarray | float  # logits: what the head says of an image whose parts all contribute nothing
+
+    def score(self, evidence: Evidence) -> Score:
+        """Logits of B images; NaN for one that has nothing for the method to read. HeadError where the evidence lacks what it reads."""
+
+    def scaled(self, slope: float, offset: float) -> Head:
+        """The same head with logit·slope + offset, for calibration."""
+
+    def tensors(self) -> Mapping[str, Tensor | np.ndarray]:
+        """All that training made, by name; `from_tensors` of the class takes it back."""
 
 
 def save_head(path: Path, tensors: dict[str, Tensor | np.ndarray], card: HeadCard) -> None:
