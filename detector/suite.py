@@ -33,7 +33,7 @@ from detector.methods.orthogonal.naming import name_units
 from detector.methods.physical import features as physical
 from detector.methods.physical.head import percentiles
 from detector.methods.physical_clip.text import written
-from detector.methods.registry import CAPTIONED, read_heads, read_reference, read_verdict
+from detector.methods.registry import CAPTIONED, find_heads, read_heads, read_reference, read_verdict
 from detector.methods.released import Released, load_released, released_features
 from detector.methods.residual import features as residual
 from detector.verdict.fusion import Fusion, Verdict
@@ -72,7 +72,8 @@ class ItemReference:
 class Suite:
     """A backbone, the heads that fit it, the released heads at hand, and the verdict. Safe to share between threads.
 
-    absent: methods that the verdict was fitted with and that have no head here, so that it does without them.
+    absent: methods that the verdict was fitted with and that have no head here, so that it does without them, and "reference" where
+    the reference images that belong to them are not here.
     """
 
     def __init__(self, backbone: Backbone, heads: dict, cards: dict[str, HeadCard], fusion: Fusion | None,
@@ -91,8 +92,9 @@ class Suite:
         backbone = Backbone.load(name, device, progress)
         heads, cards = read_heads(backbone)
         verdict, reference = read_verdict(backbone, cards), read_reference(backbone)
+        missing = ("reference",) if reference is None and "verdict" in find_heads(name) else ()
         cards["verdict"] = verdict.card
-        return cls(backbone, heads, cards, verdict.fusion, load_released(name, training), reference, verdict.absent)
+        return cls(backbone, heads, cards, verdict.fusion, load_released(name, training), reference, verdict.absent + missing)
 
     def with_released(self, released: Released) -> Suite:
         """The same suite with other released heads."""

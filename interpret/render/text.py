@@ -55,9 +55,11 @@ def verdict_basis(analysis: dict) -> str:
 
 
 def absent_methods(analysis: dict) -> str:
-    """One sentence that names the methods whose heads the verdict has to do without; "" where there are none."""
-    names = [method_name(name).lower() for name in analysis.get("absent", [])]
-    return f"Absent here, so that the verdict does without: {_listed(names)}." if names else ""
+    """Which methods the verdict has to do without, and whether there is nothing to compare with; "" where nothing is absent."""
+    absent = analysis.get("absent", [])
+    names = [method_name(name).lower() for name in absent if name != "reference"]
+    methods = f"Absent here, so that the verdict does without: {_listed(names)}. " if names else ""
+    return methods + ("The reference images are absent: typed concepts are compared with nothing." if "reference" in absent else "")
 
 
 def verdict_card(analysis: dict) -> str:

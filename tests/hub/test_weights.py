@@ -175,6 +175,18 @@ def test_a_fused_method_without_its_head_is_named_everywhere(restored, method, p
         assert "The sdd head is absent" in capsys.readouterr().err
 
 
+def test_absent_reference_images_are_named(restored, picture, capsys):
+    from detector.cli.main import main
+    from interpret.render.text import verdict_card
+
+    (restored / "reference.safetensors").unlink()
+    record = Suite.load(str(restored.parent)).analyze(picture).to_dict()
+    words = verdict_card(record)
+    assert record["absent"] == ["reference"] and "compared with nothing" in words and "does without" not in words
+    assert main(["score", picture, "--backbone", str(restored.parent)]) == 0
+    assert "The reference images are absent" in capsys.readouterr().err
+
+
 def test_nothing_is_absent_as_shipped(suite, picture):
     assert suite.absent == () and "absent" not in suite.analyze(picture).to_dict()
 
