@@ -33,9 +33,10 @@ from detector.methods.orthogonal.naming import name_units
 from detector.methods.physical import features as physical
 from detector.methods.physical.head import percentiles
 from detector.methods.physical_clip.text import written
-from detector.methods.registry import CAPTIONED, find_heads, read_heads, read_reference, read_verdict
+from detector.methods.registry import CAPTIONED, find_heads, read_heads
 from detector.methods.released import Released, load_released, released_features
 from detector.methods.residual import features as residual
+from detector.verdict.files import read_reference, read_verdict
 from detector.verdict.fusion import Fusion, Verdict
 from detector.verdict.reference import Reference
 

@@ -26,7 +26,8 @@ from detector.methods.physical_clip import head as physical_clip
 from detector.methods.registry import METHODS
 from detector.methods.sdd.head import SddHead, normalisation
 from detector.methods.sdd.model import Sdd, SddConfig
-from detector.methods.sdd.train import SddRecipe, fit_sdd
+from detector.methods.sdd.recipe import SddRecipe
+from detector.methods.sdd.train import fit_sdd
 from detector.training import train
 
 CONFIG = SddConfig(bag=6, heads=2, rank=2, inputs="local", covariance=True)

@@ -12,7 +12,8 @@ from detector.clip.backbone import Backbone, choose_precision
 from detector.methods.item import head as item
 from detector.methods.physical_clip import head as physical_clip
 from detector.methods.sdd.model import Sdd
-from detector.methods.sdd.train import SddRecipe, sdd_loss
+from detector.methods.sdd.recipe import SddRecipe
+from detector.methods.sdd.train import sdd_loss
 
 
 @contextmanager

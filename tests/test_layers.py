@@ -14,10 +14,12 @@ LAYERS = [
     ["detector.training"],
     ["detector.suite"],
     ["detector.analysis"],
-    ["detector.methods", "detector.verdict"],
+    ["detector.verdict"],
+    ["detector.methods"],
     ["detector.clip"],
     ["detector.hub", "detector.data"],
-    ["detector.assets", "detector.devices", "detector.progress", "detector.steps", "detector.checkpoints", "detector.markdown"],
+    ["detector.assets", "detector.devices", "detector.progress", "detector.steps", "detector.checkpoints", "detector.logistic",
+     "detector.markdown"],
 ]
 COMMAND_LINE = {"detector.__main__", "detector.cli"}  # stand above everything, as the page does
 ALIAS = "detector.published"  # the documented name of a module below

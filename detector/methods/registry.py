@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -21,8 +20,6 @@ from detector.methods.physical_clip.head import PhysicalClipHead
 from detector.methods.residual import features as residual
 from detector.methods.residual.head import ResidualHead
 from detector.methods.sdd.head import SddHead
-from detector.verdict.fusion import Fusion
-from detector.verdict.reference import Reference
 
 METHODS = {
     "physical": PhysicalHead,
@@ -70,7 +67,7 @@ def expected_card(method: str, backbone: Backbone) -> HeadCard:
     return HeadCard(method, backbone.name, backbone.fingerprint, READS[method], preprocessing, "", "")
 
 
-def _read(path: Path, method: str, backbone: Backbone, shapes: Callable[[HeadCard], Shapes | None],
+def read_file(path: Path, method: str, backbone: Backbone, shapes: Callable[[HeadCard], Shapes | None],
           missing: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], HeadCard]:
     """Tensors and card of a file, after every check that all of them share. missing: tensors in which NaN stands for no value."""
     tensors, card = load_head(path)
@@ -82,7 +79,7 @@ def _read(path: Path, method: str, backbone: Backbone, shapes: Callable[[HeadCar
 def read_head(path: Path, method: str, backbone: Backbone):
     """(head, card) of a method's head file. HeadError, one sentence, if it is damaged or belongs to something else."""
     kind, sizes = METHODS[method], backbone.sizes
-    tensors, card = _read(path, method, backbone, lambda _: None if method in TOWER_METHODS else kind.shapes(sizes))
+    tensors, card = read_file(path, method, backbone, lambda _: None if method in TOWER_METHODS else kind.shapes(sizes))
     if method == "concepts":
         _check_vocabulary(card)
     more = (card.details, backbone) if method in TOWER_METHODS else ()
@@ -99,45 +96,3 @@ def read_heads(backbone: Backbone) -> tuple[dict, dict[str, HeadCard]]:
     """Method → head and method → card, for the heads that are present."""
     read = {method: read_head(path, method, backbone) for method, path in find_heads(backbone.name).items() if method in METHODS}
     return {method: head for method, (head, _) in read.items()}, {method: card for method, (_, card) in read.items()}
-
-
-@dataclass(frozen=True)
-class FusedVerdict:
-    """fusion: of the methods that are present, None where there are none. card: of the file that it was read from.
-
-    absent: methods that the verdict was fitted with and that have no head here.
-    """
-
-    fusion: Fusion | None
-    card: HeadCard
-    absent: tuple[str, ...]
-
-
-def read_verdict(backbone: Backbone, cards: Mapping[str, HeadCard]) -> FusedVerdict:
-    """The fusion of those heads that it was fitted with. cards: of the heads that are present.
-
-    A backbone without a verdict of its own gets the embedded one's, restricted to the pixel methods: their heads, and so
-    their validation logits, are the same for every backbone. HeadError if a head is another than the verdict was fitted with.
-    """
-    own = find_heads(backbone.name).get("verdict")
-    tensors, card = load_head(own or MODELS / EMBEDDED / "heads" / "verdict.safetensors")
-    methods = tuple(card.details.get("heads", {}))
-    check_card(card, replace(expected_card("verdict", backbone), **({} if own else {"fingerprint": card.fingerprint})))
-    check_tensors(card, tensors, Fusion.shapes(len(methods)), missing=("logits", "band"))
-    offered = methods if own else tuple(method for method in methods if method in PIXEL_METHODS)
-    usable = tuple(method for method in offered if method in cards)
-    for method in usable:
-        if card.details["heads"][method] != cards[method].digest:
-            raise HeadError(f"The verdict was fitted with another {method} head than there is now; fit it again with "
-                            "`python -m detector train`.")
-    fusion = Fusion.from_tensors(methods, tensors).restrict(usable) if usable else None
-    return FusedVerdict(fusion, card, tuple(method for method in offered if method not in cards))
-
-
-def read_reference(backbone: Backbone) -> Reference | None:
-    """The reference images' features; None for a backbone on which no head was trained."""
-    path = find_heads(backbone.name).get("reference")
-    if path is None:
-        return None
-    tensors, _ = _read(path, "reference", backbone, lambda _: Reference.shapes(backbone.sizes))
-    return Reference.from_tensors(tensors)

@@ -21,6 +21,7 @@ from detector.clip.backbone import Backbone
 from detector.clip.captioning import captioner
 from detector.clip.vocabulary import vocabulary
 from detector.data.datasets import read_dataset, training_splits
+from detector.logistic import fit_logistic
 from detector.methods.base import HeadCard, save_head
 from detector.methods.concepts.head import concept_directions
 from detector.methods.concepts.train import fit_concepts
@@ -35,9 +36,10 @@ from detector.methods.physical_clip.train import fit_physical_clip
 from detector.methods.registry import CAPTIONED, METHODS, PIXEL_METHODS, TOWER_METHODS, expected_card, find_heads, heads_folders, read_head
 from detector.methods.residual.head import ResidualHead
 from detector.methods.sdd.model import SddConfig
-from detector.methods.sdd.train import SHIPPED, SHIPPED_RECIPE, SddRecipe, Teacher, fit_sdd, residual_teacher
+from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE, SddRecipe
+from detector.methods.sdd.train import Teacher, fit_sdd, residual_teacher
 from detector.training.features import CAPTIONED_COPIES, Table, cached, captioned, windowed
-from detector.verdict.fusion import Fusion, fit_logistic
+from detector.verdict.fusion import Fusion
 from detector.verdict.reference import Reference
 
 VAL_COPIES = 1  # of a validation image, for the verdict alone: what it says must hold of pictures that were saved again, too

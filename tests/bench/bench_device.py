@@ -30,7 +30,8 @@ from detector.methods.orthogonal.head import AffineRecipe, fit_linear_probe, fit
 from detector.methods.physical.features import PAPER_CORE  # noqa: E402
 from detector.methods.physical_clip.head import PhysicalClipRecipe, fit_physical_clip, with_text  # noqa: E402
 from detector.methods.physical_clip.text import quantiles  # noqa: E402
-from detector.methods.sdd.train import SHIPPED, SHIPPED_RECIPE, fit_sdd  # noqa: E402
+from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE  # noqa: E402
+from detector.methods.sdd.train import fit_sdd  # noqa: E402
 from detector.training import train  # noqa: E402
 from interpret.attribution import explain  # noqa: E402
 

@@ -36,7 +36,8 @@ from pathlib import Path
 from detector.clip.backbone import Backbone
 from detector.data.datasets import read_dataset, select
 from detector.methods.sdd.model import SddConfig
-from detector.methods.sdd.train import SddRecipe, fit_sdd
+from detector.methods.sdd.recipe import SddRecipe
+from detector.methods.sdd.train import fit_sdd
 folder, epochs, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
 examples = read_dataset(folder / "data")
 recipe = SddRecipe(epochs=epochs, batch=16, patience=1000)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from detector.verdict.fusion import Fusion, _out_of_fold, conformal_band, fit_logistic
+from detector.logistic import fit_logistic
+from detector.verdict.fusion import Fusion, _out_of_fold, conformal_band
 
 
 def drawn(count: int = 4000, seed: int = 0):

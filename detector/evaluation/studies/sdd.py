@@ -14,7 +14,8 @@ from detector.devices import to_numpy
 from detector.evaluation.studies.base import Corpus, chance, chance_words, heads_table, only, over_seeds
 from detector.methods.registry import find_heads, read_head
 from detector.methods.sdd.head import SddHead
-from detector.methods.sdd.train import SHIPPED, SHIPPED_RECIPE, SddRecipe, fit_sdd, middle_window
+from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE, SddRecipe
+from detector.methods.sdd.train import fit_sdd, middle_window
 from detector.training.features import Table
 from detector.training.train import sdd_teacher
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detector.clip.backbone import Sizes
+from detector.logistic import fit_logistic
 from detector.methods.base import Evidence, Score, Shapes
 from detector.methods.physical.features import NAMES
-from detector.verdict.fusion import fit_logistic
 
 PERCENTILES = np.linspace(0, 100, 101)
 KNOTS = 5  # of each descriptor's piecewise linear contribution

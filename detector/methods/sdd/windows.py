@@ -7,16 +7,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from detector.data.augmentation import recompress
 from detector.data.windows import cut
-
-if TYPE_CHECKING:
-    from detector.methods.sdd.train import SddRecipe
+from detector.methods.sdd.recipe import SddRecipe
 
 WORKERS = min(8, os.cpu_count() or 1)  # threads that make windows; OpenCV lets go of the interpreter
 AHEAD = 4  # batches that are made before they are asked for

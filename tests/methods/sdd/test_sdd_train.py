@@ -17,10 +17,10 @@ from detector.methods.base import Evidence
 from detector.methods.sdd import windows as sdd_windows
 from detector.methods.sdd.head import SddHead, normalisation
 from detector.methods.sdd.model import Sdd, SddConfig
+from detector.methods.sdd.recipe import SddRecipe
 from detector.methods.sdd.train import (
     Pool,
     Pretraining,
-    SddRecipe,
     build_bag,
     draw_pool,
     fit_sdd,

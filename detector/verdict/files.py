@@ -1,0 +1,55 @@
+"""The verdict and the reference images of a backbone, read from their files and checked against the heads that are present."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from detector.assets import EMBEDDED, MODELS
+from detector.clip.backbone import Backbone
+from detector.methods.base import HeadCard, HeadError, check_card, check_tensors, load_head
+from detector.methods.registry import PIXEL_METHODS, expected_card, find_heads, read_file
+from detector.verdict.fusion import Fusion
+from detector.verdict.reference import Reference
+
+
+@dataclass(frozen=True)
+class FusedVerdict:
+    """fusion: of the methods that are present, None where there are none. card: of the file that it was read from.
+
+    absent: methods that the verdict was fitted with and that have no head here.
+    """
+
+    fusion: Fusion | None
+    card: HeadCard
+    absent: tuple[str, ...]
+
+
+def read_verdict(backbone: Backbone, cards: Mapping[str, HeadCard]) -> FusedVerdict:
+    """The fusion of those heads that it was fitted with. cards: of the heads that are present.
+
+    A backbone without a verdict of its own gets the embedded one's, restricted to the pixel methods: their heads, and so
+    their validation logits, are the same for every backbone. HeadError if a head is another than the verdict was fitted with.
+    """
+    own = find_heads(backbone.name).get("verdict")
+    tensors, card = load_head(own or MODELS / EMBEDDED / "heads" / "verdict.safetensors")
+    methods = tuple(card.details.get("heads", {}))
+    check_card(card, replace(expected_card("verdict", backbone), **({} if own else {"fingerprint": card.fingerprint})))
+    check_tensors(card, tensors, Fusion.shapes(len(methods)), missing=("logits", "band"))
+    offered = methods if own else tuple(method for method in methods if method in PIXEL_METHODS)
+    usable = tuple(method for method in offered if method in cards)
+    for method in usable:
+        if card.details["heads"][method] != cards[method].digest:
+            raise HeadError(f"The verdict was fitted with another {method} head than there is now; fit it again with "
+                            "`python -m detector train`.")
+    fusion = Fusion.from_tensors(methods, tensors).restrict(usable) if usable else None
+    return FusedVerdict(fusion, card, tuple(method for method in offered if method not in cards))
+
+
+def read_reference(backbone: Backbone) -> Reference | None:
+    """The reference images' features; None for a backbone on which no head was trained."""
+    path = find_heads(backbone.name).get("reference")
+    if path is None:
+        return None
+    tensors, _ = read_file(path, "reference", backbone, lambda _: Reference.shapes(backbone.sizes))
+    return Reference.from_tensors(tensors)
