@@ -132,12 +132,6 @@ def refresh_released(name: str) -> None:
             _suites[name] = suite.with_released(load_released(name))
 
 
-def showing(suite: Suite, training: str) -> Suite:
-    """The suite that shows the units and concepts of the released heads trained on `training`."""
-    known = training if training in TRAININGS else TRAININGS[0]
-    return suite.with_released(replace(suite.released, training=known))
-
-
 def suite_of(seen: Seen) -> Suite:
     """The suite that an image was analysed with."""
     return get_suite(seen.backbone).showing(seen.training)

@@ -47,12 +47,3 @@ def typed_objects(text: str) -> list[str]:
     parts = re.split(r"[,;，、；\n]", text)
     phrases = (" ".join(part.split())[:LONGEST_PHRASE].strip() for part in parts)
     return list(dict.fromkeys(p for p in phrases if re.search(r"[^\W_]", p)))[:MOST]
-
-
-def parsed_objects(caption: str, parser) -> list[str]:
-    """Heads of the noun phrases that a spaCy pipeline sees, for whoever wants words beyond the list: singular, in order.
-
-    parser: `spacy.load("en_core_web_sm")`, say. Scores with these are not those that the shipped head was trained on.
-    """
-    heads = [chunk.root for chunk in parser(caption[:1000]).noun_chunks]
-    return list(dict.fromkeys(head.lemma_.lower() for head in heads if head.pos_ in ("NOUN", "PROPN")))[:MOST]

@@ -1,11 +1,10 @@
 """Objects of a caption: order, plurals, longest match, hostile text."""
 
-import types
 
 import pytest
 
 from detector.clip.captioning import nouns
-from detector.methods.item.objects import MOST, find_objects, parsed_objects, typed_objects
+from detector.methods.item.objects import MOST, find_objects, typed_objects
 
 
 @pytest.mark.parametrize("caption, objects", [
@@ -49,13 +48,3 @@ def test_typed_lists(text, objects):
 
 def test_typed_phrases_are_cut():
     assert len(typed_objects("x" * 10_000)[0]) == 60
-
-
-def test_a_parser_gives_heads_of_noun_phrases():
-    """With a stand-in for spaCy's pipeline: heads that are nouns, by their lemma, once each."""
-
-    def chunk(lemma, pos="NOUN"):
-        return types.SimpleNamespace(root=types.SimpleNamespace(lemma_=lemma, pos_=pos))
-
-    document = types.SimpleNamespace(noun_chunks=[chunk("Spaniel"), chunk("it", "PRON"), chunk("spaniel"), chunk("frisbee")])
-    assert parsed_objects("Spaniels, it, a spaniel, a frisbee", lambda text: document) == ["spaniel", "frisbee"]
