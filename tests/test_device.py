@@ -20,15 +20,19 @@ from detector.clip.backbone import Backbone, ClipFeatures
 from detector.clip.captioning import user_caption
 from detector.data.datasets import read_dataset, select
 from detector.data.images import load_photo
+from detector.data.perturbations import VARIANTS
 from detector.methods.base import Evidence
-from detector.methods.item import head as item
-from detector.methods.physical_clip import head as physical_clip
+from detector.methods.concepts.train import fit_concepts
+from detector.methods.item import alignment as item
+from detector.methods.item.train import ItemRecipe, fit_item
+from detector.methods.orthogonal.train import fit_linear_probe, fit_orthogonal
+from detector.methods.physical_clip import train as physical_clip
 from detector.methods.registry import METHODS
 from detector.methods.sdd.head import SddHead, normalisation
 from detector.methods.sdd.model import Sdd, SddConfig
 from detector.methods.sdd.recipe import SddRecipe
 from detector.methods.sdd.train import fit_sdd
-from detector.training import train
+from detector.training import features as train
 
 CONFIG = SddConfig(bag=6, heads=2, rank=2, inputs="local", covariance=True)
 
@@ -145,7 +149,7 @@ def test_every_panel_and_every_action_of_the_page(small_picture, monkeypatch, ca
         assert "AUROC" in probe.drop(seen, head)[0]
     kept = heatmap.heatmap(seen, "difference", progress=lambda *a, **k: None)[0]
     assert "beats" in heatmap.faithfulness(seen, kept, "difference")[0]
-    monkeypatch.setattr("detector.data.perturbations.VARIANTS", __import__("detector.data.perturbations").variants.VARIANTS[:2])
+    monkeypatch.setattr("detector.data.perturbations.VARIANTS", VARIANTS[:2])
     assert "verdict" in stability.try_changes(seen)[0].lower()
 
 
@@ -162,7 +166,7 @@ def test_all_heads_train_resume_evaluate_and_score_alike_on_both_devices(folder,
     assert len(torch.load(next((tmp_path / "sdd").glob("*-0.pt")), weights_only=True)["state"]["log"]) == 2
     main(["train", "all", *trained[2:], "--epochs", "2", "--resume"])
     assert main(["evaluate", *common, "--out", str(tmp_path / "out.json")]) == 0
-    assert set(json.loads((tmp_path / "out.json").read_text())["test"]) == {*METHODS, "verdict"}
+    assert set(json.loads((tmp_path / "out.json").read_text())["splits"]["test"]) == {*METHODS, "verdict"}
     there, here = (Suite.load(str(heads), device) for device in ("cuda", "cpu"))
     files = sorted((data / "test").rglob("*.png"))[:3]
     for first, second in zip(there.analyze_files(files), here.analyze_files(files), strict=True):
@@ -185,11 +189,11 @@ def alignment_of(count: int, seed: int, width: int = 12):
 
 
 FITS = {
-    "linear_probe": lambda move, train_, val: train.fit_linear_probe(move(train_), move(val)),
-    "orthogonal": lambda move, train_, val: train.fit_orthogonal(move(train_), move(val), units=3),
-    "concepts": lambda move, train_, val: train.fit_concepts(move(train_), move(val), labelled(5, 9)[0]),
-    "item": lambda move, train_, val: train.fit_item((move([alignment_of(40, 0)])[0], train_[1]), (move([alignment_of(20, 1)])[0], val[1]),
-                                                     recipe=item.ItemRecipe(hidden=8, epochs=2)),
+    "linear_probe": lambda move, train_, val: fit_linear_probe(move(train_), move(val)),
+    "orthogonal": lambda move, train_, val: fit_orthogonal(move(train_), move(val), units=3),
+    "concepts": lambda move, train_, val: fit_concepts(move(train_), move(val), labelled(5, 9)[0]),
+    "item": lambda move, train_, val: fit_item((move([alignment_of(40, 0)])[0], train_[1]), (move([alignment_of(20, 1)])[0], val[1]),
+                                                     recipe=ItemRecipe(hidden=8, epochs=2)),
     "physical_clip": lambda move, train_, val: physical_clip.fit_physical_clip(
         *((evidence(move(part)[0]), part[1].numpy()) for part in (train_, val)), np.stack([np.zeros(15), np.ones(15)]), scale=20.0,
         recipe=physical_clip.PhysicalClipRecipe(hidden=8, epochs=2)),
@@ -225,35 +229,37 @@ def test_sdd_trains_on_the_device_as_on_the_processor(folder, data, tmp_path, ca
 
 
 def test_studies(folder, data, tmp_path, card, monkeypatch):
-    from detector.evaluation import studies
+    from detector.evaluation.studies import STUDIES, base, cross, physical_clip, units
+    from detector.evaluation.studies import item as item_module
 
-    monkeypatch.setattr(studies, "UNITS", (2,))
+    monkeypatch.setattr(units, "UNITS", (2,))
     words = Words()
     words.device = card
     strength = {"easy": 4.0, "hard": 0.0}
-    corpus = studies.Corpus("planted", table(80, 0, strength), table(40, 1, strength), {"test": table(40, 2, strength)})
-    probed, fit = [], studies.fit_linear_probe
-    monkeypatch.setattr(studies, "fit_linear_probe", lambda train, val, **more: probed.append(train[0].device) or fit(train, val, **more))
+    corpus = base.Corpus("planted", table(80, 0, strength), table(40, 1, strength), {"test": table(40, 2, strength)})
+    probed, fit = [], units.fit_linear_probe
+    monkeypatch.setattr(units, "fit_linear_probe", lambda train, val, **more: probed.append(train[0].device) or fit(train, val, **more))
     for name in ("units", "concepts"):
-        assert studies.STUDIES[name].run([corpus], words, 2)["rows"]
+        assert STUDIES[name].run([corpus], words, 2)["rows"]
     assert set(probed) == {CUDA}
     for method in ("linear probe", "orthogonal", "concepts"):
-        assert 0 <= studies.scores(studies.cross_fitters(words)[method](corpus, 0), corpus.tests["test"])["auroc"] <= 1
+        assert 0 <= base.scores(cross.cross_fitters(words)[method](corpus, 0), corpus.tests["test"])["auroc"] <= 1
     backbone = Backbone.load(str(folder), "cuda")
-    told = studies.told([studies.load_corpus(backbone, data, None)], backbone)
-    assert studies.item_study(told, backbone, 1)["cells"] and studies.physical_clip_study(told, backbone, 1)["cells"]
+    told = base.told([base.load_corpus(backbone, data, None)], backbone)
+    assert item_module.item_study(told, backbone, 1)["cells"] and physical_clip.physical_clip_study(told, backbone, 1)["cells"]
 
 
 def test_which_half_of_sdd_carries_the_signal(folder, data, card, monkeypatch):
-    from detector.evaluation import studies
+    from detector.evaluation.studies import base
+    from detector.evaluation.studies import sdd as study
 
     backbone = Backbone.load(str(folder), "cuda")
-    corpus = studies.load_corpus(backbone, data, None)
+    corpus = base.load_corpus(backbone, data, None)
     torch.manual_seed(0)
     head = SddHead(Sdd(backbone.model.visual, CONFIG, torch.randn(6, 32)).eval().requires_grad_(False), normalisation(backbone))
-    monkeypatch.setattr(studies, "find_heads", lambda name: {"sdd": "somewhere"})
-    monkeypatch.setattr(studies, "read_head", lambda path, backbone: (head, None))
-    assert set(studies.streams(corpus, backbone)["test"]) == {"both", "CLS token", "enhancer"}
+    monkeypatch.setattr(study, "find_heads", lambda name: {"sdd": "somewhere"})
+    monkeypatch.setattr(study, "read_head", lambda path, method, backbone: (head, None))
+    assert set(study.streams(corpus, backbone)["test"]) == {"both", "CLS token", "enhancer"}
 
 
 def test_what_heatmaps_are_worth(folder, pixels, card):
@@ -279,7 +285,7 @@ def test_what_heatmaps_are_worth(folder, pixels, card):
 def test_pretraining_of_the_embedded_model(pairs, tmp_path, card):  # noqa: F811
     from tiny import CONFIG as MODEL
 
-    from detector.clip.pretrain import pretrain, refine_decoder
+    from detector.clip.pretrain.loop import pretrain, refine_decoder
 
     metrics = pretrain(pairs, tmp_path / "out", tmp_path / "checkpoints", MODEL, replace(SMALL, epochs=1), False, card)
     assert metrics["caption_nats_per_token_val"] > 0

@@ -9,8 +9,9 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
 from detector.clip.backbone import Backbone, choose_precision
-from detector.methods.item import head as item
-from detector.methods.physical_clip import head as physical_clip
+from detector.evaluation.studies.item import with_mean_text, with_shuffled_text
+from detector.methods.item import alignment as item
+from detector.methods.physical_clip import train as physical_clip
 from detector.methods.sdd.model import Sdd
 from detector.methods.sdd.recipe import SddRecipe
 from detector.methods.sdd.train import sdd_loss
@@ -53,8 +54,8 @@ def test_sdd_s_losses_in_torch_s_own_simulation(folder, native, monkeypatch):  #
 
 
 def test_the_fits_own_losses_in_torch_s_own_simulation():
-    from detector.methods.concepts.head import _Gated, gate_divergence
-    from detector.methods.orthogonal.head import decorrelation
+    from detector.methods.concepts.train import _Gated, gate_divergence
+    from detector.methods.orthogonal.train import decorrelation
 
     with FakeTensorMode():
         features, directions = torch.randn(6, 12, device="cuda"), torch.randn(3, 12, device="cuda")
@@ -65,7 +66,7 @@ def test_the_fits_own_losses_in_torch_s_own_simulation():
         crops = torch.randn(6, 5, 12, device="cuda")
         aligned = item.Alignment(unit, unit, crops, crops, torch.ones(6, device="cuda"))
         found = [decorrelation(features), logits, gate_divergence(probability, 1e-4), physical_clip.contrastive(unit, unit, 20.0),
-                 aligned.inputs, item.with_mean_text(aligned, unit[0], unit[0]).inputs, item.with_shuffled_text(aligned, 0).inputs]
+                 aligned.inputs, with_mean_text(aligned, unit[0], unit[0]).inputs, with_shuffled_text(aligned, 0).inputs]
         assert {value.device.type for value in found} == {"cuda"}
 
 

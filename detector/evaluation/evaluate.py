@@ -10,9 +10,10 @@ from detector.data.datasets import DataError, Example, read_dataset
 from detector.evaluation.metrics import at_threshold, by_source, false_alarms, mean_ap, measures
 from detector.methods.base import Evidence
 from detector.methods.registry import CAPTIONED
+from detector.methods.table import Table
 from detector.progress import progress
 from detector.suite import Suite
-from detector.training.features import Table, cached, captioned, windowed
+from detector.training.features import cached, captioned, windowed
 
 
 def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[str] | None = None) -> dict:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from torch import Tensor
@@ -10,7 +12,7 @@ from torch import Tensor
 from detector.assets import EMBEDDED, MODELS
 from detector.clip.backbone import Backbone
 from detector.clip.vocabulary import vocabulary
-from detector.methods.base import HeadCard, HeadError, Shapes, check_card, check_tensors, load_head
+from detector.methods.base import Head, HeadCard, HeadError, Shapes, check_card, check_tensors, load_head
 from detector.methods.concepts.head import ConceptHead
 from detector.methods.item.head import ItemHead
 from detector.methods.orthogonal.head import LinearProbe, OrthogonalHead
@@ -20,24 +22,53 @@ from detector.methods.physical_clip.head import PhysicalClipHead
 from detector.methods.residual import features as residual
 from detector.methods.residual.head import ResidualHead
 from detector.methods.sdd.head import SddHead
+from detector.methods.table import Fitted, Table, Training
 
-METHODS = {
-    "physical": PhysicalHead,
-    "residual": ResidualHead,
-    "linear_probe": LinearProbe,
-    "orthogonal": OrthogonalHead,
-    "concepts": ConceptHead,
-    "item": ItemHead,
-    "physical_clip": PhysicalClipHead,
-    "sdd": SddHead,
-}
-PIXEL_METHODS = {"physical": physical.VERSION, "residual": residual.VERSION}  # serve every backbone → version of their features
-TOWER_METHODS = ("sdd",)  # run the backbone's tower themselves, adapted
-CAPTIONED = ("item", "physical_clip")  # read a caption of the image
-READS = {"physical": "fifteen descriptors at the fixed 256-pixel scale", "residual": "high-pass residual of the pixels",
-         "linear_probe": "pooled", "orthogonal": "pooled", "concepts": "projected", "reference": "pooled and projected",
-         "item": "projected image, crops, caption and objects", "physical_clip": "projected image and text, descriptors",
-         "sdd": "pixels of windows, and the tokens of the adapted tower", "verdict": "logits of the methods"}
+WHOLE = "shorter side to {size}, centre crop"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to tell photographs from synthetic images: what its head is, what it reads, and how it is trained.
+
+    fit: "module:function", called with (train: Table, val: Table, training: Training) → Fitted; imported when it is needed, as
+    training brings libraries that scoring does without. preprocessing: of the images that it reads, `{size}` being the backbone's.
+    features: version of the pixel features of a method that reads no backbone, and so serves every one. captioned: it reads a
+    caption. tower: it runs the backbone's tower itself, adapted, and `from_tensors` builds it from the card and the backbone.
+    """
+
+    name: str
+    head: type[Head]
+    reads: str
+    fit: str
+    preprocessing: str = WHOLE
+    features: str = ""
+    captioned: bool = False
+    tower: bool = False
+
+    def fitter(self) -> Callable[[Table, Table, Training], Fitted]:
+        module, _, function = self.fit.partition(":")
+        return getattr(import_module(module), function)
+
+
+METHODS = {method.name: method for method in (
+    Method("physical", PhysicalHead, "fifteen descriptors at the fixed 256-pixel scale", "detector.methods.physical.train:fit",
+           "pixels as decoded", features=physical.VERSION),
+    Method("residual", ResidualHead, "high-pass residual of the pixels", "detector.methods.residual.train:fit", "pixels as decoded",
+           features=residual.VERSION),
+    Method("linear_probe", LinearProbe, "pooled", "detector.methods.orthogonal.train:fit_probe"),
+    Method("orthogonal", OrthogonalHead, "pooled", "detector.methods.orthogonal.train:fit"),
+    Method("concepts", ConceptHead, "projected", "detector.methods.concepts.train:fit"),
+    Method("item", ItemHead, "projected image, crops, caption and objects", "detector.methods.item.train:fit", captioned=True),
+    Method("physical_clip", PhysicalClipHead, "projected image and text, descriptors", "detector.methods.physical_clip.train:fit",
+           captioned=True),
+    Method("sdd", SddHead, "pixels of windows, and the tokens of the adapted tower", "detector.methods.sdd.train:fit",
+           "windows of {size} × {size} pixels at the image's own resolution", tower=True),
+)}
+PIXEL_METHODS = {method.name: method.features for method in METHODS.values() if method.features}
+TOWER_METHODS = tuple(method.name for method in METHODS.values() if method.tower)
+CAPTIONED = tuple(method.name for method in METHODS.values() if method.captioned)
+BESIDE = {"verdict": ("logits of the methods", "logits as the heads give them"), "reference": ("pooled and projected", WHOLE)}
 
 
 def heads_folders(backbone: str) -> list[Path]:
@@ -58,13 +89,9 @@ def find_heads(backbone: str) -> dict[str, Path]:
 
 def expected_card(method: str, backbone: Backbone) -> HeadCard:
     """The entries of a head's card that follow from the method and the backbone alone."""
-    if method in PIXEL_METHODS:
-        return HeadCard(method, "none", PIXEL_METHODS[method], READS[method], "pixels as decoded", "", "")
-    preprocessing = {
-        "verdict": "logits as the heads give them",
-        "sdd": f"windows of {backbone.size} × {backbone.size} pixels at the image's own resolution",
-    }.get(method, f"shorter side to {backbone.size}, centre crop")
-    return HeadCard(method, backbone.name, backbone.fingerprint, READS[method], preprocessing, "", "")
+    reads, preprocessing = BESIDE[method] if method in BESIDE else (METHODS[method].reads, METHODS[method].preprocessing)
+    backbone_name, made_on = ("none", PIXEL_METHODS[method]) if method in PIXEL_METHODS else (backbone.name, backbone.fingerprint)
+    return HeadCard(method, backbone_name, made_on, reads, preprocessing.format(size=backbone.size), "", "")
 
 
 def read_file(path: Path, method: str, backbone: Backbone, shapes: Callable[[HeadCard], Shapes | None],
@@ -78,7 +105,7 @@ def read_file(path: Path, method: str, backbone: Backbone, shapes: Callable[[Hea
 
 def read_head(path: Path, method: str, backbone: Backbone):
     """(head, card) of a method's head file. HeadError, one sentence, if it is damaged or belongs to something else."""
-    kind, sizes = METHODS[method], backbone.sizes
+    kind, sizes = METHODS[method].head, backbone.sizes
     tensors, card = read_file(path, method, backbone, lambda _: None if method in TOWER_METHODS else kind.shapes(sizes))
     if method == "concepts":
         _check_vocabulary(card)

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,53 +22,15 @@ from detector.data import images, windows
 from detector.data.datasets import Example, Pictures, views
 from detector.methods.base import Evidence
 from detector.methods.item import alignment
-from detector.methods.item.alignment import AT_ONCE, Alignment, extract_alignment, from_arrays
+from detector.methods.item.alignment import AT_ONCE, extract_alignment, from_arrays
 from detector.methods.physical import features as physical
 from detector.methods.residual import features as residual
 from detector.methods.sdd.head import SddHead
+from detector.methods.table import Table
 from detector.progress import progress
 
 CAPTIONED_COPIES = 1  # random copies of a training image that get a caption: writing one costs more than all else together
 VIEWS = (images.VERSION, augment.VERSION)  # what every kept feature depends on: the pixels of a file and of its random copies
-
-
-@dataclass(frozen=True)
-class Table:
-    """Evidence and labels of one split. copy: 0 for the image as it is, 1… for its random copies. sources: one a row.
-
-    pictures: the rows' images, which are also `evidence.pixels`; none in a table that was made up.
-    """
-
-    evidence: Evidence
-    labels: np.ndarray
-    sources: np.ndarray
-    copy: np.ndarray
-    pictures: Pictures = Pictures(())
-
-    def rows(self, mask: np.ndarray) -> Table:
-        seen = self.evidence
-        patches = seen.clip.patches[mask] if seen.clip.patches is not None else None
-        pictures = self.pictures.rows(mask) if self.pictures else self.pictures
-        evidence = Evidence(ClipFeatures(seen.clip.pooled[mask], seen.clip.projected[mask], patches), seen.descriptors[mask],
-                            seen.residual[mask], pixels=pictures, alignment=seen.alignment.rows(mask) if seen.alignment else None,
-                            windowed={name: logits[mask] for name, logits in seen.windowed.items()})
-        return Table(evidence, self.labels[mask], self.sources[mask], self.copy[mask], pictures)
-
-    def originals(self) -> Table:
-        """The rows of the images as they are."""
-        return self.rows(self.copy == 0)
-
-    def pooled(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """Features and labels on a device, to train on."""
-        return self.evidence.clip.pooled.to(device), torch.as_tensor(self.labels, dtype=torch.float32, device=device)
-
-    def projected(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """Features and labels on a device, to train on."""
-        return self.evidence.clip.projected.to(device), torch.as_tensor(self.labels, dtype=torch.float32, device=device)
-
-    def aligned(self, device: torch.device | str = "cpu") -> tuple[Alignment, Tensor]:
-        """What ITEM reads and labels, on a device, to train on."""
-        return self.evidence.alignment.to(device), torch.as_tensor(self.labels, device=device)
 
 
 def _mapped(measure: Callable[[Example], object], examples: list[Example]) -> Iterator:

@@ -6,10 +6,7 @@ the verdict and its band that split and one random copy of each of its images; t
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,132 +15,17 @@ from sklearn.metrics import roc_auc_score
 
 from detector.assets import EMBEDDED
 from detector.clip.backbone import Backbone
-from detector.clip.captioning import captioner
-from detector.clip.vocabulary import vocabulary
 from detector.data.datasets import read_dataset, training_splits
-from detector.logistic import fit_logistic
 from detector.methods.base import HeadCard, save_head
-from detector.methods.concepts.head import concept_directions
-from detector.methods.concepts.train import fit_concepts
-from detector.methods.item.train import fit_item
-from detector.methods.orthogonal.naming import name_units
-from detector.methods.orthogonal.train import fit_linear_probe, fit_orthogonal
-from detector.methods.physical.features import PAPER_CORE
-from detector.methods.physical.head import PhysicalHead
-from detector.methods.physical_clip.head import PhysicalClipHead, with_text
-from detector.methods.physical_clip.text import quantiles
-from detector.methods.physical_clip.train import fit_physical_clip
+from detector.methods.calibration import calibrated, logits_of
 from detector.methods.registry import CAPTIONED, METHODS, PIXEL_METHODS, TOWER_METHODS, expected_card, find_heads, heads_folders, read_head
-from detector.methods.residual.head import ResidualHead
-from detector.methods.sdd.model import SddConfig
-from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE, SddRecipe
-from detector.methods.sdd.train import Teacher, fit_sdd, residual_teacher
-from detector.training.features import CAPTIONED_COPIES, Table, cached, captioned, windowed
+from detector.methods.sdd.train import SddRun
+from detector.methods.table import Table, Training
+from detector.training.features import CAPTIONED_COPIES, cached, captioned, windowed
 from detector.verdict.fusion import Fusion
 from detector.verdict.reference import Reference
 
 VAL_COPIES = 1  # of a validation image, for the verdict alone: what it says must hold of pictures that were saved again, too
-
-
-# --- methods -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A head and what its card says besides."""
-
-    head: object
-    details: dict
-
-
-def _fit_physical(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    plain = train.originals()
-    reference = (plain.evidence.descriptors, plain.labels)
-    return Fitted(PhysicalHead.fit(train.evidence.descriptors, train.labels, reference), {})
-
-
-def _fit_residual(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    validation = (val.evidence.residual, val.labels)
-    return Fitted(ResidualHead.fit(train.evidence.residual, train.labels, seed=seed, validation=validation), {})
-
-
-def _fit_linear_probe(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    return Fitted(fit_linear_probe(train.pooled(backbone.device), val.pooled(backbone.device), seed=seed), {})
-
-
-def _fit_orthogonal(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    head = fit_orthogonal(train.pooled(backbone.device), val.pooled(backbone.device), seed=seed)
-    pooled, projected = val.evidence.clip.pooled, val.evidence.clip.projected
-    return Fitted(head, name_units(head.weight, concept_directions(backbone), backbone.projection, vocabulary(), pooled, projected))
-
-
-def _fit_concepts(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    parts = [table.projected(backbone.device) for table in (train, val)]
-    head = fit_concepts(*parts, concept_directions(backbone), seed=seed)
-    return Fitted(head, {"concepts": [concept.name for concept in vocabulary()]})
-
-
-def _fit_item(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    parts = [table.aligned(backbone.device) for table in (train, val)]
-    return Fitted(fit_item(*parts, seed=seed), {"captioner": captioner(backbone)})
-
-
-def _fit_physical_clip(train: Table, val: Table, backbone: Backbone, seed: int) -> Fitted:
-    limits = quantiles(train.originals().evidence.descriptors)
-    told = [with_text(backbone, t.evidence, t.evidence.alignment.texts, limits, PAPER_CORE) for t in (train, val)]
-    parts = [(replace(e, clip=e.clip.to(backbone.device)), t.labels) for e, t in zip(told, (train, val), strict=True)]
-    return Fitted(fit_physical_clip(*parts, limits, seed=seed), {"captioner": captioner(backbone)})
-
-
-@dataclass(frozen=True)
-class SddRun:
-    """How `sdd` is trained. checkpoints: folder of what `resume` goes on from, a file for each backbone and seed."""
-
-    config: SddConfig = SHIPPED
-    recipe: SddRecipe = SHIPPED_RECIPE
-    checkpoints: Path | None = None
-    resume: bool = False
-
-
-def sdd_teacher(train: Table, val: Table, backbone: Backbone, seed: int) -> Teacher:
-    """The `residual` head trained on these tables, as the teacher of SDD's enhancer."""
-    return residual_teacher(calibrated(_fit_residual(train, val, backbone, seed).head, val, backbone))
-
-
-def _fit_sdd(train: Table, val: Table, backbone: Backbone, seed: int, run: SddRun = SddRun()) -> Fitted:
-    checkpoint = run.checkpoints / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', backbone.name)}-{seed}.pt" if run.checkpoints else None
-    parts = [table.pictures.originals() for table in (train, val)]
-    trained = fit_sdd(*parts, backbone, run.config, run.recipe, seed, checkpoint, run.resume,
-                      partial(sdd_teacher, train, val, backbone, seed))
-    return Fitted(trained.head, {**trained.head.details(), "recipe": asdict(run.recipe), "seed": seed, "epochs": trained.log})
-
-
-FITTERS: dict[str, Callable[[Table, Table, Backbone, int], Fitted]] = {
-    "physical": _fit_physical,
-    "residual": _fit_residual,
-    "linear_probe": _fit_linear_probe,
-    "orthogonal": _fit_orthogonal,
-    "concepts": _fit_concepts,
-    "item": _fit_item,
-    "physical_clip": _fit_physical_clip,
-    "sdd": _fit_sdd,
-}
-
-
-def logits_of(head, table: Table, backbone: Backbone) -> np.ndarray:
-    """(N,) logits of a method on a table; NaN for images that it cannot read."""
-    evidence = table.evidence
-    if isinstance(head, PhysicalClipHead):
-        evidence = head.with_text(backbone, evidence, evidence.alignment.texts)
-    return np.asarray(head.score(evidence).logit, np.float64)
-
-
-def calibrated(head, val: Table, backbone: Backbone):
-    """The head with its logit Platt-scaled on `val`, so that σ(logit) is a probability; parts stay exact."""
-    logits = logits_of(head, val, backbone)
-    read = np.isfinite(logits)
-    slope, offset = fit_logistic(logits[read, None], val.labels[read], 1e-3)
-    return head.scaled(float(slope), float(offset))
 
 
 def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -158,7 +40,7 @@ def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], copies: int, seed: int, details: dict,
           metrics: dict) -> HeadCard:
     views = "random windows of each, drawn anew in every epoch" if method in TOWER_METHODS else f"{copies} random copies of each"
-    command = f"python -m detector train {method if method in FITTERS else 'all'} --data DIR --copies {copies} --seed {seed}"
+    command = f"python -m detector train {method if method in METHODS else 'all'} --data DIR --copies {copies} --seed {seed}"
     return replace(expected_card(method, backbone), command=command, details=details, metrics=metrics,
                    training_data=f"{data}: {counts[0]} training images, {views}; {counts[1]} for validation")
 
@@ -187,16 +69,17 @@ def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: 
 
 
 def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, out: Path | None = None, copies: int = 4,
-                seed: int = 0, cache: Path | None = None, device: str | None = None, sdd: SddRun = SddRun()) -> dict[str, Path]:
+                seed: int = 0, cache: Path | None = None, device: str | None = None, sdd: SddRun | None = None) -> dict[str, Path]:
     """Train the named methods, then fit the verdict over all heads that are present. Returns method → head file."""
     backbone = Backbone.load(backbone_name, device)
     present = set() if out else set(find_heads(backbone_name))
     splits = split_tables(backbone, data, copies, seed, cache, set(methods), set(methods) | present)
     train, told, val = splits.train, splits.told, splits.val
     counts = tuple(int((table.copy == 0).sum()) for table in (train, val))
-    written, fitters = {}, FITTERS | {"sdd": partial(_fit_sdd, run=sdd)}
+    written = {}
     for method in methods:
-        fitted = fitters[method](told if method in CAPTIONED else train, val.originals(), backbone, seed)
+        training = Training(backbone, seed, sdd if method == "sdd" else None)
+        fitted = METHODS[method].fitter()(told if method in CAPTIONED else train, val.originals(), training)
         val = windowed(val, fitted.head, cache, "val")
         plain = val.originals()
         head = calibrated(fitted.head, plain, backbone)

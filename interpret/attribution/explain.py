@@ -24,8 +24,9 @@ from interpret.attribution.faithfulness import MEASURES, RIVALS, area, curves_of
 from interpret.attribution.map_measures import Measures
 
 if TYPE_CHECKING:
-    from detector import Analysis, Suite
+    from detector.analysis import Analysis
     from detector.data.images import Photo
+    from detector.suite import Suite
 
 WINDOWS = 100  # read at most (choice): with windows of 144 pixels a 1024 × 1024 image is read at its own resolution
 LITTLE = 0.1  # of the scale: evidence below that is called little

@@ -24,12 +24,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from detector import Suite  # noqa: E402
 from detector.data.datasets import read_dataset, select  # noqa: E402
 from detector.data.images import load_photo  # noqa: E402
-from detector.methods.concepts.head import ConceptRecipe, concept_directions, fit_concepts  # noqa: E402
-from detector.methods.item.head import ItemRecipe, fit_item  # noqa: E402
-from detector.methods.orthogonal.head import AffineRecipe, fit_linear_probe, fit_orthogonal  # noqa: E402
+from detector.methods.concepts.head import concept_directions  # noqa: E402
+from detector.methods.concepts.train import ConceptRecipe, fit_concepts  # noqa: E402
+from detector.methods.item.train import ItemRecipe, fit_item  # noqa: E402
+from detector.methods.orthogonal.train import AffineRecipe, fit_linear_probe, fit_orthogonal  # noqa: E402
 from detector.methods.physical.features import PAPER_CORE  # noqa: E402
-from detector.methods.physical_clip.head import PhysicalClipRecipe, fit_physical_clip, with_text  # noqa: E402
+from detector.methods.physical_clip.head import with_text  # noqa: E402
 from detector.methods.physical_clip.text import quantiles  # noqa: E402
+from detector.methods.physical_clip.train import PhysicalClipRecipe, fit_physical_clip  # noqa: E402
 from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE  # noqa: E402
 from detector.methods.sdd.train import fit_sdd  # noqa: E402
 from detector.training import train  # noqa: E402

@@ -9,8 +9,8 @@ from detector.data.datasets import DataError
 from detector.evaluation.evaluate import chosen_splits, evaluate_table, frozen_thresholds, verdict_measures
 from detector.evaluation.tables import report
 from detector.methods.base import Evidence, Score
+from detector.methods.table import Table
 from detector.suite import Suite
-from detector.training.features import Table
 from detector.verdict.fusion import Fusion
 
 

@@ -63,7 +63,7 @@ def test_the_file_holds_what_the_method_says(method, suite):
     tensors, _ = load_head(find_heads("embedded")[method])
     assert tensors.keys() == dict(suite.heads[method].tensors()).keys()
     if method not in TOWER_METHODS:
-        assert tensors.keys() == METHODS[method].shapes(suite.backbone.sizes).keys()
+        assert tensors.keys() == METHODS[method].head.shapes(suite.backbone.sizes).keys()
 
 
 @pytest.mark.parametrize("additive", sorted(ADDITIVE))

@@ -18,7 +18,8 @@ from detector.evaluation.metrics import chance_map, mean_ap
 from detector.markdown import markdown_table
 from detector.methods.base import load_head
 from detector.methods.registry import PIXEL_METHODS, find_heads
-from detector.training.features import Table, cached, captioned, windowed
+from detector.methods.table import Table
+from detector.training.features import cached, captioned, windowed
 
 COPIES, FEATURE_SEED = 4, 0  # as `train` does, so that its cached features serve here
 

@@ -15,7 +15,7 @@ from detector.methods.concepts.train import fit_concepts
 from detector.methods.orthogonal.train import fit_linear_probe, fit_orthogonal
 from detector.methods.physical.head import PhysicalHead
 from detector.methods.residual.head import ResidualHead
-from detector.training.features import Table
+from detector.methods.table import Table
 
 
 def cross_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:

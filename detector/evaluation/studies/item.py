@@ -17,7 +17,7 @@ from detector.evaluation.tables import MEAN_TEXTS, text_gains
 from detector.markdown import markdown_table
 from detector.methods.item.alignment import Alignment, places_of
 from detector.methods.item.train import ItemRecipe, Labelled, readable, train_network
-from detector.training.features import Table
+from detector.methods.table import Table
 
 
 def without_objects(alignment: Alignment) -> Alignment:

@@ -17,7 +17,7 @@ from detector.methods.physical.features import NAMES, PAPER_CORE
 from detector.methods.physical_clip.head import BLOCKS
 from detector.methods.physical_clip.text import quantiles, written
 from detector.methods.physical_clip.train import Inputs, PhysicalClipRecipe, inputs, train_network
-from detector.training.features import Table
+from detector.methods.table import Table
 
 
 @dataclass(frozen=True)

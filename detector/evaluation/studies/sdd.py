@@ -15,9 +15,8 @@ from detector.evaluation.studies.base import Corpus, chance, chance_words, heads
 from detector.methods.registry import find_heads, read_head
 from detector.methods.sdd.head import SddHead
 from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE, SddRecipe
-from detector.methods.sdd.train import fit_sdd, middle_window
-from detector.training.features import Table
-from detector.training.train import sdd_teacher
+from detector.methods.sdd.train import fit_sdd, middle_window, sdd_teacher
+from detector.methods.table import Table, Training
 
 ABLATION = {"all": {}, "without STS": {"use_sts": False}, "without CFDL": {"use_cfdl": False},
             "without the enhancer": {"use_enhancer": False}}
@@ -69,7 +68,7 @@ def _halves_of(head: SddHead, table: Table) -> tuple[torch.Tensor, torch.Tensor]
 def _trained(corpus: Corpus, backbone: Backbone, change: dict[str, bool], recipe: SddRecipe, seed: int) -> SddHead:
     own, parts = backbone.fingerprint[:8], [table.pictures.originals() for table in (corpus.train, corpus.val)]
     checkpoint = ABLATION_CHECKPOINTS / f"{'-'.join([own, str(recipe.epochs), *change, str(seed)])}.pt"
-    teacher = partial(sdd_teacher, corpus.train, corpus.val, backbone, seed)
+    teacher = partial(sdd_teacher, corpus.train, corpus.val, Training(backbone, seed))
     return fit_sdd(*parts, backbone, replace(SHIPPED, **change), recipe, seed, checkpoint, True, teacher,
                    ABLATION_CHECKPOINTS / f"{own}-enhancer-{seed}.pt").head
 

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.clip.vocabulary import vocabulary
 from detector.devices import to_numpy
-from detector.methods.concepts.head import ConceptHead
+from detector.methods.concepts.head import ConceptHead, concept_directions
+from detector.methods.table import Fitted, Table, Training
 
 
 @dataclass(frozen=True)
@@ -92,3 +94,11 @@ def fit_concepts(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], direc
         if waited >= recipe.patience:
             break
     return chosen
+
+
+def fit(train: Table, val: Table, training: Training) -> Fitted:
+    """The concept model on the projected feature of the tables, over the project's vocabulary."""
+    backbone = training.backbone
+    parts = [table.projected(backbone.device) for table in (train, val)]
+    head = fit_concepts(*parts, concept_directions(backbone), seed=training.seed)
+    return Fitted(head, {"concepts": [concept.name for concept in vocabulary()]})

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.clip.captioning import captioner
 from detector.devices import to_numpy
 from detector.methods.base import HeadError
 from detector.methods.item.alignment import Alignment
 from detector.methods.item.head import ItemHead
+from detector.methods.table import Fitted, Table, Training
 
 
 @dataclass(frozen=True)
@@ -79,3 +81,9 @@ def fit_item(train: Labelled, val: Labelled, *, seed: int = 0, recipe: ItemRecip
     network = train_network(readable(train), readable(val), True, seed, recipe).cpu()
     norm, hidden, readout = network[0], network[1], network[4]
     return ItemHead(norm.weight, norm.bias, hidden.weight, hidden.bias, readout.weight[0], readout.bias[0])
+
+
+def fit(train: Table, val: Table, training: Training) -> Fitted:
+    """ITEM's network on the tables' images against their captions."""
+    parts = [table.aligned(training.backbone.device) for table in (train, val)]
+    return Fitted(fit_item(*parts, seed=training.seed), {"captioner": captioner(training.backbone)})

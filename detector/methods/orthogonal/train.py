@@ -10,8 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.clip.vocabulary import vocabulary
 from detector.devices import to_numpy
+from detector.methods.concepts.head import concept_directions
 from detector.methods.orthogonal.head import LinearProbe, OrthogonalHead
+from detector.methods.orthogonal.naming import name_units
+from detector.methods.table import Fitted, Table, Training
 
 
 @dataclass(frozen=True)
@@ -97,3 +101,17 @@ def fit_linear_probe(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *
 
     _train(linear, loss, lambda x: linear(x).squeeze(1), train, val, recipe, seed)
     return LinearProbe(*(p[0].detach().clone().cpu() for p in (linear.weight, linear.bias)))
+
+
+def fit_probe(train: Table, val: Table, training: Training) -> Fitted:
+    """The linear probe on the pooled feature of the tables."""
+    device = training.backbone.device
+    return Fitted(fit_linear_probe(train.pooled(device), val.pooled(device), seed=training.seed), {})
+
+
+def fit(train: Table, val: Table, training: Training) -> Fitted:
+    """The orthogonal head on the pooled feature of the tables, and the names of its units over `val`."""
+    backbone = training.backbone
+    head = fit_orthogonal(train.pooled(backbone.device), val.pooled(backbone.device), seed=training.seed)
+    pooled, projected = val.evidence.clip.pooled, val.evidence.clip.projected
+    return Fitted(head, name_units(head.weight, concept_directions(backbone), backbone.projection, vocabulary(), pooled, projected))

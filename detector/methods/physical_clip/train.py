@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.clip.captioning import captioner
 from detector.devices import to_numpy
 from detector.methods.base import Evidence
 from detector.methods.physical.features import NAMES, PAPER_CORE
-from detector.methods.physical_clip.head import BLOCKS, PhysicalClipHead, joint, places, text_of
+from detector.methods.physical_clip.head import BLOCKS, PhysicalClipHead, joint, places, text_of, with_text
+from detector.methods.physical_clip.text import quantiles
+from detector.methods.table import Fitted, Table, Training
 
 SAME_TEXT = 1 - 1e-4  # cosine from which two texts count as one
 
@@ -153,3 +156,12 @@ def fit_physical_clip(train: tuple[Evidence, np.ndarray], val: tuple[Evidence, n
     """
     parts = [inputs(evidence, labels, limits, core) for evidence, labels in (train, val)]
     return train_network(*parts, BLOCKS, scale, seed, recipe).head(limits, core)
+
+
+def fit(train: Table, val: Table, training: Training) -> Fitted:
+    """The network on images, captions and the paper's core descriptors as text; their limits come from the images as they are."""
+    backbone, limits = training.backbone, quantiles(train.originals().evidence.descriptors)
+    texts = [with_text(backbone, table.evidence, table.evidence.alignment.texts, limits, PAPER_CORE) for table in (train, val)]
+    parts = [(replace(evidence, clip=evidence.clip.to(backbone.device)), table.labels)
+             for evidence, table in zip(texts, (train, val), strict=True)]
+    return Fitted(fit_physical_clip(*parts, limits, seed=training.seed), {"captioner": captioner(backbone)})

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +28,15 @@ from detector.data.datasets import Example
 from detector.data.images import load_photo
 from detector.data.windows import cut, window_boxes
 from detector.devices import training_autocast
+from detector.methods.calibration import calibrated
+from detector.methods.residual import train as residual_train
 from detector.methods.residual.features import WINDOW, features
 from detector.methods.residual.head import ResidualHead
 from detector.methods.sdd.head import SddHead, normalisation
 from detector.methods.sdd.model import FEATURES, Enhancer, Sdd, SddConfig
-from detector.methods.sdd.recipe import SddRecipe
+from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE, SddRecipe
 from detector.methods.sdd.windows import WORKERS, batches, draw_window, window_of
+from detector.methods.table import Fitted, Table, Training
 from detector.progress import progress
 
 LAYOUT = "trained tensors"  # what a checkpoint holds; older ones held CLIP, too
@@ -359,3 +364,30 @@ def _restore(path: Path, model: Sdd, mean: Sdd, optimiser, made: str) -> dict:
     mean.load_trained(saved["mean"])
     optimiser.load_state_dict(saved["optimiser"])
     return saved["state"]
+
+
+# --- as a method ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SddRun:
+    """How `sdd` is trained. checkpoints: folder of what `resume` goes on from, a file for each backbone and seed."""
+
+    config: SddConfig = SHIPPED
+    recipe: SddRecipe = SHIPPED_RECIPE
+    checkpoints: Path | None = None
+    resume: bool = False
+
+
+def sdd_teacher(train: Table, val: Table, training: Training) -> Teacher:
+    """The `residual` head trained on these tables, as the teacher of SDD's enhancer."""
+    return residual_teacher(calibrated(residual_train.fit(train, val, training).head, val, training.backbone))
+
+
+def fit(train: Table, val: Table, training: Training) -> Fitted:
+    """SDD on the tables' pictures as they are: it draws windows of its own. training.options: an `SddRun`."""
+    run, backbone, seed = training.options or SddRun(), training.backbone, training.seed
+    checkpoint = run.checkpoints / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', backbone.name)}-{seed}.pt" if run.checkpoints else None
+    parts = [table.pictures.originals() for table in (train, val)]
+    trained = fit_sdd(*parts, backbone, run.config, run.recipe, seed, checkpoint, run.resume, partial(sdd_teacher, train, val, training))
+    return Fitted(trained.head, {**trained.head.details(), "recipe": asdict(run.recipe), "seed": seed, "epochs": trained.log})

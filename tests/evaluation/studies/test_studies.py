@@ -18,7 +18,7 @@ from detector.evaluation.studies.cross import cross_fitters, foreign_tests, halv
 from detector.methods.base import Evidence
 from detector.methods.concepts.head import ConceptHead
 from detector.methods.orthogonal.train import AffineRecipe
-from detector.training.features import Table
+from detector.methods.table import Table
 
 
 def table(count: int, seed: int, strength: dict[str, float], width: int = 12) -> Table:

@@ -5,13 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny import write_tiny
+from written_descriptors import parse
 
 from detector.clip.backbone import Backbone, ClipFeatures
 from detector.evaluation.studies.physical_clip import VARIANTS, Part, Variant, ablation_report, ablations, compared
 from detector.methods.base import Evidence, HeadCard, HeadError, load_head, save_head
 from detector.methods.physical.features import NAMES, PAPER_CORE
 from detector.methods.physical_clip.head import BLOCKS, PhysicalClipHead, joint, places, with_text
-from detector.methods.physical_clip.text import parse
 from detector.methods.physical_clip.train import Inputs, PhysicalClipRecipe, contrastive, fit_physical_clip
 
 WIDTH = 10

@@ -1,0 +1,70 @@
+"""What a method is trained on, and what its training gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.clip.backbone import Backbone, ClipFeatures
+from detector.data.datasets import Pictures
+from detector.methods.base import Evidence, Head
+from detector.methods.item.alignment import Alignment
+
+
+@dataclass(frozen=True)
+class Table:
+    """Evidence and labels of one split. copy: 0 for the image as it is, 1… for its random copies. sources: one a row.
+
+    pictures: the rows' images, which are also `evidence.pixels`; none in a table that was made up.
+    """
+
+    evidence: Evidence
+    labels: np.ndarray
+    sources: np.ndarray
+    copy: np.ndarray
+    pictures: Pictures = Pictures(())
+
+    def rows(self, mask: np.ndarray) -> Table:
+        seen = self.evidence
+        patches = seen.clip.patches[mask] if seen.clip.patches is not None else None
+        pictures = self.pictures.rows(mask) if self.pictures else self.pictures
+        evidence = Evidence(ClipFeatures(seen.clip.pooled[mask], seen.clip.projected[mask], patches), seen.descriptors[mask],
+                            seen.residual[mask], pixels=pictures, alignment=seen.alignment.rows(mask) if seen.alignment else None,
+                            windowed={name: logits[mask] for name, logits in seen.windowed.items()})
+        return Table(evidence, self.labels[mask], self.sources[mask], self.copy[mask], pictures)
+
+    def originals(self) -> Table:
+        """The rows of the images as they are."""
+        return self.rows(self.copy == 0)
+
+    def pooled(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Features and labels on a device, to train on."""
+        return self.evidence.clip.pooled.to(device), torch.as_tensor(self.labels, dtype=torch.float32, device=device)
+
+    def projected(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Features and labels on a device, to train on."""
+        return self.evidence.clip.projected.to(device), torch.as_tensor(self.labels, dtype=torch.float32, device=device)
+
+    def aligned(self, device: torch.device | str = "cpu") -> tuple[Alignment, Tensor]:
+        """What ITEM reads and labels, on a device, to train on."""
+        return self.evidence.alignment.to(device), torch.as_tensor(self.labels, device=device)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a method may use besides its tables. options: of the method's own kind, such as SDD's `SddRun`; None for its defaults."""
+
+    backbone: Backbone
+    seed: int = 0
+    options: object = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head, not yet calibrated, and plain values that its card says besides."""
+
+    head: Head
+    details: dict
