@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import re
+import uuid
 from collections.abc import Iterable
+from pathlib import Path
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
+from interpret.panels.uploads import folder
 from interpret.render.text import head_of
 from interpret.render.words import HOW, how_good
 
@@ -57,6 +65,24 @@ def unknown(value: object, names: Iterable[str], what: str) -> str:
     """One sentence for a value that is none of the names, "" for one that is. It repeats nothing of what a visitor sent."""
     known = list(names)
     return "" if value in known else f"There is no {what} of that name; there are {', '.join(known)}."
+
+
+def picture_file(picture: np.ndarray | Image.Image) -> str:
+    """The path of a picture as PNG among the page's results, in a folder named after its content; written once and whole.
+
+    Gradio 6.31 writes in place, so that a browser which is fetching the same picture at that moment gets a part of it.
+    """
+    data = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(data, "PNG")
+    target = Path(folder()) / hashlib.sha256(data.getvalue()).hexdigest() / "image.png"
+    if target.is_file():
+        os.utime(target)  # it counts as new for the sweep
+        return str(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{uuid.uuid4().hex}.partial")
+    temporary.write_bytes(data.getvalue())
+    os.replace(temporary, target)
+    return str(target)
 
 
 def plain(text: str) -> str:

@@ -242,7 +242,8 @@ def _picture(photo: Photo, alignment: Alignment, view: object) -> gr.Image:
     number = int(view) if view in range(1, len(found) + 1) else 0
     if number and found[number - 1].heat is not None:
         pixels = np.asarray(misalignment.heat_overlay(pixels, found[number - 1].heat))
-    return gr.Image(misalignment.boxed(pixels, item, number or None), alt_text=f"Boxes: {text}" if text else "The image, without boxes")
+    words = f"Boxes: {text}" if text else "The image, without boxes"
+    return gr.Image(parts.picture_file(misalignment.boxed(pixels, item, number or None)), alt_text=words)
 
 
 def _nothing(why: str) -> list:

@@ -182,7 +182,7 @@ def draw(seen: Seen | None, shown: Drawn | None, layer: str, opacity: float) -> 
 
     found, measures = maps.found, maps.found.measures
     legend = _legend(found.maps[layer].signed, measures.scale(layer), layer in measures.scales)
-    return [maps.read, drawn(found, layer, float(opacity), DRAWN), legend, measures.trust(layer), maps.rows[layer]]
+    return [maps.read, parts.picture_file(drawn(found, layer, float(opacity), DRAWN)), legend, measures.trust(layer), maps.rows[layer]]
 
 
 def _legend(signed: bool, scale: float, measured: bool) -> str:

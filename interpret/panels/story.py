@@ -65,7 +65,7 @@ def build_methods() -> list:
 def show_methods(shown: Shown) -> list:
     view = shown.suite.backbone.view(shown.photo)
     record = shown.record
-    return [parts.trust(record, "verdict"), report.summary(record), report.method_rows(record), view.pixels,
+    return [parts.trust(record, "verdict"), report.summary(record), report.method_rows(record), parts.picture_file(view.pixels),
             report.view_reading(view)]
 
 

@@ -242,6 +242,7 @@ def test_heatmaps_come_after_the_panels_and_follow_layer_and_opacity(page, pictu
     page.locator("#heatmap-layer input").click()
     page.get_by_role("option", name="Enhancer, stage 3").click()
     page.wait_for_function("before => document.querySelector('#heatmap-picture img').src !== before", arg=first, timeout=30_000)
+    page.wait_for_function("document.querySelector('#heatmap-picture img').naturalWidth > 0", timeout=30_000)
     page.locator("#heatmap-picture img").click()
     page.wait_for_selector("#heatmap-point >> text=logits per window", timeout=30_000)
     page.locator("#heatmap-check").click()

@@ -1,5 +1,6 @@
 """app.py: every action is an endpoint with a name and an explanation, and what serves the page is set on purpose."""
 
+import os
 import re
 
 import gradio as gr
@@ -100,3 +101,18 @@ def test_the_versions_that_zero_gpu_offers_are_allowed(torch, torchvision):
 def test_the_four_papers_are_linked():
     for number in ("2604.04608", "2602.12381", "2511.00427", "2508.12341"):
         assert f"https://arxiv.org/abs/{number}" in README
+
+
+def test_a_picture_is_written_once_and_whole(tmp_path, monkeypatch):
+    import numpy as np
+    from PIL import Image
+
+    from interpret.panels.components import picture_file
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    pixels = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
+    path = picture_file(pixels)
+    before = os.stat(path).st_ino
+    assert picture_file(Image.fromarray(pixels)) == path and os.stat(path).st_ino == before  # no second writing
+    assert np.array_equal(np.asarray(Image.open(path)), pixels) and path.startswith(str(tmp_path))
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["image.png"]
