@@ -71,12 +71,17 @@ CSS = """
 """
 
 THEME = gr.themes.Soft(
-    primary_hue="blue", font=["system-ui", "Segoe UI", "Helvetica Neue", "sans-serif"],
+    primary_hue="blue",
+    font=["system-ui", "Segoe UI", "Helvetica Neue", "sans-serif"],
     font_mono=["ui-monospace", "Consolas", "monospace"],
 )
 
 LAUNCH = {
-    "theme": THEME, "css": CSS, "max_file_size": MAX_UPLOAD, "footer_links": ["api"], "show_error": True,
+    "theme": THEME,
+    "css": CSS,
+    "max_file_size": MAX_UPLOAD,
+    "footer_links": ["api"],
+    "show_error": True,
     "run_history": False,  # it would keep visitors' images and results in the browser of a shared computer
     "enable_monitoring": False,  # its page shows who asked what and when
     "state_session_capacity": 100,  # Gradio copies the page's layout for each, 0.4 MB; the one used least recently goes first
@@ -90,19 +95,34 @@ QUEUE = {"max_size": 64, "default_concurrency_limit": 1, "api_open": False}
 
 
 def _input_column() -> tuple[gr.Image, gr.Button, gr.Button]:
-    image = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image", height=320,
-                     buttons=["fullscreen"], elem_id="image")
+    image = gr.Image(
+        type="filepath",
+        image_mode=None,
+        sources=["upload", "clipboard"],
+        label="Image",
+        height=320,
+        buttons=["fullscreen"],
+        elem_id="image",
+    )
     image.preprocess = image_file
     with gr.Row():
-        return image, gr.Button("Analyze", variant="primary", elem_id="analyze", scale=3), gr.Button("Cancel", elem_id="cancel",
-                                                                                                     min_width=90, scale=1)
+        return (
+            image,
+            gr.Button("Analyze", variant="primary", elem_id="analyze", scale=3),
+            gr.Button("Cancel", elem_id="cancel", min_width=90, scale=1),
+        )
 
 
 def _examples(image: gr.Image) -> None:
     examples = existing_examples()
     if examples:
-        gr.Examples([[str(path)] for path, _ in examples], [image], label="Examples, each made on this machine",
-                    example_labels=[label for _, label in examples], examples_per_page=len(examples))
+        gr.Examples(
+            [[str(path)] for path, _ in examples],
+            [image],
+            label="Examples, each made on this machine",
+            example_labels=[label for _, label in examples],
+            examples_per_page=len(examples),
+        )
 
 
 def _analyze_tab() -> None:
@@ -124,8 +144,16 @@ def _analyze_tab() -> None:
     hidden = [downloads.row, *[place.column for place in places]]
     triggers = [image.change, button.click]
     start = gr.on(triggers, None, None, [card, progress, *hidden], js=started(len(hidden)), show_progress="hidden")
-    analysis = start.then(analyze, [image, model.in_use, model.training], [numbers, seen], api_name="analyze",
-                          concurrency_id="model", trigger_mode="always_last", show_progress="minimal", show_progress_on=progress)
+    analysis = start.then(
+        analyze,
+        [image, model.in_use, model.training],
+        [numbers, seen],
+        api_name="analyze",
+        concurrency_id="model",
+        trigger_mode="always_last",
+        show_progress="minimal",
+        show_progress_on=progress,
+    )
     showing = wire_showing(analysis, seen, [card, progress, downloads.row], places)
     actions = wire_story(places, seen)  # after the analysis, whose endpoint is the first
     gr.on(triggers, None, cancels=[*showing, *actions])  # panels of the last image that are still to come, and work on it

@@ -41,13 +41,30 @@ class Analysis:
 
     def to_dict(self) -> dict:
         """The JSON object of the command line; methods without a head are absent."""
-        start = {"file": self.file, "width": self.width, "height": self.height,
-                 "format": self.facts.format if self.facts else None, "error": self.error, "backbone": self.backbone}
+        start = {
+            "file": self.file,
+            "width": self.width,
+            "height": self.height,
+            "format": self.facts.format if self.facts else None,
+            "error": self.error,
+            "backbone": self.backbone,
+        }
         if self.error:
             return start
         verdict = {name: value for name, value in vars(self.verdict).items() if value != ""} if self.verdict else None
-        rest = {"verdict": verdict, "absent": list(self.absent), "detectors": self.detectors, "physical": self.physical,
-                "physical_contributions": self.physical_contributions, "physical_percentiles": self.percentiles,
-                "orthogonal": self.orthogonal, "concepts": self.concepts, "heads": self.head, "residual": self.residual,
-                "item": self.item, "physical_text": self.physical_text, "file_facts": vars(self.facts)}
+        rest = {
+            "verdict": verdict,
+            "absent": list(self.absent),
+            "detectors": self.detectors,
+            "physical": self.physical,
+            "physical_contributions": self.physical_contributions,
+            "physical_percentiles": self.percentiles,
+            "orthogonal": self.orthogonal,
+            "concepts": self.concepts,
+            "heads": self.head,
+            "residual": self.residual,
+            "item": self.item,
+            "physical_text": self.physical_text,
+            "file_facts": vars(self.facts),
+        }
         return start | {name: value for name, value in rest.items() if value not in (None, {}, [], "")}

@@ -77,14 +77,21 @@ class Suite:
     the reference images that belong to them are not here.
     """
 
-    def __init__(self, backbone: Backbone, heads: dict, cards: dict[str, HeadCard], fusion: Fusion | None,
-                 released: Released = Released({}), reference: Reference | None = None, absent: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        backbone: Backbone,
+        heads: dict,
+        cards: dict[str, HeadCard],
+        fusion: Fusion | None,
+        released: Released = Released({}),
+        reference: Reference | None = None,
+        absent: tuple[str, ...] = (),
+    ):
         self.backbone, self.heads, self.cards, self.fusion = backbone, heads, cards, fusion
         self.released, self.reference, self.absent = released, reference, absent
 
     @classmethod
-    def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None,
-             training: str = TRAININGS[0]) -> Suite:
+    def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None, training: str = TRAININGS[0]) -> Suite:
         """Load a backbone and its heads by name. BackboneError or HeadError, one sentence, if that fails.
 
         progress: called with (bytes so far, bytes in all) while weights are downloaded. training: which of the released
@@ -153,8 +160,7 @@ class Suite:
 
     def released_logits(self, evidence: Evidence) -> dict[str, np.ndarray]:
         """Name of a released head → (B,) logits, as its authors' code gives them: not calibrated here."""
-        return {name: to_numpy(head.logits(evidence.released[name])).astype(np.float64)
-                for name, head in self.released.heads.items()}
+        return {name: to_numpy(head.logits(evidence.released[name])).astype(np.float64) for name, head in self.released.heads.items()}
 
     def units(self) -> tuple[str, OrthogonalHead] | None:
         """(name, head) of the orthogonal head that is shown: the backbone's own, else a released one."""
@@ -183,7 +189,7 @@ class Suite:
         return vocabulary(), concept_directions(self.backbone)
 
     def unit_names(self) -> dict:
-        """"names", "text_span", "chance" and "named" of the units shown: see `naming.name_units`."""
+        """ "names", "text_span", "chance" and "named" of the units shown: see `naming.name_units`."""
         name, _ = self.units()
         return self.cards[name].details if name in self.cards else self._released_names
 
@@ -215,8 +221,7 @@ class Suite:
         parts = self._parts(evidence)
         return [self._analysis(index, photo, evidence, logits, released, parts) for index, photo in enumerate(photos)]
 
-    def analyze_files(self, paths: Iterable[str | Path], batch_size: int = 16,
-                      caption: str | None = None) -> Iterator[Analysis]:
+    def analyze_files(self, paths: Iterable[str | Path], batch_size: int = 16, caption: str | None = None) -> Iterator[Analysis]:
         """One Analysis for each path, in order; a file that cannot be read gives one with `error` set. caption: of all of them."""
         batch: list[tuple[str, Photo | str]] = []
         for path in paths:
@@ -261,20 +266,32 @@ class Suite:
     def _analysis(self, index: int, photo: Photo, evidence: Evidence, logits: dict, released: dict, parts: dict) -> Analysis:
         own = {method: float(values[index]) for method, values in logits.items()}
         heads = self.heads | self.released.heads
-        scores = {name: {"probability": float(expit(values[index])), "logit": float(values[index]), "bias": float(heads[name].bias)}
-                  for name, values in (logits | released).items() if np.isfinite(values[index])}
+        scores = {
+            name: {"probability": float(expit(values[index])), "logit": float(values[index]), "bias": float(heads[name].bias)}
+            for name, values in (logits | released).items()
+            if np.isfinite(values[index])
+        }
         values = evidence.descriptors[index]
         variance = values[physical.NAMES.index("luminance_variance")]
         shown = {"orthogonal": self.units(), "concepts": self.concept_model()}
         return Analysis(
-            file=photo.name, facts=photo.facts, width=photo.width, height=photo.height, backbone=self.backbone.name, absent=self.absent,
-            verdict=within_limits(self.fusion.decide(own), photo, variance) if self.fusion else None, detectors=scores,
+            file=photo.name,
+            facts=photo.facts,
+            width=photo.width,
+            height=photo.height,
+            backbone=self.backbone.name,
+            absent=self.absent,
+            verdict=within_limits(self.fusion.decide(own), photo, variance) if self.fusion else None,
+            detectors=scores,
             physical=dict(zip(physical.NAMES, map(_number, values), strict=True)),
             physical_contributions=self._named(physical.NAMES, parts.get("physical"), index),
-            percentiles=self._percentiles(values), orthogonal=self._units(index, parts),
-            concepts=self._concepts(index, parts), head={what: found[0] for what, found in shown.items() if found},
+            percentiles=self._percentiles(values),
+            orthogonal=self._units(index, parts),
+            concepts=self._concepts(index, parts),
+            head={what: found[0] for what, found in shown.items() if found},
             residual={name: float(part[index]) for name, part in parts.get("residual", {}).items()},
-            item=record(evidence.alignment, index) if evidence.alignment else {}, physical_text=parts.get("texts", {}).get(index, ""),
+            item=record(evidence.alignment, index) if evidence.alignment else {},
+            physical_text=parts.get("texts", {}).get(index, ""),
         )
 
     @staticmethod
@@ -286,15 +303,17 @@ class Suite:
             return {}
         head = self.heads["physical"]
         real, synthetic = percentiles(values, head.real), percentiles(values, head.synthetic)
-        return {name: {"real": _number(r), "synthetic": _number(s)}
-                for name, r, s in zip(physical.NAMES, real, synthetic, strict=True)}
+        return {name: {"real": _number(r), "synthetic": _number(s)} for name, r, s in zip(physical.NAMES, real, synthetic, strict=True)}
 
     def _units(self, index: int, parts: dict) -> dict:
         if "units" not in parts:
             return {}
         _, head = self.units()
-        return {"activations": parts["units_activations"][index].tolist(), "contributions": parts["units"][index].tolist(),
-                "bias": float(head.bias)} | self.unit_names()
+        return {
+            "activations": parts["units_activations"][index].tolist(),
+            "contributions": parts["units"][index].tolist(),
+            "bias": float(head.bias),
+        } | self.unit_names()
 
     def _concepts(self, index: int, parts: dict) -> list[dict]:
         """All concepts, the largest contribution first."""
@@ -302,5 +321,13 @@ class Suite:
             return []
         activations, contributions, words = parts["concepts_activations"][index], parts["concepts"][index], self.concept_words()
         order = np.argsort(-np.abs(contributions), kind="stable")
-        return [{"name": words[i].name, "positive": words[i].positive, "negative": words[i].negative,
-                 "activation": float(activations[i]), "contribution": float(contributions[i])} for i in order]
+        return [
+            {
+                "name": words[i].name,
+                "positive": words[i].positive,
+                "negative": words[i].negative,
+                "activation": float(activations[i]),
+                "contribution": float(contributions[i]),
+            }
+            for i in order
+        ]

@@ -76,8 +76,16 @@ def probe(suite: Suite, evidence: Evidence, positive: str, negative: str = "") -
     near = directions @ axis[0]
     best = near.abs().argsort(descending=True)[:3].tolist()
     neighbours = [(words[i].positive if near[i] > 0 else words[i].negative, abs(float(near[i]))) for i in best]
-    return Probe(positive, negative, activation, places, auroc, _unit_cosines(suite, axis), neighbours,
-                 _tokens_note(suite.backbone, [positive, negative]))
+    return Probe(
+        positive,
+        negative,
+        activation,
+        places,
+        auroc,
+        _unit_cosines(suite, axis),
+        neighbours,
+        _tokens_note(suite.backbone, [positive, negative]),
+    )
 
 
 def _phrase(text: str, what: str) -> str:
@@ -250,8 +258,10 @@ def probe_reading(found: Probe) -> str:
     text = f"This image lies nearer to “{side}” (activation {found.activation:+.3f})."
     if found.percentiles:
         real, synthetic = (p if found.activation > 0 else 100 - p for p in (found.percentiles["real"], found.percentiles["synthetic"]))
-        text += (f" It lies further that way than {real:.0f} % of the real and {synthetic:.0f} % of the synthetic reference images; "
-                 f"alone, this concept tells the two apart with AUROC {found.auroc:.2f} (0.5 is chance).")
+        text += (
+            f" It lies further that way than {real:.0f} % of the real and {synthetic:.0f} % of the synthetic reference images; "
+            f"alone, this concept tells the two apart with AUROC {found.auroc:.2f} (0.5 is chance)."
+        )
     if found.neighbours:
         text += " Nearest in the vocabulary: " + ", ".join(f"{name} ({cosine:.2f})" for name, cosine in found.neighbours) + "."
     return f"{text} {found.note}".strip()
@@ -259,8 +269,11 @@ def probe_reading(found: Probe) -> str:
 
 def switch_reading(found: Switched) -> str:
     """One sentence for each head that changed, and one for the verdict."""
-    lines = [f"{name}: logit {old:+.2f} → {new:+.2f} (probability {expit(old):.0%} → {expit(new):.0%})"
-             for name, (old, new) in found.logits.items() if abs(old - new) > 1e-12]
+    lines = [
+        f"{name}: logit {old:+.2f} → {new:+.2f} (probability {expit(old):.0%} → {expit(new):.0%})"
+        for name, (old, new) in found.logits.items()
+        if abs(old - new) > 1e-12
+    ]
     if not lines:
         return "Nothing is switched off."
     if found.labels is None:
@@ -275,8 +288,10 @@ def switch_reading(found: Switched) -> str:
 def drop_reading(curve: DropCurve) -> str:
     """Whether dropping the named directions costs more than dropping random ones, on the reference images."""
     named, start = curve.auroc["named"], curve.auroc["named"][0]
-    worse = {kind: [k for k, value, low in zip(curve.k[1:], named[1:], curve.auroc[f"{kind} low"][1:], strict=True) if value < low]
-             for kind in ("isotropic", "natural")}
+    worse = {
+        kind: [k for k, value, low in zip(curve.k[1:], named[1:], curve.auroc[f"{kind} low"][1:], strict=True) if value < low]
+        for kind in ("isotropic", "natural")
+    }
     k, value = curve.k[-1], named[-1]
     text = f"Without the {k} strongest directions the head's AUROC on the reference images goes from {start:.2f} to {value:.2f}; "
     text += f"without {k} random ones to {curve.auroc['isotropic mean'][-1]:.2f}, and without {k} along which images vary to "

@@ -60,8 +60,10 @@ def null_sentence(own: float, null: Sequence[float], first: float | None = None)
     low, high = np.percentile(values, [2.5, 97.5])
     inside = "so these words matter no more than others would" if low <= own <= high else "so these words do move the score"
     before = "" if first is None else f" (with its first caption {first:+.2f})"
-    return (f"ITEM's logit (higher: synthetic) is {own:+.2f}{before}: {100 * np.mean(values < own):.0f} % of {len(values)} other images' "
-            f"captions would give this picture a lower one, and nineteen in twenty lie from {low:+.2f} to {high:+.2f}, {inside}.")
+    return (
+        f"ITEM's logit (higher: synthetic) is {own:+.2f}{before}: {100 * np.mean(values < own):.0f} % of {len(values)} other images' "
+        f"captions would give this picture a lower one, and nineteen in twenty lie from {low:+.2f} to {high:+.2f}, {inside}."
+    )
 
 
 def as_html(*sentences: str) -> str:
@@ -72,8 +74,9 @@ def as_html(*sentences: str) -> str:
 def rows(item: dict) -> list[list[str]]:
     """Number on the picture, object, cosine with its crop, box in pixels; the whole caption first."""
     whole = "not defined" if item["global"] is None else f"{item['global']:+.3f}"
-    objects = [[str(number), o["phrase"], f"{o['score']:+.3f}", "{}, {} – {}, {}".format(*o["box"])]
-               for number, o in enumerate(item["objects"], 1)]
+    objects = [
+        [str(number), o["phrase"], f"{o['score']:+.3f}", "{}, {} – {}, {}".format(*o["box"])] for number, o in enumerate(item["objects"], 1)
+    ]
     return [["", "whole caption" if item["caption"] else "no caption", whole, "whole image"], *objects]
 
 
@@ -109,8 +112,15 @@ def boxed(pixels: np.ndarray, item: dict, only: int | None = None) -> Image.Imag
     return picture
 
 
-def _label(draw: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[int], text: str, colour: tuple[int, int, int], font,
-           taken: list[tuple[float, ...]]) -> tuple[float, ...]:
+def _label(
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    box: Sequence[int],
+    text: str,
+    colour: tuple[int, int, int],
+    font,
+    taken: list[tuple[float, ...]],
+) -> tuple[float, ...]:
     """Draw at the box's upper left corner, or as near above or below as no other label is; the place taken."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     pad = max(2, (bottom - top) // 4)
@@ -151,17 +161,31 @@ def histogram(real: Sequence[float], synthetic: Sequence[float], null: Sequence[
     from interpret.render.figures import INK, NEUTRAL, REAL, SYNTHETIC, _layout
 
     figure, edges = go.Figure(), _edges([*real, *synthetic, *null, *([] if own is None else [own])])
-    for name, values, colour, dash in (("real", real, REAL, "solid"), ("synthetic", synthetic, SYNTHETIC, "solid"),
-                                       ("this image, other captions", null, NEUTRAL, "dot")):
+    for name, values, colour, dash in (
+        ("real", real, REAL, "solid"),
+        ("synthetic", synthetic, SYNTHETIC, "solid"),
+        ("this image, other captions", null, NEUTRAL, "dot"),
+    ):
         if len(values):
             shares = np.histogram(values, edges)[0] / len(values)
-            figure.add_scatter(x=((edges[1:] + edges[:-1]) / 2).tolist(), y=shares.tolist(), name=name, mode="lines",
-                               line={"color": colour, "width": 3, "shape": "hvh", "dash": dash},
-                               hovertemplate="logit %{x:.2f}: %{y:.0%}<extra>" + name + "</extra>")
+            figure.add_scatter(
+                x=((edges[1:] + edges[:-1]) / 2).tolist(),
+                y=shares.tolist(),
+                name=name,
+                mode="lines",
+                line={"color": colour, "width": 3, "shape": "hvh", "dash": dash},
+                hovertemplate="logit %{x:.2f}: %{y:.0%}<extra>" + name + "</extra>",
+            )
     if own is not None:
         top = max([max(trace.y) for trace in figure.data], default=1.0)
-        figure.add_scatter(x=[own, own], y=[0, top], name="this image", mode="lines", line={"color": INK, "width": 4},
-                           hovertemplate="logit %{x:.2f}<extra>this image</extra>")
+        figure.add_scatter(
+            x=[own, own],
+            y=[0, top],
+            name="this image",
+            mode="lines",
+            line={"color": INK, "width": 4},
+            hovertemplate="logit %{x:.2f}<extra>this image</extra>",
+        )
     _layout(figure, 8, "← real · logit · synthetic →").update_layout(showlegend=True)
     return figure.update_yaxes(autorange=True, title="share", tickformat=".0%")
 
@@ -179,5 +203,7 @@ def histogram_rows(real: Sequence[float], synthetic: Sequence[float], null: Sequ
     named = (("real", real), ("synthetic", synthetic), ("this image, other captions", null))
     groups = [(name, np.asarray(values, float)) for name, values in named if len(values)]
     below = ("not defined" if own is None else f"{100 * np.mean(values < own):.0f} %" for _, values in groups)
-    return [[name, *(f"{q:+.2f}" for q in np.percentile(values, [10, 50, 90])), share]
-            for (name, values), share in zip(groups, below, strict=True)]
+    return [
+        [name, *(f"{q:+.2f}" for q in np.percentile(values, [10, 50, 90])), share]
+        for (name, values), share in zip(groups, below, strict=True)
+    ]

@@ -30,8 +30,16 @@ if TYPE_CHECKING:
 MOST_PIXELS = 24_000_000
 PASS = 3  # pictures: all twelve at once were hardly faster on two cores (3.5 s against 3.7 s), one by one took 5.3 s
 OPPOSITE = {"synthetic": "real", "real": "synthetic"}
-TONES = ("rgb(0,158,115)", "rgb(204,121,167)", "rgb(86,160,200)", "rgb(180,140,20)", "rgb(140,86,75)", "rgb(130,130,130)",
-         "rgb(40,120,130)", "rgb(150,150,60)")  # neither side's colour
+TONES = (
+    "rgb(0,158,115)",
+    "rgb(204,121,167)",
+    "rgb(86,160,200)",
+    "rgb(180,140,20)",
+    "rgb(140,86,75)",
+    "rgb(130,130,130)",
+    "rgb(40,120,130)",
+    "rgb(150,150,60)",
+)  # neither side's colour
 MARKS = ("square", "diamond", "triangle-up", "cross", "x", "star", "pentagon", "hourglass")
 
 
@@ -114,8 +122,7 @@ def _outcome(variant: Variant, analysis: Analysis, methods: tuple[str, ...]) -> 
     verdict = analysis.verdict
     scored = analysis.detectors
     probabilities = {name: scored[name]["probability"] if name in scored else None for name in methods}
-    return Outcome(variant.name, variant.words, probabilities, verdict.label if verdict else None,
-                   verdict.probability if verdict else None)
+    return Outcome(variant.name, variant.words, probabilities, verdict.label if verdict else None, verdict.probability if verdict else None)
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
@@ -128,8 +135,11 @@ def verdict_sentence(found: Stability) -> str:
         return "There is no verdict on this backbone; the chart shows each method by itself."
     if not found.flips:
         return f"The verdict stays {first.label} under all {changes} changes."
-    parts = [f"{_turns(first.label, label)} when the image is {_listed([o.words for o in found.flips if o.label == label])}"
-             for label in ("synthetic", "real", "inconclusive") if any(o.label == label for o in found.flips)]
+    parts = [
+        f"{_turns(first.label, label)} when the image is {_listed([o.words for o in found.flips if o.label == label])}"
+        for label in ("synthetic", "real", "inconclusive")
+        if any(o.label == label for o in found.flips)
+    ]
     return f"The verdict {', and it '.join(parts)}."
 
 
@@ -159,13 +169,23 @@ def _most_moved(found: Stability) -> str:
     from interpret.render.text import method_name
 
     first = found.outcomes[0].probabilities
-    moves = [(abs(o.probabilities[m] - first[m]), m, o) for o in found.outcomes[1:] for m in first
-             if first[m] is not None and o.probabilities[m] is not None]
+    moves = [
+        (abs(o.probabilities[m] - first[m]), m, o)
+        for o in found.outcomes[1:]
+        for m in first
+        if first[m] is not None and o.probabilities[m] is not None
+    ]
     if not moves:
         return ""
     distance, method, outcome = max(moves, key=lambda move: move[0])
-    return (f"Most moved of the methods: {method_name(method)}, from {100 * first[method]:.0f} % to "
-            f"{100 * outcome.probabilities[method]:.0f} % when the image is {outcome.words}.") if distance >= 0.005 else ""
+    return (
+        (
+            f"Most moved of the methods: {method_name(method)}, from {100 * first[method]:.0f} % to "
+            f"{100 * outcome.probabilities[method]:.0f} % when the image is {outcome.words}."
+        )
+        if distance >= 0.005
+        else ""
+    )
 
 
 def _limits(found: Stability) -> str:
@@ -173,8 +193,9 @@ def _limits(found: Stability) -> str:
     if found.left_out:
         parts.append(f"Left out, because the format holds no sides this long: {', '.join(found.left_out)}.")
     if found.shrunk:
-        parts.append(f"The image was first shrunk to {MOST_PIXELS // 10**6} megapixels, so that its own verdict here may differ "
-                     "from the one above.")
+        parts.append(
+            f"The image was first shrunk to {MOST_PIXELS // 10**6} megapixels, so that its own verdict here may differ from the one above."
+        )
     return " ".join(parts)
 
 
@@ -189,8 +210,10 @@ def _short(name: str) -> str:
 
 def rows(found: Stability) -> list[list[str]]:
     """The figure in numbers: one row for each outcome, probabilities of synthetic in percent."""
-    return [[o.name, f"{_percent(o.probability)} {o.label}" if o.label else "none", *map(_percent, o.probabilities.values())]
-            for o in found.outcomes]
+    return [
+        [o.name, f"{_percent(o.probability)} {o.label}" if o.label else "none", *map(_percent, o.probabilities.values())]
+        for o in found.outcomes
+    ]
 
 
 def _percent(probability: float | None) -> str:
@@ -216,13 +239,26 @@ def stability_chart(found: Stability) -> go.Figure:
         figure.add_vrect(x0=found.band[0], x1=found.band[1], fillcolor="rgba(128,128,128,0.16)", line_width=0, layer="below")
     for i, method in enumerate(found.outcomes[0].probabilities):
         tone, values = TONES[i % len(TONES)], [o.probabilities[method] for o in found.outcomes]
-        figure.add_scatter(x=values, y=names, name=method_name(method), mode="lines+markers", line={"color": tone, "width": 1.5},
-                           marker={"symbol": MARKS[i % len(MARKS)], "size": 7}, hovertemplate="%{y}: %{x:.0%}")
+        figure.add_scatter(
+            x=values,
+            y=names,
+            name=method_name(method),
+            mode="lines+markers",
+            line={"color": tone, "width": 1.5},
+            marker={"symbol": MARKS[i % len(MARKS)], "size": 7},
+            hovertemplate="%{y}: %{x:.0%}",
+        )
     if found.outcomes[0].label:
         colours = [{"synthetic": SYNTHETIC, "real": REAL}.get(o.label, NEUTRAL) for o in found.outcomes]
-        figure.add_scatter(x=[o.probability for o in found.outcomes], y=names, name="Verdict", mode="lines+markers",
-                           line={"color": INK, "width": 3.5}, customdata=[o.label for o in found.outcomes],
-                           marker={"size": 12, "color": colours, "line": {"color": "white", "width": 1.5}},
-                           hovertemplate="%{y}: %{x:.0%}, %{customdata}")
+        figure.add_scatter(
+            x=[o.probability for o in found.outcomes],
+            y=names,
+            name="Verdict",
+            mode="lines+markers",
+            line={"color": INK, "width": 3.5},
+            customdata=[o.label for o in found.outcomes],
+            marker={"size": 12, "color": colours, "line": {"color": "white", "width": 1.5}},
+            hovertemplate="%{y}: %{x:.0%}, %{customdata}",
+        )
     _layout(figure, len(names) + len(figure.data) // 2, "← real · probability of synthetic · synthetic →", [-0.02, 1.02])
     return figure.update_layout(showlegend=True, legend={"traceorder": "reversed"}).update_xaxes(tickformat=".0%")

@@ -21,11 +21,21 @@ CUDA = torch.device("cuda:0")
 HERE = ("cuda", "meta")
 aten = torch.ops.aten
 MOVES = {aten._to_copy.default, aten.copy_.default, aten.lift_fresh.default}
-INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._unsafe_index.Tensor,
-           aten._index_put_impl_.default}  # argument 1: indices
+INDEXED = {
+    aten.index.Tensor,
+    aten.index_put.default,
+    aten.index_put_.default,
+    aten._unsafe_index.Tensor,
+    aten._index_put_impl_.default,
+}  # argument 1: indices
 NO_NUMPY = "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
-SAID = {torch.Tensor.device.__get__: CUDA, torch.Tensor.is_cuda.__get__: True, torch.Tensor.is_meta.__get__: False,
-        torch.Tensor.is_cpu.__get__: False, torch.Tensor.get_device: 0}
+SAID = {
+    torch.Tensor.device.__get__: CUDA,
+    torch.Tensor.is_cuda.__get__: True,
+    torch.Tensor.is_meta.__get__: False,
+    torch.Tensor.is_cpu.__get__: False,
+    torch.Tensor.get_device: 0,
+}
 
 
 class CudaTensor(torch.Tensor):
@@ -38,7 +48,8 @@ class CudaTensor(torch.Tensor):
         if inside.dtype is torch.float64 and not cls.has_float64:
             raise TypeError("Cannot convert a tensor to float64 dtype: the device does not support it.")
         own = torch.Tensor._make_wrapper_subclass(
-            cls, inside.size(), strides=inside.stride(), storage_offset=inside.storage_offset(), dtype=inside.dtype, device="meta")
+            cls, inside.size(), strides=inside.stride(), storage_offset=inside.storage_offset(), dtype=inside.dtype, device="meta"
+        )
         own.inside = inside
         return own
 
@@ -152,8 +163,13 @@ def fake_cuda(bf16: bool = True, float64: bool = True) -> Iterator[torch.device]
     instead of by emulation. float64: False for a device that lacks it, as MPS does."""
     torch._C._ensureCUDADeviceGuardSet()  # where there is no card, one that does nothing
     lifted, overwrite = torch._C._only_lift_cpu_tensors(), torch.__future__.get_overwrite_module_params_on_conversion()
-    card = {"_lazy_init": lambda: None, "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
-            "is_bf16_supported": lambda including_emulation=True: bf16 or including_emulation}
+    card = {
+        "_lazy_init": lambda: None,
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "is_bf16_supported": lambda including_emulation=True: bf16 or including_emulation,
+    }
     with ExitStack() as stack:
         for name, value in card.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))

@@ -192,11 +192,15 @@ FITS = {
     "linear_probe": lambda move, train_, val: fit_linear_probe(move(train_), move(val)),
     "orthogonal": lambda move, train_, val: fit_orthogonal(move(train_), move(val), units=3),
     "concepts": lambda move, train_, val: fit_concepts(move(train_), move(val), labelled(5, 9)[0]),
-    "item": lambda move, train_, val: fit_item((move([alignment_of(40, 0)])[0], train_[1]), (move([alignment_of(20, 1)])[0], val[1]),
-                                                     recipe=ItemRecipe(hidden=8, epochs=2)),
+    "item": lambda move, train_, val: fit_item(
+        (move([alignment_of(40, 0)])[0], train_[1]), (move([alignment_of(20, 1)])[0], val[1]), recipe=ItemRecipe(hidden=8, epochs=2)
+    ),
     "physical_clip": lambda move, train_, val: physical_clip.fit_physical_clip(
-        *((evidence(move(part)[0]), part[1].numpy()) for part in (train_, val)), np.stack([np.zeros(15), np.ones(15)]), scale=20.0,
-        recipe=physical_clip.PhysicalClipRecipe(hidden=8, epochs=2)),
+        *((evidence(move(part)[0]), part[1].numpy()) for part in (train_, val)),
+        np.stack([np.zeros(15), np.ones(15)]),
+        scale=20.0,
+        recipe=physical_clip.PhysicalClipRecipe(hidden=8, epochs=2),
+    ),
 }
 
 
@@ -220,11 +224,21 @@ def test_sdd_trains_on_the_device_as_on_the_processor(folder, data, tmp_path, ca
     examples = read_dataset(data)
     parts = select(examples, "train"), select(examples, "val")
     recipe = SddRecipe(epochs=1, batch=8, pretrain_epochs=1, pretrain_windows=4, pretrain_batch=16)
-    fitted = {device: fit_sdd(*parts, Backbone.load(str(folder), device), CONFIG, recipe, checkpoint=tmp_path / f"{device}.pt",
-                              teacher=lambda: lambda window: float(window.mean() > 127)) for device in ("cpu", "cuda")}
+    fitted = {
+        device: fit_sdd(
+            *parts,
+            Backbone.load(str(folder), device),
+            CONFIG,
+            recipe,
+            checkpoint=tmp_path / f"{device}.pt",
+            teacher=lambda: lambda window: float(window.mean() > 127),
+        )
+        for device in ("cpu", "cuda")
+    }
     close(*({n: v.float() for n, v in fitted[device].head.tensors().items()} for device in ("cpu", "cuda")), 2e-3)
-    resumed = fit_sdd(*parts, Backbone.load(str(folder), "cuda"), CONFIG, replace(recipe, epochs=2), checkpoint=tmp_path / "cuda.pt",
-                      resume=True)
+    resumed = fit_sdd(
+        *parts, Backbone.load(str(folder), "cuda"), CONFIG, replace(recipe, epochs=2), checkpoint=tmp_path / "cuda.pt", resume=True
+    )
     assert len(resumed.log) == 2
 
 
@@ -354,8 +368,10 @@ def test_heads_work_where_their_tensors_and_inputs_lie(card):
     concepts = ConceptHead(*(torch.ones(shape) for shape in ((3, 12), (3, 12), (3,), (3,), ())))
     for head in (LinearProbe(torch.ones(12), torch.tensor(0.5)), concepts):
         there = type(head)(**{name: value.to(card) for name, value in vars(head).items()})
-        scored = [own.score(Evidence(ClipFeatures(f, f, None), np.zeros((6, 15)), np.zeros((6, 1)))).logit
-                  for own, f in ((head, features), (there, features.to(card)))]
+        scored = [
+            own.score(Evidence(ClipFeatures(f, f, None), np.zeros((6, 15)), np.zeros((6, 1)))).logit
+            for own, f in ((head, features), (there, features.to(card)))
+        ]
         np.testing.assert_allclose(*scored, atol=1e-6)
 
 

@@ -65,8 +65,15 @@ def test_the_fits_own_losses_in_torch_s_own_simulation():
         logits, probability = gated.sampled(features, 0.1)
         crops = torch.randn(6, 5, 12, device="cuda")
         aligned = item.Alignment(unit, unit, crops, crops, torch.ones(6, device="cuda"))
-        found = [decorrelation(features), logits, gate_divergence(probability, 1e-4), physical_clip.contrastive(unit, unit, 20.0),
-                 aligned.inputs, with_mean_text(aligned, unit[0], unit[0]).inputs, with_shuffled_text(aligned, 0).inputs]
+        found = [
+            decorrelation(features),
+            logits,
+            gate_divergence(probability, 1e-4),
+            physical_clip.contrastive(unit, unit, 20.0),
+            aligned.inputs,
+            with_mean_text(aligned, unit[0], unit[0]).inputs,
+            with_shuffled_text(aligned, 0).inputs,
+        ]
         assert {value.device.type for value in found} == {"cuda"}
 
 

@@ -31,10 +31,13 @@ def test_the_heads_figures_are_the_measured_ones(file):
     assert between((ROOT / file).read_text(encoding="utf-8"), "evaluation") == report(results)
 
 
-@pytest.mark.parametrize("file, mark, write", [
-    ("README.md", "robustness summary", robustness_summary),
-    ("assets/models/embedded/heads/README.md", "robustness", robustness_report),
-])
+@pytest.mark.parametrize(
+    "file, mark, write",
+    [
+        ("README.md", "robustness summary", robustness_summary),
+        ("assets/models/embedded/heads/README.md", "robustness", robustness_report),
+    ],
+)
 def test_the_robustness_figures_are_the_measured_ones(file, mark, write):
     results = json.loads((MODELS / "embedded" / "robustness.json").read_text(encoding="utf-8"))
     assert between((ROOT / file).read_text(encoding="utf-8"), mark) == write(results)

@@ -7,8 +7,12 @@ from importlib.util import find_spec
 import pytest
 from paths import ROOT
 
-FILES = sorted(path for part in ("app.py", "detector", "interpret", "tests") for path in [ROOT / part, *(ROOT / part).rglob("*.py")]
-               if path.suffix == ".py")
+FILES = sorted(
+    path
+    for part in ("app.py", "detector", "interpret", "tests")
+    for path in [ROOT / part, *(ROOT / part).rglob("*.py")]
+    if path.suffix == ".py"
+)
 
 
 def names_taken(path):

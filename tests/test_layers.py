@@ -8,8 +8,14 @@ import pytest
 # From the top down; modules in one row may know one another.
 LAYERS = [
     ["interpret.panels"],
-    ["interpret.render", "interpret.attribution", "interpret.concepts", "interpret.stability", "interpret.misalignment",
-     "interpret.examples"],
+    [
+        "interpret.render",
+        "interpret.attribution",
+        "interpret.concepts",
+        "interpret.stability",
+        "interpret.misalignment",
+        "interpret.examples",
+    ],
     ["detector.evaluation"],
     ["detector.training"],
     ["detector.suite"],
@@ -18,8 +24,15 @@ LAYERS = [
     ["detector.methods"],
     ["detector.clip"],
     ["detector.hub", "detector.data"],
-    ["detector.assets", "detector.devices", "detector.progress", "detector.steps", "detector.checkpoints", "detector.logistic",
-     "detector.markdown"],
+    [
+        "detector.assets",
+        "detector.devices",
+        "detector.progress",
+        "detector.steps",
+        "detector.checkpoints",
+        "detector.logistic",
+        "detector.markdown",
+    ],
 ]
 COMMAND_LINE = {"detector.__main__", "detector.cli"}  # stand above everything, as the page does
 ALIAS = "detector.published"  # the documented name of a module below

@@ -1,11 +1,15 @@
-"""The code passes the linter as pyproject.toml sets it up."""
+"""The code passes the linter and the formatter as pyproject.toml sets them up."""
 
 import subprocess
 import sys
 
+import pytest
 from paths import ROOT
 
 
-def test_ruff_has_no_complaint():
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=ROOT, capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize(
+    "command", [["ruff", "check", "--no-cache", "."], ["ruff", "format", "--no-cache", "--check", "."]], ids=["lint", "format"]
+)
+def test_the_tool_has_no_complaint(command):
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr

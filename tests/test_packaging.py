@@ -67,8 +67,14 @@ def test_the_installed_command_reads_the_installed_weights(wheel, picture, tmp_p
     code = f"import sys, detector.assets as a; print(a.ASSETS); from {entry.module} import {entry.attr}; sys.exit({entry.attr}())"
     away = tmp_path / "away"
     away.mkdir()
-    done = subprocess.run([sys.executable, "-c", code, "score", picture], cwd=away, env=os.environ | {"PYTHONPATH": str(tmp_path)},
-                          capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "score", picture],
+        cwd=away,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     folder, record = done.stdout.splitlines()
     assert folder == str(tmp_path / "cuescope_assets") and '"error": null' in record and '"verdict": {' in record

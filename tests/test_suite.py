@@ -35,8 +35,12 @@ def test_contract(record):
 def test_every_part_adds_up_to_its_logit(record):
     detectors, orthogonal = record["detectors"], record["orthogonal"]
     assert orthogonal["bias"] == pytest.approx(detectors["orthogonal"]["bias"])
-    parts = {"orthogonal": orthogonal["contributions"], "concepts": [c["contribution"] for c in record["concepts"]],
-             "physical": record["physical_contributions"].values(), "residual": record["residual"].values()}
+    parts = {
+        "orthogonal": orthogonal["contributions"],
+        "concepts": [c["contribution"] for c in record["concepts"]],
+        "physical": record["physical_contributions"].values(),
+        "residual": record["residual"].values(),
+    }
     for method, values in parts.items():
         assert sum(values) + detectors[method]["bias"] == pytest.approx(detectors[method]["logit"], abs=1e-3)
     verdict = record["verdict"]
@@ -72,10 +76,14 @@ def test_odd_sizes_are_analysed(suite, size):
     assert (record["width"], record["height"]) == size
 
 
-@pytest.mark.parametrize("image, words", [
-    (Image.new("RGB", (1, 1)), "smaller than 64"), (Image.effect_noise((63, 300), 60), "smaller than 64"),
-    (Image.new("RGB", (300, 200), (90, 120, 60)), "flat"),
-])
+@pytest.mark.parametrize(
+    "image, words",
+    [
+        (Image.new("RGB", (1, 1)), "smaller than 64"),
+        (Image.effect_noise((63, 300), 60), "smaller than 64"),
+        (Image.new("RGB", (300, 200), (90, 120, 60)), "flat"),
+    ],
+)
 def test_images_with_too_little_to_judge_get_no_label(suite, image, words):
     verdict = suite.analyze(image).to_dict()["verdict"]
     assert verdict["label"] == "inconclusive" and words in verdict["reason"]

@@ -10,8 +10,12 @@ def parse(text: str) -> dict[str, float]:
     tail = text.rsplit(". ", 1)[-1]
     for form in FORMS:
         number = r"(\d\d)" if form.digits_only else r"(\d\.\d\d)"
-        pairs = [re.fullmatch(re.escape(form.names[name]) + form.joint + number, part)
-                 for part in _parts(tail, form) for name in [_named(part, form)] if name]
+        pairs = [
+            re.fullmatch(re.escape(form.names[name]) + form.joint + number, part)
+            for part in _parts(tail, form)
+            for name in [_named(part, form)]
+            if name
+        ]
         if pairs and all(pairs) and len(pairs) == len(_parts(tail, form)):
             scale = 100 if form.digits_only else 1
             return {_named(match.group(0), form): float(match.group(1)) / scale for match in pairs}

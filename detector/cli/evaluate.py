@@ -16,15 +16,38 @@ def add(commands: Commands) -> None:
     add_backbone(evaluate)
     evaluate.add_argument("--out", type=Path, help="write all measures here as JSON")
     evaluate.add_argument("--split", action="append", help="a split to measure (default: those that begin with test)")
-    evaluate.add_argument("--robustness", type=Path, nargs="?", const=Path(), metavar="FILE.json",
-                          help="measure also under JPEG, WebP, resizing and blur; curves go to FILE.json, else into --out as 'robustness'")
-    evaluate.add_argument("--robustness-images", type=positive, default=100, metavar="N",
-                          help="images of each class and split for that, drawn at random with a fixed seed (default 100)")
-    evaluate.add_argument("--sources", type=Path, action="append", default=[], metavar="FILE.md",
-                          help="write the tables by source here, between <!-- sources METHOD … --> marks; may be repeated")
-    evaluate.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
-                          help="put the tables between the marks <!-- evaluation --> and <!-- end evaluation -->; with --robustness "
-                          "also between <!-- robustness --> or <!-- robustness summary --> and their ends")
+    evaluate.add_argument(
+        "--robustness",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="FILE.json",
+        help="measure also under JPEG, WebP, resizing and blur; curves go to FILE.json, else into --out as 'robustness'",
+    )
+    evaluate.add_argument(
+        "--robustness-images",
+        type=positive,
+        default=100,
+        metavar="N",
+        help="images of each class and split for that, drawn at random with a fixed seed (default 100)",
+    )
+    evaluate.add_argument(
+        "--sources",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.md",
+        help="write the tables by source here, between <!-- sources METHOD … --> marks; may be repeated",
+    )
+    evaluate.add_argument(
+        "--write",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.md",
+        help="put the tables between the marks <!-- evaluation --> and <!-- end evaluation -->; with --robustness "
+        "also between <!-- robustness --> or <!-- robustness summary --> and their ends",
+    )
     evaluate.set_defaults(run=run)
 
 

@@ -10,16 +10,23 @@ from detector.cli.output import name_absent
 
 
 def add(commands: Commands) -> None:
-    explain = commands.add_parser("explain", help="where the evidence lies in one image: explanation.json and heatmaps",
-                                  description="Writes explanation.json (what score writes, and each map in numbers), and for each "
-                                  "heatmap NAME.npy (float32, the image's height × width, NaN where nothing was seen, positive for "
-                                  "synthetic) and NAME.png; sdd.npy is the default map.")
+    explain = commands.add_parser(
+        "explain",
+        help="where the evidence lies in one image: explanation.json and heatmaps",
+        description="Writes explanation.json (what score writes, and each map in numbers), and for each "
+        "heatmap NAME.npy (float32, the image's height × width, NaN where nothing was seen, positive for "
+        "synthetic) and NAME.png; sdd.npy is the default map.",
+    )
     explain.add_argument("image", metavar="IMAGE", help="an image file")
     explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
     add_backbone(explain)
     explain.add_argument("--caption", help="words for the image, as for score")
-    explain.add_argument("--windows", type=natural, metavar="N",
-                         help="read at most N windows; a larger image is reduced to fit (default 100; 0: no limit, at full resolution)")
+    explain.add_argument(
+        "--windows",
+        type=natural,
+        metavar="N",
+        help="read at most N windows; a larger image is reduced to fit (default 100; 0: no limit, at full resolution)",
+    )
     explain.set_defaults(run=run)
 
 

@@ -26,8 +26,11 @@ COMMANDS = (score, explain, train, evaluate, study, measure_maps, select_descrip
 
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
-    top = argparse.ArgumentParser(prog="python -m detector", description="Why does a CLIP-based detector call an image "
-                                  "AI-generated? Scores, trains and measures; needs no network with the embedded model.")
+    top = argparse.ArgumentParser(
+        prog="python -m detector",
+        description="Why does a CLIP-based detector call an image "
+        "AI-generated? Scores, trains and measures; needs no network with the embedded model.",
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

@@ -9,8 +9,9 @@ from detector.cli.options import Commands, add_backbone, natural, positive
 
 
 def add(commands: Commands) -> None:
-    maps = commands.add_parser("measure-maps", help="how far can the heatmaps of the sdd head be trusted? deletion, insertion, splices, "
-                               "shuffled weights")
+    maps = commands.add_parser(
+        "measure-maps", help="how far can the heatmaps of the sdd head be trusted? deletion, insertion, splices, shuffled weights"
+    )
     maps.add_argument("--data", type=Path, required=True, metavar="DIR", help="as for train; colours are scaled on its val split")
     add_backbone(maps)
     maps.add_argument("--split", default="test", help="measure on splits whose names begin so (default test)")
@@ -18,8 +19,14 @@ def add(commands: Commands) -> None:
     maps.add_argument("--splices", type=positive, default=40, help="of each kind (default 40)")
     maps.add_argument("--seed", type=natural, default=0, help="of every draw (default 0)")
     maps.add_argument("--out", type=Path, metavar="FILE.json", help="write here (default: maps.json beside the backbone's heads)")
-    maps.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
-                      help="put the tables between the marks <!-- maps --> and <!-- end maps -->")
+    maps.add_argument(
+        "--write",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.md",
+        help="put the tables between the marks <!-- maps --> and <!-- end maps -->",
+    )
     maps.set_defaults(run=run)
 
 

@@ -12,14 +12,20 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # w
 
 
 def add_backbone(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--backbone", default=EMBEDDED, metavar="NAME",
-                         help="embedded (default), an open_clip MODEL/TAG (downloaded), or a local folder")
+    command.add_argument(
+        "--backbone", default=EMBEDDED, metavar="NAME", help="embedded (default), an open_clip MODEL/TAG (downloaded), or a local folder"
+    )
     command.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU where there is one)")
 
 
 def add_data(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data", type=Path, required=True, metavar="DIR",
-                         help="folder with real/ and synthetic/ (or 0_real/1_fake, nature/ai), or a manifest.csv")
+    command.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder with real/ and synthetic/ (or 0_real/1_fake, nature/ai), or a manifest.csv",
+    )
     command.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
 
 

@@ -84,8 +84,14 @@ def name_absent(methods: Iterable[str]) -> None:
     """Say on stderr which methods the verdict has to do without."""
     for method in methods:
         if method == "reference":
-            print("The reference images are absent, so typed concepts and ITEM's score are compared with nothing; get "
-                  "reference.safetensors again or train the heads again.", file=sys.stderr)
+            print(
+                "The reference images are absent, so typed concepts and ITEM's score are compared with nothing; get "
+                "reference.safetensors again or train the heads again.",
+                file=sys.stderr,
+            )
         else:
-            print(f"The {method} head is absent, so the verdict does without it; get it again or train it with "
-                  f"`python -m detector train {method}`.", file=sys.stderr)
+            print(
+                f"The {method} head is absent, so the verdict does without it; get it again or train it with "
+                f"`python -m detector train {method}`.",
+                file=sys.stderr,
+            )

@@ -10,11 +10,17 @@ from detector.cli.options import Commands, positive
 
 def add(commands: Commands) -> None:
     prepare = commands.add_parser("prepare", help="write a public data set as a data folder with a manifest.csv")
-    prepare.add_argument("name", metavar="NAME", help="synthclic, synthbuster-plus, cnnspot (these also from the hub), univfd, "
-                         "genimage, folder or table")
+    prepare.add_argument(
+        "name", metavar="NAME", help="synthclic, synthbuster-plus, cnnspot (these also from the hub), univfd, genimage, folder or table"
+    )
     prepare.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    prepare.add_argument("--from", type=Path, dest="source", metavar="PATH",
-                         help="local folder, or CSV file for table (default: streamed from the hub with the datasets library)")
+    prepare.add_argument(
+        "--from",
+        type=Path,
+        dest="source",
+        metavar="PATH",
+        help="local folder, or CSV file for table (default: streamed from the hub with the datasets library)",
+    )
     prepare.add_argument("--limit", type=positive, help="stop after so many images of each class and split")
     prepare.set_defaults(run=run)
 

@@ -14,19 +14,33 @@ def add(commands: Commands) -> None:
     pretrain = commands.add_parser("pretrain", help="train the embedded model from scratch on image-caption pairs")
     pretrain.add_argument("--pairs", type=Path, required=True, help="folder with train/val/test.tar and captions.csv")
     pretrain.add_argument("--out", type=Path, help="folder for the weights (default: the embedded model's own)")
-    pretrain.add_argument("--checkpoints", type=Path, default=Path("checkpoints/pretrain"),
-                          help="folder for what --resume goes on from (default checkpoints/pretrain)")
+    pretrain.add_argument(
+        "--checkpoints",
+        type=Path,
+        default=Path("checkpoints/pretrain"),
+        help="folder for what --resume goes on from (default checkpoints/pretrain)",
+    )
     pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     pretrain.add_argument("--epochs", type=positive, help="passes over the images for the towers")
     pretrain.add_argument("--caption-epochs", type=positive, help="passes for the caption decoder")
-    pretrain.add_argument("--decoder-only", action="store_true",
-                          help="train only the caption decoder, on from the weights in --weights; the towers stay as they are")
-    pretrain.add_argument("--weights", type=Path, metavar="DIR",
-                          help="folder whose decoder --decoder-only trains (default: the embedded model's own)")
+    pretrain.add_argument(
+        "--decoder-only",
+        action="store_true",
+        help="train only the caption decoder, on from the weights in --weights; the towers stay as they are",
+    )
+    pretrain.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder whose decoder --decoder-only trains (default: the embedded model's own)"
+    )
     pretrain.add_argument("--threads", type=positive, help="processor threads")
     pretrain.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU where there is one)")
-    pretrain.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
-                          help="put the measures between the marks <!-- embedded --> and <!-- end embedded -->")
+    pretrain.add_argument(
+        "--write",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.md",
+        help="put the measures between the marks <!-- embedded --> and <!-- end embedded -->",
+    )
     pretrain.set_defaults(run=run)
 
 

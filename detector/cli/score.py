@@ -16,9 +16,13 @@ def add(commands: Commands) -> None:
     score.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders (searched through, sorted)")
     add_backbone(score)
     score.add_argument("--caption", help="words for the image, instead of a caption made from its pixels; for all images given")
-    score.add_argument("--released", choices=TRAININGS, default=TRAININGS[0],
-                       help="training set of the released heads whose units and concepts are written, for a backbone that has "
-                       "no heads of its own (default combined)")
+    score.add_argument(
+        "--released",
+        choices=TRAININGS,
+        default=TRAININGS[0],
+        help="training set of the released heads whose units and concepts are written, for a backbone that has "
+        "no heads of its own (default combined)",
+    )
     score.add_argument("--out", type=Path, help="write here instead of standard output")
     score.add_argument("--format", choices=["jsonl", "csv"], default="jsonl")
     score.add_argument("--batch-size", type=positive, default=16, help="images in one forward (default 16)")

@@ -11,16 +11,24 @@ from detector.cli.options import Commands, add_backbone, positive
 
 def add(commands: Commands) -> None:
     study = commands.add_parser("study", help="measure one question that a card should answer, with several seeds")
-    study.add_argument("name", metavar="NAME", help="units, concepts, item, physical_clip, sdd, cross or "
-                       "format; alignment, with the pairs folder as --data")
-    study.add_argument("--data", type=Path, required=True, metavar="DIR", action="append",
-                       help="as for train; cross takes several")
+    study.add_argument(
+        "name",
+        metavar="NAME",
+        help="units, concepts, item, physical_clip, sdd, cross or format; alignment, with the pairs folder as --data",
+    )
+    study.add_argument("--data", type=Path, required=True, metavar="DIR", action="append", help="as for train; cross takes several")
     study.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
     add_backbone(study)
     study.add_argument("--seeds", type=positive, default=3, help="trainings of each head (default 3)")
     study.add_argument("--out", type=Path, help="JSON file that gets the result beside those of other studies")
-    study.add_argument("--write", type=Path, action="append", default=[], metavar="FILE.md",
-                       help="put the table between the marks <!-- study NAME --> and <!-- end study NAME -->")
+    study.add_argument(
+        "--write",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.md",
+        help="put the table between the marks <!-- study NAME --> and <!-- end study NAME -->",
+    )
     study.set_defaults(run=run)
 
 

@@ -17,8 +17,13 @@ def add(commands: Commands) -> None:
     train.add_argument("--copies", type=natural, default=4, help="random copies of each training image (default 4)")
     train.add_argument("--seed", type=natural, default=0, help="of the random copies and of training (default 0)")
     train.add_argument("--epochs", type=positive, help="most epochs of sdd; the other methods stop by themselves")
-    train.add_argument("--checkpoints", type=Path, default=Path("checkpoints/sdd"), metavar="DIR",
-                       help="folder for what --resume goes on from, sdd only (default checkpoints/sdd)")
+    train.add_argument(
+        "--checkpoints",
+        type=Path,
+        default=Path("checkpoints/sdd"),
+        metavar="DIR",
+        help="folder for what --resume goes on from, sdd only (default checkpoints/sdd)",
+    )
     train.add_argument("--resume", action="store_true", help="go on from sdd's last checkpoint")
     train.set_defaults(run=run)
 
@@ -35,8 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     methods = list(METHODS) if arguments.method == "all" else [arguments.method]
     sdd = SddRun(checkpoints=arguments.checkpoints, resume=arguments.resume)
     sdd = replace(sdd, recipe=replace(sdd.recipe, epochs=arguments.epochs)) if arguments.epochs else sdd
-    files = train_heads(methods, arguments.data, arguments.backbone, arguments.out, arguments.copies, arguments.seed,
-                          arguments.cache, arguments.device, sdd)
+    files = train_heads(
+        methods, arguments.data, arguments.backbone, arguments.out, arguments.copies, arguments.seed, arguments.cache, arguments.device, sdd
+    )
     for method, path in files.items():
         print(f"{method}\t{path}")
     return 0

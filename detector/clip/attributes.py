@@ -92,7 +92,6 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, axis=2)
 
 
-
 # --- lens and focus ------------------------------------------------------------------------------------------------
 
 

@@ -33,8 +33,11 @@ class Autoencoder(nn.Module):
         down = [layer for i, o in zip(ins, WIDTHS, strict=True) for layer in (nn.Conv2d(i, o, 4, 2, 1), nn.GELU())]
         self.encoder = nn.Sequential(*down, nn.Conv2d(WIDTHS[-1], LATENT, 1))
         outs = (*WIDTHS[-2::-1], 24)
-        up = [layer for i, o in zip(WIDTHS[::-1], outs, strict=True)
-              for layer in (nn.Upsample(scale_factor=2), nn.Conv2d(i, o, 3, 1, 1), nn.GELU())]
+        up = [
+            layer
+            for i, o in zip(WIDTHS[::-1], outs, strict=True)
+            for layer in (nn.Upsample(scale_factor=2), nn.Conv2d(i, o, 3, 1, 1), nn.GELU())
+        ]
         self.decoder = nn.Sequential(nn.Conv2d(LATENT, WIDTHS[-1], 3, 1, 1), nn.GELU(), *up, nn.Conv2d(24, 3, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -49,8 +52,7 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
-def train_autoencoder(pairs: Path, steps: int = 1000, batch: int = 24, size: int = 96, seed: int = 0,
-                      out: Path = WEIGHTS) -> float:
+def train_autoencoder(pairs: Path, steps: int = 1000, batch: int = 24, size: int = 96, seed: int = 0, out: Path = WEIGHTS) -> float:
     """Train on random crops of the pairs' photographs, on a GPU where there is one, and write float16 weights. Returns the mean
     loss of the end."""
     from detector.clip.pretrain.data import load_pairs

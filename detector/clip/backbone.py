@@ -164,8 +164,10 @@ def _why_not(name: str, error: Exception) -> str:
         return f"There is not enough memory for '{name}'; close other programs, or use the backbone '{EMBEDDED}'."
     folder = _folder(name)
     file = folder / WEIGHTS_FILE if folder else find_weights(*name.split("/", 1))
-    return (f"The weights of '{name}' could not be loaded ({type(error).__name__}): {file} is damaged or belongs to another model; "
-            f"delete it and try again, or use the backbone '{EMBEDDED}'.")
+    return (
+        f"The weights of '{name}' could not be loaded ({type(error).__name__}): {file} is damaged or belongs to another model; "
+        f"delete it and try again, or use the backbone '{EMBEDDED}'."
+    )
 
 
 def create_model(name: str, progress: Progress | None = None):
@@ -259,11 +261,11 @@ class Backbone:
                 projected = visual(images)
                 return ClipFeatures(projected.float().cpu(), projected.float().cpu(), None)
             kept = min(2, len(visual.transformer.resblocks))
-            out = visual.forward_intermediates(
-                images, indices=kept, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
+            out = visual.forward_intermediates(images, indices=kept, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True)
+            *previous, last = (
+                torch.cat(parts, dim=1)
+                for parts in zip(out["image_intermediates_prefix"], out["image_intermediates"], strict=True)  # each (B, 1 + N, D)
             )
-            *previous, last = (torch.cat(parts, dim=1) for parts in  # each (B, 1 + N, D)
-                                 zip(out["image_intermediates_prefix"], out["image_intermediates"], strict=True))
             pooled, _ = visual._pool(last)  # (B, D)
             projected = pooled @ visual.proj if visual.proj is not None else pooled  # (B, E)
         parts = (pooled, projected, last[:, 1:], *previous) if tokens else (pooled, projected, None)
@@ -331,6 +333,9 @@ def fingerprint(model) -> str:
     from open_clip.transformer import QuickGELU
 
     heads = [module.num_heads for module in model.modules() if isinstance(module, torch.nn.MultiheadAttention)]
-    record = {"preprocess": dict(model.visual.preprocess_cfg), "heads": heads,
-              "quick_gelu": any(isinstance(module, QuickGELU) for module in model.modules())}
+    record = {
+        "preprocess": dict(model.visual.preprocess_cfg),
+        "heads": heads,
+        "quick_gelu": any(isinstance(module, QuickGELU) for module in model.modules()),
+    }
     return weights_fingerprint(model.state_dict(), record)

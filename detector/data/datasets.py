@@ -166,8 +166,10 @@ def training_splits(examples: list[Example], folder: Path | str) -> tuple[list[E
 def _too_few(drawn: list[Example], folder: Path | str) -> str:
     usable = [example.label for example in drawn if example.split in ("train", "val")]
     counts = " and ".join(f"{usable.count(label)} {name}" for label, name in enumerate(CLASS_NAMES))
-    return (f"'{folder}' holds {counts} images to train on, too few to set some of each class aside for validation; "
-            f"use {ENOUGH} or more of each class, or sort them into folders train/ and val/.")
+    return (
+        f"'{folder}' holds {counts} images to train on, too few to set some of each class aside for validation; "
+        f"use {ENOUGH} or more of each class, or sort them into folders train/ and val/."
+    )
 
 
 def select(examples: list[Example], split: str) -> list[Example]:

@@ -89,6 +89,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+
 class ImageError(ValueError):
     """An image that cannot be used. The message is one sentence: what is wrong, and what to do about it."""
 
@@ -328,9 +329,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES or image.mode in ("I", "F"):
         image = Image.fromarray(_eight_bits(image))
     elif image.mode == "LAB":
-        image = ImageCms.profileToProfile(
-            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+        image = ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
     elif _may_be_transparent(image):
         image = _on_white(image)
     if image.mode != "CMYK":  # its own profile describes inks, so that must come before the conversion

@@ -89,8 +89,20 @@ def _middle(image: np.ndarray, share: float) -> np.ndarray:
 # --- the tables of changes -----------------------------------------------------------------------------------------
 
 AS_IS = Variant("as it is", "left as it is", lambda image: image)
-VARIANTS = (AS_IS, jpeg(95), jpeg(85), jpeg(70), jpeg(50), webp(80), resized(0.5), resized(0.75), resized(1.5), blurred(1),
-            cropped(0.8), mirrored())
+VARIANTS = (
+    AS_IS,
+    jpeg(95),
+    jpeg(85),
+    jpeg(70),
+    jpeg(50),
+    webp(80),
+    resized(0.5),
+    resized(0.75),
+    resized(1.5),
+    blurred(1),
+    cropped(0.8),
+    mirrored(),
+)
 CURVES = {  # kind of change → its levels, mildest first
     "JPEG": (jpeg(95), jpeg(85), jpeg(70), jpeg(50), jpeg(40)),
     "WebP": (webp(95), webp(80), webp(50)),

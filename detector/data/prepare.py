@@ -35,12 +35,19 @@ from pathlib import Path
 from detector.data.datasets import CLASS_FOLDERS, SPLITS, DataError, read_dataset
 from detector.data.images import ImageError, load_photo
 
-HUB_SETS = {"synthclic": "marco-willi/synthclic", "synthbuster-plus": "marco-willi/synthbuster-plus",
-            "cnnspot": "marco-willi/cnnspot-small"}
+HUB_SETS = {
+    "synthclic": "marco-willi/synthclic",
+    "synthbuster-plus": "marco-willi/synthbuster-plus",
+    "cnnspot": "marco-willi/cnnspot-small",
+}
 POOLED_SETS = ("cnnspot", "univfd", "genimage")  # folders whose first level names the source
 NAMES = tuple(dict.fromkeys([*HUB_SETS, *POOLED_SETS, "folder", "table"]))
-COLUMNS = {"image": ("image", "file", "path", "filename", "file_name", "image_path"), "label": ("label", "target", "is_fake", "class"),
-           "source": ("source", "generator"), "split": ("split",)}
+COLUMNS = {
+    "image": ("image", "file", "path", "filename", "file_name", "image_path"),
+    "label": ("label", "target", "is_fake", "class"),
+    "source": ("source", "generator"),
+    "split": ("split",),
+}
 LABEL_WORDS = CLASS_FOLDERS | {"0": 0, "false": 0, "1": 1, "generated": 1, "true": 1}
 HUB_PATH = "hf://"  # the one kind of address that is followed where a row holds no bytes
 
@@ -55,8 +62,14 @@ class Item:
     split: str
 
 
-def prepare(name: str, out: Path, source: Path | None = None, limit: int | None = None, columns: Mapping[str, str] | None = None,
-            progress: Callable[[int], None] | None = None) -> dict[str, int]:
+def prepare(
+    name: str,
+    out: Path,
+    source: Path | None = None,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, int]:
     """Write a public data set as a data DIR and return what was written: "images", "skipped" (unreadable), "repeated".
 
     name: one of NAMES. source: local folder (also the hub's parquet files or what `save_to_disk` wrote) or CSV file; without one

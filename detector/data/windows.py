@@ -35,8 +35,7 @@ def window_boxes(width: int, height: int, size: int, overlap: float = 0.25, most
     edge. overlap: 0 up to below 1.
     """
     across, down = _counts(width, height, size, overlap, most)
-    return [(x, y, min(x + size, width), min(y + size, height))
-            for y in _starts(height, size, down) for x in _starts(width, size, across)]
+    return [(x, y, min(x + size, width), min(y + size, height)) for y in _starts(height, size, down) for x in _starts(width, size, across)]
 
 
 def cut(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:

@@ -40,10 +40,14 @@ def chosen_splits(data: Path, splits: list[str] | None = None) -> dict[str, list
 def evaluate_table(suite: Suite, table: Table) -> dict:
     """All measures of every method and of the verdict on one split."""
     logits = all_logits(suite, table.evidence)
-    result = {method: {"overall": measures(table.labels, values),
-                       "sources": by_source(table.labels, table.sources, values),
-                       "real_sources": false_alarms(table.labels, table.sources, values)}
-              for method, values in logits.items()}
+    result = {
+        method: {
+            "overall": measures(table.labels, values),
+            "sources": by_source(table.labels, table.sources, values),
+            "real_sources": false_alarms(table.labels, table.sources, values),
+        }
+        for method, values in logits.items()
+    }
     for method, values in logits.items():
         result[method]["overall"]["mean_ap_over_sources"] = mean_ap(table.labels, table.sources, values)
     for percent in (1, 5):
@@ -66,8 +70,9 @@ def frozen_thresholds(suite: Suite, false_positive_rate: float) -> dict[str, flo
     logits = {method: suite.fusion.logits[:, i] for i, method in enumerate(suite.fusion.methods)}
     real = (suite.fusion.labels == 0) & suite.fusion.originals
     above = int(false_positive_rate * real.sum() + 1e-9)
-    return {method: float(np.sort(values[real])[-1 - above])
-            for method, values in (logits | {"verdict": suite.fusion.fuse(logits)}).items()}
+    return {
+        method: float(np.sort(values[real])[-1 - above]) for method, values in (logits | {"verdict": suite.fusion.fuse(logits)}).items()
+    }
 
 
 def verdict_measures(suite: Suite, labels: np.ndarray, fused: np.ndarray) -> dict[str, float]:
@@ -75,9 +80,12 @@ def verdict_measures(suite: Suite, labels: np.ndarray, fused: np.ndarray) -> dic
     decided = np.array([suite.fusion.label(value) for value in fused])
     labelled = decided != "inconclusive"
     wrong = labelled & ((decided == "synthetic") != (labels == 1))
-    return {"coverage": float(labelled.mean()), "error_of_labelled": float(wrong.sum() / max(labelled.sum(), 1)),
-            "real_called_synthetic": float(wrong[labels == 0].mean()),
-            "synthetic_called_real": float(wrong[labels == 1].mean())}
+    return {
+        "coverage": float(labelled.mean()),
+        "error_of_labelled": float(wrong.sum() / max(labelled.sum(), 1)),
+        "real_called_synthetic": float(wrong[labels == 0].mean()),
+        "synthetic_called_real": float(wrong[labels == 1].mean()),
+    }
 
 
 def measured(suite: Suite, examples: list[Example], cache: Path | None, title: str) -> Table:

@@ -30,8 +30,9 @@ def auroc_interval(labels: np.ndarray, scores: np.ndarray, seed: int = 0, draws:
 def calibration_error(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error with equally wide bins, 0 (calibrated) to 1."""
     index = np.minimum((probability * bins).astype(int), bins - 1)
-    gaps = [abs(labels[index == b].mean() - probability[index == b].mean()) * (index == b).mean()
-            for b in range(bins) if (index == b).any()]
+    gaps = [
+        abs(labels[index == b].mean() - probability[index == b].mean()) * (index == b).mean() for b in range(bins) if (index == b).any()
+    ]
     return float(sum(gaps))
 
 
@@ -51,13 +52,16 @@ def measures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float | list[f
     recall = [called[labels == 1].mean(), (~called[labels == 0]).mean()]
     return {
         "images": [int((labels == 0).sum()), int((labels == 1).sum())],
-        "auroc": float(roc_auc_score(labels, logits)), "auroc_95": list(auroc_interval(labels, logits)),
-        "ap": float(average_precision_score(labels, logits)), "balanced_accuracy": float(np.mean(recall)),
+        "auroc": float(roc_auc_score(labels, logits)),
+        "auroc_95": list(auroc_interval(labels, logits)),
+        "ap": float(average_precision_score(labels, logits)),
+        "balanced_accuracy": float(np.mean(recall)),
         "accuracy": float((called == (labels == 1)).mean()),
         "f1": float(2 * (called & (labels == 1)).sum() / max(called.sum() + (labels == 1).sum(), 1)),
         "tpr_at_1_fpr": true_positive_rate(labels, logits, 0.01),
         "tpr_at_5_fpr": true_positive_rate(labels, logits, 0.05),
-        "ece": calibration_error(labels, probability), "brier": float(((probability - labels) ** 2).mean()),
+        "ece": calibration_error(labels, probability),
+        "brier": float(((probability - labels) ** 2).mean()),
     }
 
 
@@ -97,5 +101,8 @@ def chance_map(labels: np.ndarray, sources: np.ndarray) -> float:
 
 def false_alarms(labels: np.ndarray, sources: np.ndarray, logits: np.ndarray) -> dict[str, dict]:
     """Real source → its number of images and the share called synthetic at logit 0."""
-    return {str(source): {"images": int(rows.sum()), "false_positive_rate": float((logits[rows] > 0).mean())}
-            for source in sorted(set(sources[labels == 0])) for rows in [(sources == source) & (labels == 0)]}
+    return {
+        str(source): {"images": int(rows.sum()), "false_positive_rate": float((logits[rows] > 0).mean())}
+        for source in sorted(set(sources[labels == 0]))
+        for rows in [(sources == source) & (labels == 0)]
+    }

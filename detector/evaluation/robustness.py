@@ -53,8 +53,10 @@ def _pixels(example: Example, variant: Variant) -> np.ndarray:
 
 def level(suite: Suite, labels: np.ndarray, logits: dict[str, np.ndarray]) -> dict[str, dict]:
     """Method → AUROC with its interval; for the verdict also what it decides (`verdict_measures`)."""
-    found = {method: {"auroc": float(roc_auc_score(labels, values)), "auroc_95": list(auroc_interval(labels, values))}
-             for method, values in logits.items()}
+    found = {
+        method: {"auroc": float(roc_auc_score(labels, values)), "auroc_95": list(auroc_interval(labels, values))}
+        for method, values in logits.items()
+    }
     if "verdict" in found:
         found["verdict"] |= verdict_measures(suite, labels, logits["verdict"])
     return found

@@ -25,8 +25,14 @@ def overall_table(results: dict) -> str:
     """Markdown: one row for each split and method."""
     headers = ["split", "method", "AUROC (95 %)", "AP", "balanced accuracy", "TPR at 1 % FPR", "TPR at 5 % FPR", "ECE", "Brier"]
     names = ("ap", "balanced_accuracy", "tpr_at_1_fpr", "tpr_at_5_fpr", "ece", "brier")
-    return markdown_table(headers, ([split, method, _interval(found["overall"]), *_figures(found["overall"], names)]
-                                    for split, methods in results.items() for method, found in methods.items()))
+    return markdown_table(
+        headers,
+        (
+            [split, method, _interval(found["overall"]), *_figures(found["overall"], names)]
+            for split, methods in results.items()
+            for method, found in methods.items()
+        ),
+    )
 
 
 def _interval(found: dict) -> str:
@@ -54,8 +60,14 @@ def source_table(results: dict, method: str = "verdict") -> str:
     """Markdown: one row for each synthetic source, compared as `metrics.by_source` does."""
     headers = ["split", "synthetic source", "images", "AUROC (95 %)", "AP", "balanced accuracy", "TPR at 1 % FPR", "TPR at 5 % FPR"]
     names = ("ap", "balanced_accuracy", "tpr_at_1_fpr", "tpr_at_5_fpr")
-    return markdown_table(headers, ([split, source, str(m["images"][1]), _interval(m), *_figures(m, names)]
-                                    for split, methods in results.items() for source, m in methods[method]["sources"].items()))
+    return markdown_table(
+        headers,
+        (
+            [split, source, str(m["images"][1]), _interval(m), *_figures(m, names)]
+            for split, methods in results.items()
+            for source, m in methods[method]["sources"].items()
+        ),
+    )
 
 
 def frozen_table(results: dict) -> str:
@@ -72,25 +84,37 @@ def frozen_table(results: dict) -> str:
 
 def decision_table(results: dict) -> str:
     """Markdown: how many images the verdict gives a label, and how many of these labels are wrong."""
-    names = {"coverage": "images with a label", "error_of_labelled": "of these wrong", "real_called_synthetic": "real called synthetic",
-             "synthetic_called_real": "synthetic called real"}
-    return markdown_table(["split", *names.values()], ([split, *(f"{methods['verdict']['overall'][name]:.1%}" for name in names)]
-                                                       for split, methods in results.items()))
+    names = {
+        "coverage": "images with a label",
+        "error_of_labelled": "of these wrong",
+        "real_called_synthetic": "real called synthetic",
+        "synthetic_called_real": "synthetic called real",
+    }
+    return markdown_table(
+        ["split", *names.values()],
+        ([split, *(f"{methods['verdict']['overall'][name]:.1%}" for name in names)] for split, methods in results.items()),
+    )
 
 
 def report(results: dict) -> str:
     """The text that stands in README and card: the tables, each under a sentence that says what it is."""
     parts = [overall_table(results)]
     if frozen := frozen_table(results):
-        parts.append("TPR above is at the threshold that is best in hindsight. At thresholds frozen on validation images, above which 1 % "
-                     "or 5 % of the real ones lie, with the share of real test images above them:\n\n" + frozen)
+        parts.append(
+            "TPR above is at the threshold that is best in hindsight. At thresholds frozen on validation images, above which 1 % "
+            "or 5 % of the real ones lie, with the share of real test images above them:\n\n" + frozen
+        )
     if papers := papers_table(results):
-        parts.append("What the papers report: the mean over synthetic sources of the AP, then accuracy and F1 of \"synthetic\" "
-                     "at logit 0:\n\n" + papers)
+        parts.append(
+            'What the papers report: the mean over synthetic sources of the AP, then accuracy and F1 of "synthetic" '
+            "at logit 0:\n\n" + papers
+        )
     if all("verdict" in methods for methods in results.values()):
         parts.append("The verdict by synthetic source:\n\n" + source_table(results))
-        parts.append("The verdict's labels, \"inconclusive\" being none (the last two columns are shares of all images of that class):"
-                     "\n\n" + decision_table(results))
+        parts.append(
+            'The verdict\'s labels, "inconclusive" being none (the last two columns are shares of all images of that class):'
+            "\n\n" + decision_table(results)
+        )
     return "\n\n".join(parts)
 
 
@@ -102,11 +126,14 @@ def sources_table(results: dict, methods: Sequence[str]) -> str:
     source with the share that is called synthetic at logit 0 (lower is better); "–" where a method was not measured."""
     synthetic = _rows(results, methods, "sources", lambda m: m["images"][1], lambda m: f"{m['auroc']:.3f}")
     real = _rows(results, methods, "real_sources", lambda m: m["images"], lambda m: f"{m['false_positive_rate']:.0%}")
-    return "\n\n".join([
-        "AUROC of each generator against the real images of its split (0.5 is chance; few images say little):",
-        markdown_table(["split", "synthetic source", "images", *methods], synthetic),
-        "Real images called synthetic at logit 0, by collection:",
-        markdown_table(["split", "real source", "images", *methods], real)])
+    return "\n\n".join(
+        [
+            "AUROC of each generator against the real images of its split (0.5 is chance; few images say little):",
+            markdown_table(["split", "synthetic source", "images", *methods], synthetic),
+            "Real images called synthetic at logit 0, by collection:",
+            markdown_table(["split", "real source", "images", *methods], real),
+        ]
+    )
 
 
 def _rows(results: dict, methods: Sequence[str], kind: str, count: Callable[[dict], int], text: Callable[[dict], str]) -> list[list[str]]:
@@ -140,8 +167,9 @@ def robustness_table(results: dict, split: str) -> str:
     """Markdown: AUROC of every method (columns) at every level (rows) of one split; the interval for the verdict."""
     levels = results["splits"][split]
     methods = list(next(iter(levels.values())))
-    return markdown_table([split, *methods], ([name, *(_cell(method, found[method]) for method in methods)]
-                                              for name, found in levels.items()))
+    return markdown_table(
+        [split, *methods], ([name, *(_cell(method, found[method]) for method in methods)] for name, found in levels.items())
+    )
 
 
 def _cell(method: str, found: dict) -> str:
@@ -153,10 +181,16 @@ def changed_decision_table(results: dict) -> str:
     splits = results["splits"]
     if not all("verdict" in found for levels in splits.values() for found in levels.values()):
         return ""
-    names = {"auroc": "AUROC", "coverage": "labelled", "real_called_synthetic": "real called synthetic",
-             "synthetic_called_real": "synthetic called real"}
-    rows = ([name, *(f"{splits[split][name]['verdict'][key]:{'.3f' if key == 'auroc' else '.0%'}}" for split in splits for key in names)]
-            for name in next(iter(splits.values())))
+    names = {
+        "auroc": "AUROC",
+        "coverage": "labelled",
+        "real_called_synthetic": "real called synthetic",
+        "synthetic_called_real": "synthetic called real",
+    }
+    rows = (
+        [name, *(f"{splits[split][name]['verdict'][key]:{'.3f' if key == 'auroc' else '.0%'}}" for split in splits for key in names)]
+        for name in next(iter(splits.values()))
+    )
     return markdown_table(["image", *(f"{split} {text}" for split in splits for text in names.values())], rows)
 
 
@@ -174,16 +208,18 @@ def worst_sentences(results: dict) -> str:
             return ""
         verdicts = {name: found["verdict"] for name, found in levels.items()}
         start, lowest = verdicts[AS_IS.name], min(verdicts, key=lambda name: verdicts[name]["auroc"])
-        parts.append(f"On {split} the verdict's AUROC is {start['auroc']:.3f} as it is and lowest for \"{lowest}\" "
-                     f"({verdicts[lowest]['auroc']:.3f}); it calls real images synthetic most often for "
-                     f"{_most(verdicts, 'real_called_synthetic')}, synthetic ones real for {_most(verdicts, 'synthetic_called_real')}.")
+        parts.append(
+            f'On {split} the verdict\'s AUROC is {start["auroc"]:.3f} as it is and lowest for "{lowest}" '
+            f"({verdicts[lowest]['auroc']:.3f}); it calls real images synthetic most often for "
+            f"{_most(verdicts, 'real_called_synthetic')}, synthetic ones real for {_most(verdicts, 'synthetic_called_real')}."
+        )
     return " ".join(parts)
 
 
 def _most(verdicts: dict[str, dict], key: str) -> str:
     """The change with the largest share, that share, and the one of the images as they are."""
     name = max(verdicts, key=lambda level: verdicts[level][key])
-    return f"\"{name}\" ({verdicts[name][key]:.0%}, as it is {verdicts[AS_IS.name][key]:.0%})"
+    return f'"{name}" ({verdicts[name][key]:.0%}, as it is {verdicts[AS_IS.name][key]:.0%})'
 
 
 def robustness_report(results: dict) -> str:
@@ -199,9 +235,10 @@ def robustness_summary(results: dict) -> str:
     """The text of the README: the AUROC of the verdict alone, or of each split's first method where there is none."""
     splits = results["splits"]
     first = {split: next(iter(next(iter(levels.values())))) for split, levels in splits.items()}  # "verdict" comes first
-    table = markdown_table(["image", *(f"{split}, AUROC of {method} (95 %)" for split, method in first.items())],
-                           ([name, *(_interval(splits[split][name][method]) for split, method in first.items())]
-                            for name in next(iter(splits.values()))))
+    table = markdown_table(
+        ["image", *(f"{split}, AUROC of {method} (95 %)" for split, method in first.items())],
+        ([name, *(_interval(splits[split][name][method]) for split, method in first.items())] for name in next(iter(splits.values()))),
+    )
     return "\n\n".join(part for part in (images_sentence(results), table, worst_sentences(results)) if part)
 
 
@@ -215,9 +252,11 @@ def embedded_report(metrics: dict) -> str:
     """What `pretrain` measured on its `test` split, with the aims, and the attribute operations that fell short."""
     rises = metrics.get("attribute_rise", {})
     short = {name: share for name, share in rises.items() if share < 0.8}
-    names = {"flickr8k_r10": ("image → text R@10 on Flickr8k", 0.35),
-             "imagenette_zero_shot": ("zero-shot accuracy, ten Imagenette classes", 0.65),
-             "intel_scenes_zero_shot": ("zero-shot accuracy, six Intel scenes", 0.75)}
+    names = {
+        "flickr8k_r10": ("image → text R@10 on Flickr8k", 0.35),
+        "imagenette_zero_shot": ("zero-shot accuracy, ten Imagenette classes", 0.65),
+        "intel_scenes_zero_shot": ("zero-shot accuracy, six Intel scenes", 0.75),
+    }
     rows = [(text, metrics[name], aim) for name, (text, aim) in names.items() if name in metrics]
     if rises:
         rows.append(("operations whose concept rises in ≥ 80 % of 200 photographs", 1 - len(short) / len(rises), 0.80))

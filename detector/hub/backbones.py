@@ -108,8 +108,10 @@ def _source(repository: str, name: str) -> PinnedFile | None:
     except Exception as error:  # the client raises many kinds, its HTTP library's own among them
         raise PublishedError(_refusal(label, error)) from error
     if not found.size or len(found.etag or "") != 64:  # the hub names a large file by its SHA-256
-        raise PublishedError(f"{url.partition('/' + repository)[0]} answers for {label} without size and checksum, as no hub does; "
-                             "check HF_ENDPOINT and whether the network wants a sign-in, or use the backbone 'embedded'.")
+        raise PublishedError(
+            f"{url.partition('/' + repository)[0]} answers for {label} without size and checksum, as no hub does; "
+            "check HF_ENDPOINT and whether the network wants a sign-in, or use the backbone 'embedded'."
+        )
     return PinnedFile(label, url, found.etag, found.size, mirrored=False, advice=ADVICE)
 
 

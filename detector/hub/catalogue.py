@@ -33,12 +33,9 @@ class PublishedSource(PinnedFile):
         return _WIDTHS[self.feature]
 
 
-_CLIP_CUES_URL = (
-    "https://raw.githubusercontent.com/marco-willi/clip-cues/4835e52cb8cdbf40dcb317a51c4029347093fe20/data/checkpoints"
-)
+_CLIP_CUES_URL = "https://raw.githubusercontent.com/marco-willi/clip-cues/4835e52cb8cdbf40dcb317a51c4029347093fe20/data/checkpoints"
 _UNIVFD_URL = (
-    "https://raw.githubusercontent.com/WisconsinAIVision/UniversalFakeDetect/"
-    "76a0e3e60a8a06458707a625d269ba815a2e5919/pretrained_weights"
+    "https://raw.githubusercontent.com/WisconsinAIVision/UniversalFakeDetect/76a0e3e60a8a06458707a625d269ba815a2e5919/pretrained_weights"
 )
 _CLIP_CUES_DATA = {
     "cnnspot": "CNNSpot",
@@ -99,10 +96,7 @@ _UNIVFD = PublishedSource(
     paper="arXiv 2302.10174",
 )
 
-SOURCES = {
-    source.name: source
-    for source in (*(_clip_cues_source(stem, *pin) for stem, pin in _CLIP_CUES_FILES.items()), _UNIVFD)
-}
+SOURCES = {source.name: source for source in (*(_clip_cues_source(stem, *pin) for stem, pin in _CLIP_CUES_FILES.items()), _UNIVFD)}
 NAMES = tuple(SOURCES)
 VOCABULARY = PinnedFile(
     name="clip-cues/antonyms",

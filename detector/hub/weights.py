@@ -108,6 +108,7 @@ def check_shapes(what: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, 
         actual = tuple(tensors[name].shape)
         fits = len(actual) == len(shape) and all(
             length == (lengths.setdefault(side, length) if isinstance(side, str) else side)
-            for length, side in zip(actual, shape, strict=True))
+            for length, side in zip(actual, shape, strict=True)
+        )
         if not fits:
             raise WeightsError(f"{what} has a tensor '{name}' of shape {actual}, which does not fit; train it again.")

@@ -44,6 +44,7 @@ def _source(name: str) -> PublishedSource:
 
 # --- the heads -----------------------------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class PublishedHead:
     """A released head: the project's own algebra with released numbers.

@@ -51,20 +51,46 @@ class Method:
         return getattr(import_module(module), function)
 
 
-METHODS = {method.name: method for method in (
-    Method("physical", PhysicalHead, "fifteen descriptors at the fixed 256-pixel scale", "detector.methods.physical.train:fit",
-           "pixels as decoded", features=physical.VERSION),
-    Method("residual", ResidualHead, "high-pass residual of the pixels", "detector.methods.residual.train:fit", "pixels as decoded",
-           features=residual.VERSION),
-    Method("linear_probe", LinearProbe, "pooled", "detector.methods.orthogonal.train:fit_probe"),
-    Method("orthogonal", OrthogonalHead, "pooled", "detector.methods.orthogonal.train:fit"),
-    Method("concepts", ConceptHead, "projected", "detector.methods.concepts.train:fit"),
-    Method("item", ItemHead, "projected image, crops, caption and objects", "detector.methods.item.train:fit", captioned=True),
-    Method("physical_clip", PhysicalClipHead, "projected image and text, descriptors", "detector.methods.physical_clip.train:fit",
-           captioned=True),
-    Method("sdd", SddHead, "pixels of windows, and the tokens of the adapted tower", "detector.methods.sdd.train:fit",
-           "windows of {size} × {size} pixels at the image's own resolution", tower=True),
-)}
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            "physical",
+            PhysicalHead,
+            "fifteen descriptors at the fixed 256-pixel scale",
+            "detector.methods.physical.train:fit",
+            "pixels as decoded",
+            features=physical.VERSION,
+        ),
+        Method(
+            "residual",
+            ResidualHead,
+            "high-pass residual of the pixels",
+            "detector.methods.residual.train:fit",
+            "pixels as decoded",
+            features=residual.VERSION,
+        ),
+        Method("linear_probe", LinearProbe, "pooled", "detector.methods.orthogonal.train:fit_probe"),
+        Method("orthogonal", OrthogonalHead, "pooled", "detector.methods.orthogonal.train:fit"),
+        Method("concepts", ConceptHead, "projected", "detector.methods.concepts.train:fit"),
+        Method("item", ItemHead, "projected image, crops, caption and objects", "detector.methods.item.train:fit", captioned=True),
+        Method(
+            "physical_clip",
+            PhysicalClipHead,
+            "projected image and text, descriptors",
+            "detector.methods.physical_clip.train:fit",
+            captioned=True,
+        ),
+        Method(
+            "sdd",
+            SddHead,
+            "pixels of windows, and the tokens of the adapted tower",
+            "detector.methods.sdd.train:fit",
+            "windows of {size} × {size} pixels at the image's own resolution",
+            tower=True,
+        ),
+    )
+}
 PIXEL_METHODS = {method.name: method.features for method in METHODS.values() if method.features}
 TOWER_METHODS = tuple(method.name for method in METHODS.values() if method.tower)
 CAPTIONED = tuple(method.name for method in METHODS.values() if method.captioned)
@@ -94,8 +120,9 @@ def expected_card(method: str, backbone: Backbone) -> HeadCard:
     return HeadCard(method, backbone_name, made_on, reads, preprocessing.format(size=backbone.size), "", "")
 
 
-def read_file(path: Path, method: str, backbone: Backbone, shapes: Callable[[HeadCard], Shapes | None],
-          missing: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], HeadCard]:
+def read_file(
+    path: Path, method: str, backbone: Backbone, shapes: Callable[[HeadCard], Shapes | None], missing: tuple[str, ...] = ()
+) -> tuple[dict[str, Tensor], HeadCard]:
     """Tensors and card of a file, after every check that all of them share. missing: tensors in which NaN stands for no value."""
     tensors, card = load_head(path)
     check_card(card, expected_card(method, backbone))

@@ -75,8 +75,9 @@ def fetch_released(backbone: str, progress: Progress | None = None) -> list[str]
     return released(backbone)
 
 
-def released_features(heads: dict[str, PublishedHead], backbone: Backbone, images: Sequence[Photo | np.ndarray],
-                      clip: ClipFeatures) -> dict[str, Tensor]:
+def released_features(
+    heads: dict[str, PublishedHead], backbone: Backbone, images: Sequence[Photo | np.ndarray], clip: ClipFeatures
+) -> dict[str, Tensor]:
     """Name → (B, D) features as the head's authors made them: their interpolation, or no resize at all.
 
     One forward for each distinct preprocessing; `clip`, the backbone's own, is used where it is the same.

@@ -31,9 +31,14 @@ class Table:
         seen = self.evidence
         patches = seen.clip.patches[mask] if seen.clip.patches is not None else None
         pictures = self.pictures.rows(mask) if self.pictures else self.pictures
-        evidence = Evidence(ClipFeatures(seen.clip.pooled[mask], seen.clip.projected[mask], patches), seen.descriptors[mask],
-                            seen.residual[mask], pixels=pictures, alignment=seen.alignment.rows(mask) if seen.alignment else None,
-                            windowed={name: logits[mask] for name, logits in seen.windowed.items()})
+        evidence = Evidence(
+            ClipFeatures(seen.clip.pooled[mask], seen.clip.projected[mask], patches),
+            seen.descriptors[mask],
+            seen.residual[mask],
+            pixels=pictures,
+            alignment=seen.alignment.rows(mask) if seen.alignment else None,
+            windowed={name: logits[mask] for name, logits in seen.windowed.items()},
+        )
         return Table(evidence, self.labels[mask], self.sources[mask], self.copy[mask], pictures)
 
     def originals(self) -> Table:

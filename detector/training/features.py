@@ -49,8 +49,10 @@ def extract_pixels(examples: list[Example], copies: int, seed: int, title: str) 
         return [physical.measure(view) for view in seen], [residual.features(view) for view in seen]
 
     rows = list(progress(_mapped(measure, examples), len(examples), f"{title}: pixels"))
-    return {"descriptors": np.stack([d for described, _ in rows for d in described]),
-            "residual": np.stack([r for _, residuals in rows for r in residuals])}
+    return {
+        "descriptors": np.stack([d for described, _ in rows for d in described]),
+        "residual": np.stack([r for _, residuals in rows for r in residuals]),
+    }
 
 
 def extract_clip(backbone: Backbone, examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
@@ -106,10 +108,18 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
     """Evidence of every view; kept under a key of the files, the settings, the versions of the features and the
     backbone's weights."""
     named = _named(examples, copies, seed)
-    pixels = _kept(folder, f"{title}-pixels", " ".join([named, *VIEWS, physical.VERSION, residual.VERSION]),
-                   lambda: extract_pixels(examples, copies, seed, title))
-    clip = _kept(folder, f"{title}-clip", " ".join([named, *VIEWS, backbone_module.VERSION, backbone.fingerprint]),
-                 lambda: extract_clip(backbone, examples, copies, seed, title))
+    pixels = _kept(
+        folder,
+        f"{title}-pixels",
+        " ".join([named, *VIEWS, physical.VERSION, residual.VERSION]),
+        lambda: extract_pixels(examples, copies, seed, title),
+    )
+    clip = _kept(
+        folder,
+        f"{title}-clip",
+        " ".join([named, *VIEWS, backbone_module.VERSION, backbone.fingerprint]),
+        lambda: extract_clip(backbone, examples, copies, seed, title),
+    )
     features = ClipFeatures(torch.from_numpy(clip["pooled"]), torch.from_numpy(clip["projected"]), None)
     each = copies + 1
     labels, sources = (np.repeat(values, each) for values in ([e.label for e in examples], [e.source for e in examples]))

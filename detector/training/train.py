@@ -37,12 +37,18 @@ def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 # --- the whole -----------------------------------------------------------------------------------------------------
 
 
-def _card(method: str, backbone: Backbone, data: str, counts: tuple[int, int], copies: int, seed: int, details: dict,
-          metrics: dict) -> HeadCard:
+def _card(
+    method: str, backbone: Backbone, data: str, counts: tuple[int, int], copies: int, seed: int, details: dict, metrics: dict
+) -> HeadCard:
     views = "random windows of each, drawn anew in every epoch" if method in TOWER_METHODS else f"{copies} random copies of each"
     command = f"python -m detector train {method if method in METHODS else 'all'} --data DIR --copies {copies} --seed {seed}"
-    return replace(expected_card(method, backbone), command=command, details=details, metrics=metrics,
-                   training_data=f"{data}: {counts[0]} training images, {views}; {counts[1]} for validation")
+    return replace(
+        expected_card(method, backbone),
+        command=command,
+        details=details,
+        metrics=metrics,
+        training_data=f"{data}: {counts[0]} training images, {views}; {counts[1]} for validation",
+    )
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,7 @@ class Splits:
     told: Table | None
 
 
-def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: Path | None, trained: set[str],
-                 fused: set[str]) -> Splits:
+def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: Path | None, trained: set[str], fused: set[str]) -> Splits:
     """What training some methods and fusing others needs. DataError where a class has too few images.
 
     Captions cost more than all else together: training images get them only where a method that reads them is trained.
@@ -68,8 +73,17 @@ def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: 
     return Splits(tables[0], val_table, told)
 
 
-def train_heads(methods: list[str], data: Path, backbone_name: str = EMBEDDED, out: Path | None = None, copies: int = 4,
-                seed: int = 0, cache: Path | None = None, device: str | None = None, sdd: SddRun | None = None) -> dict[str, Path]:
+def train_heads(
+    methods: list[str],
+    data: Path,
+    backbone_name: str = EMBEDDED,
+    out: Path | None = None,
+    copies: int = 4,
+    seed: int = 0,
+    cache: Path | None = None,
+    device: str | None = None,
+    sdd: SddRun | None = None,
+) -> dict[str, Path]:
     """Train the named methods, then fit the verdict over all heads that are present. Returns method → head file."""
     backbone = Backbone.load(backbone_name, device)
     present = set() if out else set(find_heads(backbone_name))

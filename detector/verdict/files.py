@@ -40,8 +40,9 @@ def read_verdict(backbone: Backbone, cards: Mapping[str, HeadCard]) -> FusedVerd
     usable = tuple(method for method in offered if method in cards)
     for method in usable:
         if card.details["heads"][method] != cards[method].digest:
-            raise HeadError(f"The verdict was fitted with another {method} head than there is now; fit it again with "
-                            "`python -m detector train`.")
+            raise HeadError(
+                f"The verdict was fitted with another {method} head than there is now; fit it again with `python -m detector train`."
+            )
     fusion = Fusion.from_tensors(methods, tensors).restrict(usable) if usable else None
     return FusedVerdict(fusion, card, tuple(method for method in offered if method not in cards))
 

@@ -61,8 +61,7 @@ class Fusion:
         """logits: method → (N,), raw, higher speaks for synthetic; labels: (N,), 0 real, 1 synthetic; views: as above."""
         matrix = np.column_stack([logits[name] for name in logits]).astype(np.float64)
         labels = np.asarray(labels)
-        platt = np.stack([fit_logistic(column[read, None], labels[read], 1e-3)
-                          for column in matrix.T for read in [np.isfinite(column)]])
+        platt = np.stack([fit_logistic(column[read, None], labels[read], 1e-3) for column in matrix.T for read in [np.isfinite(column)]])
         calibrated = np.nan_to_num(matrix * platt[:, 0] + platt[:, 1], nan=0.0)
         weights = _fit_fusion(calibrated, labels)
         band = conformal_band(_out_of_fold(calibrated, labels, views), labels, error)
@@ -83,8 +82,10 @@ class Fusion:
     def calibrate(self, logits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Method → calibrated logit, Platt-scaled, for the methods of this fusion; NaN, which a method gives for an image that
         it cannot read, becomes 0: it speaks for neither side (choice)."""
-        return {name: np.nan_to_num(logits[name] * slope + offset, nan=0.0)
-                for name, (slope, offset) in zip(self.methods, self.platt, strict=True)}
+        return {
+            name: np.nan_to_num(logits[name] * slope + offset, nan=0.0)
+            for name, (slope, offset) in zip(self.methods, self.platt, strict=True)
+        }
 
     def fuse(self, logits: dict[str, np.ndarray]) -> np.ndarray:
         """Method → (B,) raw logits in, (B,) fused logits out; higher speaks for synthetic."""
@@ -104,13 +105,25 @@ class Fusion:
         return "real" if logit < low else "synthetic" if logit > high else "inconclusive"
 
     def tensors(self) -> dict[str, np.ndarray]:
-        return {"platt": self.platt, "weights": self.weights, "band": np.array(self.band), "logits": self.logits,
-                "labels": self.labels, "views": np.array(self.views)}
+        return {
+            "platt": self.platt,
+            "weights": self.weights,
+            "band": np.array(self.band),
+            "logits": self.logits,
+            "labels": self.labels,
+            "views": np.array(self.views),
+        }
 
     @staticmethod
     def shapes(methods: int) -> Shapes:
-        return {"platt": (methods, 2), "weights": (methods + 1,), "band": (2,), "logits": ("rows", methods), "labels": ("rows",),
-                "views": ()}
+        return {
+            "platt": (methods, 2),
+            "weights": (methods + 1,),
+            "band": (2,),
+            "logits": ("rows", methods),
+            "labels": ("rows",),
+            "views": (),
+        }
 
     @classmethod
     def from_tensors(cls, methods: list[str], tensors: dict) -> Fusion:

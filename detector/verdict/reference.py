@@ -31,8 +31,12 @@ class Reference:
 
     @staticmethod
     def shapes(sizes: Sizes) -> Shapes:
-        return {"pooled": ("images", sizes.pooled), "projected": ("images", sizes.projected), "labels": ("images",),
-                "captions": ("captions", sizes.projected)}
+        return {
+            "pooled": ("images", sizes.pooled),
+            "projected": ("images", sizes.projected),
+            "labels": ("images",),
+            "captions": ("captions", sizes.projected),
+        }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Reference:

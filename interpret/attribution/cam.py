@@ -166,14 +166,21 @@ def layers_of(head: WindowHead) -> list[str]:
     return [WINDOWS, *head.model.layers(), ERROR]
 
 
-def heatmap(head: WindowHead, pixels: np.ndarray, layer: str = DEFAULT, most: int | None = None, batch: int = 8,
-            progress: Progress | None = None) -> Heatmap:
+def heatmap(
+    head: WindowHead, pixels: np.ndarray, layer: str = DEFAULT, most: int | None = None, batch: int = 8, progress: Progress | None = None
+) -> Heatmap:
     """`heatmaps` for one layer."""
     return heatmaps(head, pixels, [layer], most, batch, progress)[layer]
 
 
-def heatmaps(head: WindowHead, pixels: np.ndarray, layers: Sequence[str] | None = None, most: int | None = None, batch: int = 8,
-             progress: Progress | None = None) -> dict[str, Heatmap]:
+def heatmaps(
+    head: WindowHead,
+    pixels: np.ndarray,
+    layers: Sequence[str] | None = None,
+    most: int | None = None,
+    batch: int = 8,
+    progress: Progress | None = None,
+) -> dict[str, Heatmap]:
     """Maps of an (H, W, 3) uint8 image for several layers (None: all) from one pass over its windows, and one over denser ones.
 
     Overlapping windows at the image's own resolution are merged with weights that fade towards a window's edge, so that no
@@ -199,8 +206,9 @@ def heatmaps(head: WindowHead, pixels: np.ndarray, layers: Sequence[str] | None 
     del weights
     if WINDOWS in layers:
         values[WINDOWS] = window_evidence(head, small, dense_boxes(width, height, head.size, boxes))
-    return {layer: enlarged(replace(first, values=values.pop(layer), layer=layer, signed=layer != ERROR), pixels.shape[:2])
-            for layer in layers}
+    return {
+        layer: enlarged(replace(first, values=values.pop(layer), layer=layer, signed=layer != ERROR), pixels.shape[:2]) for layer in layers
+    }
 
 
 def dense_boxes(width: int, height: int, size: int, base: Sequence[Box]) -> Sequence[Box]:
@@ -235,12 +243,15 @@ def reduced(pixels: np.ndarray, size: int, most: int | None) -> tuple[np.ndarray
     if factor == 1.0:
         return pixels, ""
     small = cv2.resize(pixels, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
-    return small, (f"For speed the map was made on a copy reduced to {small.shape[1]} × {small.shape[0]} pixels; "
-                   "traces that only full resolution shows are not in it.")
+    return small, (
+        f"For speed the map was made on a copy reduced to {small.shape[1]} × {small.shape[0]} pixels; "
+        "traces that only full resolution shows are not in it."
+    )
 
 
-def _passes(head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box], layers: Sequence[str], batch: int,
-            progress: Progress | None) -> Iterator[tuple[Sequence[Box], bool, np.ndarray, dict[str, np.ndarray]]]:
+def _passes(
+    head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box], layers: Sequence[str], batch: int, progress: Progress | None
+) -> Iterator[tuple[Sequence[Box], bool, np.ndarray, dict[str, np.ndarray]]]:
     """(boxes, mirrored, logits, layer → (b, S, S) maps) batch by batch: the image, then the mirrored image."""
     done = 0
     for mirrored in (False, True):
@@ -323,7 +334,7 @@ def reference_scales(head: WindowHead, pictures: Sequence[np.ndarray], percentil
 
 
 def _rgb(colour: str) -> np.ndarray:
-    """"rgb(0,114,178)" → three float32 numbers."""
+    """ "rgb(0,114,178)" → three float32 numbers."""
     return np.array([int(part) for part in colour[4:-1].split(",")], np.float32)
 
 
@@ -378,8 +389,9 @@ def _reading(region: np.ndarray, scale: float, signed: bool) -> tuple[str, str]:
     return f"{mean:+.2f}", ("synthetic" if mean > 0 else "real") if signed else "much"
 
 
-def write(heatmaps: Mapping[str, Heatmap], folder: Path, pixels: np.ndarray, scales: Mapping[str, float],
-          default: str = DEFAULT) -> list[Path]:
+def write(
+    heatmaps: Mapping[str, Heatmap], folder: Path, pixels: np.ndarray, scales: Mapping[str, float], default: str = DEFAULT
+) -> list[Path]:
     """`<layer>.npy` (float32, H×W) and `<layer>.png` (overlay) for each map; the default layer's are named `sdd`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

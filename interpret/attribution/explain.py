@@ -54,8 +54,9 @@ class Explanation:
     note: str = ""
 
 
-def explain(suite: Suite, photo: Photo, layers: Sequence[str] | None = None, most: int | None = WINDOWS,
-            progress: Progress | None = None) -> Explanation:
+def explain(
+    suite: Suite, photo: Photo, layers: Sequence[str] | None = None, most: int | None = WINDOWS, progress: Progress | None = None
+) -> Explanation:
     """Heatmaps of a photo for several layers (None: all). most: windows read at most, None for all at full resolution.
 
     progress: called with (windows done, in all). ExplainError, one sentence, where the backbone has no sdd head or no such layer.
@@ -81,8 +82,9 @@ def layers_of(suite: Suite) -> list[str]:
 def sdd_head(suite: Suite):
     """The head whose evidence has places. ExplainError where the backbone has none."""
     if "sdd" not in suite.heads:
-        raise ExplainError(f"There are no heatmaps for '{suite.backbone.name}': no sdd head was trained on it "
-                           "(`python -m detector train sdd`).")
+        raise ExplainError(
+            f"There are no heatmaps for '{suite.backbone.name}': no sdd head was trained on it (`python -m detector train sdd`)."
+        )
     return suite.heads["sdd"]
 
 
@@ -123,7 +125,7 @@ def strongest(values: np.ndarray, side: int) -> list[tuple[Box, float]]:
     """Squares of `side` pixels (cut at the edges) with their mean evidence, the highest first; those with nothing seen are left out."""
     height, width = values.shape
     boxes = [(x, y, min(x + side, width), min(y + side, height)) for y in range(0, height, side) for x in range(0, width, side)]
-    means = [(box, _mean(values[box[1]:box[3], box[0]:box[2]])) for box in boxes]
+    means = [(box, _mean(values[box[1] : box[3], box[0] : box[2]])) for box in boxes]
     return sorted(((box, mean) for box, mean in means if mean is not None), key=lambda place: -place[1])
 
 
@@ -139,15 +141,26 @@ def numbers(found: Explanation, layer: str) -> dict:
     limit = LITTLE * scale
     places = strongest(own.values, max(1, found.window // 3))
     sides = {"positive": [p for p in places if p[1] > 0][:PLACES], "negative": [p for p in reversed(places) if p[1] < 0][:PLACES]}
-    boxed = {name: [{"box": list(cam.scaled_box(box, own.values.shape, found.shape)), "mean": mean} for box, mean in side]
-             for name, side in sides.items()}
+    boxed = {
+        name: [{"box": list(cam.scaled_box(box, own.values.shape, found.shape)), "mean": mean} for box, mean in side]
+        for name, side in sides.items()
+    }
     return {
-        "signed": own.signed, "unit": UNITS.get(layer, UNIT), "scale": scale,
-        "scale_measured": layer in found.measures.scales, "regions": regions(own.values), "strongest": boxed,
-        "share": {"positive": float((known > limit).mean()), "negative": float((known < -limit).mean()),
-                  "little": float((np.abs(known) <= limit).mean()), "not_seen": float(1 - known.size / own.values.size)},
+        "signed": own.signed,
+        "unit": UNITS.get(layer, UNIT),
+        "scale": scale,
+        "scale_measured": layer in found.measures.scales,
+        "regions": regions(own.values),
+        "strongest": boxed,
+        "share": {
+            "positive": float((known > limit).mean()),
+            "negative": float((known < -limit).mean()),
+            "little": float((np.abs(known) <= limit).mean()),
+            "not_seen": float(1 - known.size / own.values.size),
+        },
         "mean": {"positive": float(np.maximum(known, 0).mean()), "negative": float(np.minimum(known, 0).mean())},
-        "failed_tests": found.measures.failed(layer), "trust": found.measures.trust(layer).replace("**", ""),
+        "failed_tests": found.measures.failed(layer),
+        "trust": found.measures.trust(layer).replace("**", ""),
     }
 
 
@@ -167,8 +180,12 @@ def pooling(found: Explanation, record: dict | None = None) -> str:
     words = f"Read through {what} of {found.window} × {found.window} pixels; the mean of their logits is {own.logit:+.2f}.{resolution}"
     words += " The map of windows is made of more and denser ones." if cam.WINDOWS in found.maps else ""
     score = (record or {}).get("detectors", {}).get("sdd")
-    return words + (f" The method's score in the verdict, {score['logit']:+.2f}, is the mean over a few evenly spaced windows "
-                    "of the image at its own resolution." if score else "")
+    return words + (
+        f" The method's score in the verdict, {score['logit']:+.2f}, is the mean over a few evenly spaced windows "
+        "of the image at its own resolution."
+        if score
+        else ""
+    )
 
 
 def rows(found: Explanation, layer: str) -> list[list[str]]:
@@ -177,8 +194,10 @@ def rows(found: Explanation, layer: str) -> list[list[str]]:
     own, plain = found.maps[layer], numbers(found, layer)
     table = cam.rows(own, plain["scale"])
     for name, words in (("positive", "synthetic" if own.signed else "much"), ("negative", "real")):
-        table += [[f"x {b[0]}–{b[2]}, y {b[1]}–{b[3]}", f"{mean:+.2f}", words]
-                  for b, mean in ((place["box"], place["mean"]) for place in plain["strongest"][name])]
+        table += [
+            [f"x {b[0]}–{b[2]}, y {b[1]}–{b[3]}", f"{mean:+.2f}", words]
+            for b, mean in ((place["box"], place["mean"]) for place in plain["strongest"][name])
+        ]
         if own.signed or name == "positive":
             table.append([f"{plain['share'][name]:.0%} of the area", f"{plain['mean'][name]:+.2f}", words])
     return table
@@ -191,8 +210,10 @@ def focus(found: Explanation, layer: str) -> Box:
     """The window around the strongest place, of either sign, in the coordinates of `found.pixels`."""
     places, (height, width) = strongest(found.maps[layer].values, max(1, found.window // 3)), found.pixels.shape[:2]
     box = max(places, key=lambda place: abs(place[1]))[0]
-    x, y = (int(np.clip((low + high - found.window) // 2, 0, max(0, length - found.window)))
-            for low, high, length in zip(box[:2], box[2:], (width, height), strict=True))
+    x, y = (
+        int(np.clip((low + high - found.window) // 2, 0, max(0, length - found.window)))
+        for low, high, length in zip(box[:2], box[2:], (width, height), strict=True)
+    )
     return x, y, min(x + found.window, width), min(y + found.window, height)
 
 
@@ -224,8 +245,10 @@ def check_reading(curves: dict[str, dict[str, np.ndarray]], layer: str) -> str:
         own = area(curves[layer][measure])
         beaten = [name for name in curves if name != layer and sign * (own - area(curves[name][measure])) > 0]
         parts.append(f"{len(beaten)} of {len(curves) - 1} in {measure}" + (f" ({', '.join(beaten)})" if beaten else ""))
-    return (f"In the window around its strongest place this map beats, of the maps that know nothing, {' and '.join(parts)}. "
-            "One image proves little; the sentence above tells what holds over many.")
+    return (
+        f"In the window around its strongest place this map beats, of the maps that know nothing, {' and '.join(parts)}. "
+        "One image proves little; the sentence above tells what holds over many."
+    )
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

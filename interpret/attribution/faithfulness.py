@@ -86,8 +86,9 @@ def area(curve: np.ndarray) -> float:
     return float(np.trapezoid(curve, dx=1 / (len(curve) - 1)))
 
 
-def faithfulness(score: Scorer, pixels: np.ndarray, maps: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray],
-                 seed: int = 0, steps: int = STEPS) -> dict[str, dict[str, float]]:
+def faithfulness(
+    score: Scorer, pixels: np.ndarray, maps: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray], seed: int = 0, steps: int = STEPS
+) -> dict[str, dict[str, float]]:
     """Map or rival → {"deletion", "insertion"}: areas in logits towards the side that the detector decided for.
 
     maps: name → (H, W), positive for synthetic; for an image that it calls real maps and logits are negated, so
@@ -96,12 +97,15 @@ def faithfulness(score: Scorer, pixels: np.ndarray, maps: Mapping[str, np.ndarra
     """
     height, width = pixels.shape[:2]
     fitted = {name + OTHER: cv2.resize(values, (width, height)) for name, values in others.items()}
-    return {name: {measure: area(curve) for measure, curve in found.items()}
-            for name, found in oriented_curves(score, pixels, maps | fitted, seed, steps).items()}
+    return {
+        name: {measure: area(curve) for measure, curve in found.items()}
+        for name, found in oriented_curves(score, pixels, maps | fitted, seed, steps).items()
+    }
 
 
-def oriented_curves(score: Scorer, pixels: np.ndarray, maps: Mapping[str, np.ndarray], seed: int = 0,
-                    steps: int = STEPS) -> dict[str, dict[str, np.ndarray]]:
+def oriented_curves(
+    score: Scorer, pixels: np.ndarray, maps: Mapping[str, np.ndarray], seed: int = 0, steps: int = STEPS
+) -> dict[str, dict[str, np.ndarray]]:
     """Map or baseline → `curves` in logits towards the side that the detector decided for; see `faithfulness`."""
     side = 1.0 if float(score([pixels])[0]) > 0 else -1.0
     signed = {name: side * values for name, values in maps.items()}
@@ -126,8 +130,10 @@ def compared(results: Sequence[Mapping[str, Mapping[str, float]]], names: Sequen
     for name in names:
         rivals = dict(zip(RIVALS, (*RIVALS[:3], name + OTHER), strict=True))
         for measure, sign in zip(MEASURES, (-1, 1), strict=True):
-            gain = {said: interval([sign * (result[name][measure] - result[rival][measure]) for result in results], seed)
-                    for said, rival in rivals.items()}
+            gain = {
+                said: interval([sign * (result[name][measure] - result[rival][measure]) for result in results], seed)
+                for said, rival in rivals.items()
+            }
             table[name][measure] = {"area": interval([result[name][measure] for result in results], seed), "gain": gain}
     return table
 
@@ -151,8 +157,10 @@ def similarity(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rank correlation of two maps over squares of `CELL` pixels: 1 same order, 0 unrelated, NaN if one is flat."""
     from scipy.stats import spearmanr
 
-    small = [cv2.resize(np.nan_to_num(values), None, fx=1 / CELL, fy=1 / CELL, interpolation=cv2.INTER_AREA).ravel()
-             for values in (first, second)]
+    small = [
+        cv2.resize(np.nan_to_num(values), None, fx=1 / CELL, fy=1 / CELL, interpolation=cv2.INTER_AREA).ravel()
+        for values in (first, second)
+    ]
     if min(np.ptp(values) for values in small) == 0:
         return float("nan")
     return float(spearmanr(*small).statistic)
@@ -189,8 +197,15 @@ def centre_window(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.ascontiguousarray(pixels[y : y + size, x : x + size])
 
 
-def measure_maps(head: WindowHead, examples: Sequence[Example], seed: int = 0, images: int = 40, triples: int = 40, shuffles: int = 10,
-                 layers: Sequence[str] | None = None) -> dict:
+def measure_maps(
+    head: WindowHead,
+    examples: Sequence[Example],
+    seed: int = 0,
+    images: int = 40,
+    triples: int = 40,
+    shuffles: int = 10,
+    layers: Sequence[str] | None = None,
+) -> dict:
     """Deletion, insertion, randomisation and the splice test for every layer, on labelled examples of one split.
 
     images: for the curves, half real and half synthetic; triples: of splices; shuffles: of these, for the randomisation. All are
@@ -205,7 +220,8 @@ def measure_maps(head: WindowHead, examples: Sequence[Example], seed: int = 0, i
     results = [faithfulness(_scorer(head), pixels, own, other, seed + i) for i, (pixels, own, other) in enumerate(triples_of_maps)]
     splices = make_splices(examples, triples, seed, load)
     return {
-        "seed": seed, "counts": {"images": len(pictures), "triples": len(splices) // 3, "shuffles": min(shuffles, len(splices))},
+        "seed": seed,
+        "counts": {"images": len(pictures), "triples": len(splices) // 3, "shuffles": min(shuffles, len(splices))},
         "curves": compared(results, placed, seed),
         "splices": splice_test(lambda pixels: _values(head, pixels, layers), progress(splices, title="splices"), seed),
         "randomisation": randomisation(head, [splice.pixels for splice in splices[:shuffles]], seed, layers),
@@ -267,7 +283,7 @@ def failures(results: Mapping, layer: str) -> list[str]:
 
 
 def trust(results: Mapping, layer: str) -> str:
-    """"beats its baselines", or "does not beat its baselines: " and what it failed, from `measure_maps`' numbers."""
+    """ "beats its baselines", or "does not beat its baselines: " and what it failed, from `measure_maps`' numbers."""
     failed = failures(results, layer)
     return "beats its baselines" if not failed else f"does not beat its baselines: {', '.join(failed)}"
 
@@ -279,8 +295,12 @@ def _cell(numbers: Sequence[float]) -> str:
 def maps_report(results: Mapping) -> str:
     """Two Markdown tables for the card, 95 % bootstrap intervals in brackets, and a sentence on each layer."""
     counts = results["counts"]
-    gains = [f"Deletion and insertion on {counts['images']} images: gain over each baseline in logits, above 0 is better.", "",
-             "| map | measure | random | centre | edges | another image's |", "|---|---|---|---|---|---|"]
+    gains = [
+        f"Deletion and insertion on {counts['images']} images: gain over each baseline in logits, above 0 is better.",
+        "",
+        "| map | measure | random | centre | edges | another image's |",
+        "|---|---|---|---|---|---|",
+    ]
     for layer, measures in results["curves"].items():
         for measure, found in measures.items():
             cells = [_cell(found["gain"][rival]) for rival in RIVALS]
@@ -290,9 +310,13 @@ def maps_report(results: Mapping) -> str:
 
 def _splice_table(results: Mapping) -> list[str]:
     kinds = ("synthetic in real", "real in synthetic", CONTROL)
-    lines = [f"Splices ({results['counts']['triples']} of each kind): AUROC of places, 0.5 is chance; pointing game and mass (1 is "
-             "chance) for synthetic in real; lift of the AUROC over the control.", "",
-             f"| map | {' | '.join(kinds)} | lift | pointing | mass |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        f"Splices ({results['counts']['triples']} of each kind): AUROC of places, 0.5 is chance; pointing game and mass (1 is "
+        "chance) for synthetic in real; lift of the AUROC over the control.",
+        "",
+        f"| map | {' | '.join(kinds)} | lift | pointing | mass |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, found in results["splices"].items():
         first = found[kinds[0]]
         cells = [_cell(found[kind]["auroc"]) for kind in kinds] + [_cell(found["lift"]["auroc"])]
@@ -303,6 +327,8 @@ def _splice_table(results: Mapping) -> list[str]:
 def _verdicts(results: Mapping) -> list[str]:
     lines = []
     for layer, found in results["randomisation"].items():
-        lines.append(f"- {layer}: {trust(results, layer)}. |Spearman| with shuffled weights: all {_cell(found['all'])}, "
-                     f"classifier only {_cell(found['classifier'])}.")
+        lines.append(
+            f"- {layer}: {trust(results, layer)}. |Spearman| with shuffled weights: all {_cell(found['all'])}, "
+            f"classifier only {_cell(found['classifier'])}."
+        )
     return lines

@@ -57,8 +57,10 @@ class Measures:
         tests = f"on our tests ({counts['images']} images and {counts['triples']} splices of each kind, {self.split})"
         if not failed:
             return f"This map **beats its baselines** {tests}."
-        return (f"This map **does not beat its baselines** {tests}: it failed {_listed(failed)}. Take it as a hint at what the detector "
-                "reads, not as proof of which part is synthetic.")
+        return (
+            f"This map **does not beat its baselines** {tests}: it failed {_listed(failed)}. Take it as a hint at what the detector "
+            "reads, not as proof of which part is synthetic."
+        )
 
 
 def _listed(phrases: Sequence[str]) -> str:
@@ -97,7 +99,7 @@ def measure(head: WindowHead, examples: Sequence[Example], split: str, seed: int
 
 
 def choose_default(head: WindowHead, validation: Sequence[Example], seed: int) -> dict:
-    """"default": the signed layer that tells the origins in splices of validation images best, and "validation": all their AUROC.
+    """ "default": the signed layer that tells the origins in splices of validation images best, and "validation": all their AUROC.
 
     Best by the mean over a synthetic region in a real image and the reverse, so that a map that follows content alone gains nothing.
     Choice, not from the paper.
@@ -105,8 +107,11 @@ def choose_default(head: WindowHead, validation: Sequence[Example], seed: int) -
     layers = [layer for layer in layers_of(head) if layer != ERROR]
     kinds = [kind for kind in KINDS if kind != CONTROL]
     splices = [splice for splice in make_splices(validation, CHOOSING, seed, load) if splice.kind in kinds]
-    found = splice_test(lambda pixels: {layer: own.values for layer, own in heatmaps(head, pixels, layers).items()},
-                        progress(splices, title="default"), seed)
+    found = splice_test(
+        lambda pixels: {layer: own.values for layer, own in heatmaps(head, pixels, layers).items()},
+        progress(splices, title="default"),
+        seed,
+    )
     both = {layer: float(np.mean([found[layer][kind]["auroc"][0] for kind in kinds])) for layer in layers}
     return {"default": max(both, key=both.get), "validation": both}
 
@@ -114,8 +119,10 @@ def choose_default(head: WindowHead, validation: Sequence[Example], seed: int) -
 def report(measured: Mapping) -> str:
     """The card's tables and a sentence on each layer."""
     chosen_by = ", ".join(f"{layer} {value:.2f}" for layer, value in measured["validation"].items())
-    return (f"Measured on {measured['split']}; colours scaled on val. Shown first: {measured['default']}, which tells the origins in "
-            f"{CHOOSING} pairs of splices of val best (AUROC: {chosen_by}).\n\n{maps_report(measured)}")
+    return (
+        f"Measured on {measured['split']}; colours scaled on val. Shown first: {measured['default']}, which tells the origins in "
+        f"{CHOOSING} pairs of splices of val best (AUROC: {chosen_by}).\n\n{maps_report(measured)}"
+    )
 
 
 # --- storing -------------------------------------------------------------------------------------------------------

@@ -104,8 +104,10 @@ def _place(host: np.ndarray, donor: np.ndarray, generator: np.random.Generator) 
     area = generator.uniform(*AREA) * host.shape[0] * host.shape[1] * 4 / np.pi  # of the box around the ellipse
     aspect = np.exp(generator.uniform(*np.log(ASPECT)))
     room = [min(host.shape[axis], donor.shape[axis]) // GRID - 1 for axis in (0, 1)]
-    height, width = (int(np.clip(round(side / GRID), 2, most)) * GRID
-                     for side, most in zip((np.sqrt(area / aspect), np.sqrt(area * aspect)), room, strict=True))
+    height, width = (
+        int(np.clip(round(side / GRID), 2, most)) * GRID
+        for side, most in zip((np.sqrt(area / aspect), np.sqrt(area * aspect)), room, strict=True)
+    )
 
     def start(whole: int, part: int, outside: int = 0) -> int:
         return int(generator.integers(-(outside // GRID), (whole - part + outside) // GRID + 1)) * GRID
@@ -158,8 +160,11 @@ def make_splices(examples: Sequence[Example], count: int, seed: int, load: Calla
 def _triple(real: np.ndarray, other: np.ndarray, fake: np.ndarray, seed: int) -> list[Splice]:
     size = [min(picture.shape[axis] for picture in (other, fake)) for axis in (0, 1)]
     other, donor = (picture[: size[0], : size[1]] for picture in (other, fake))
-    return [make_splice(real, donor, seed, "synthetic in real"), make_splice(fake, real, seed, "real in synthetic"),
-            make_splice(real, other, seed, CONTROL)]
+    return [
+        make_splice(real, donor, seed, "synthetic in real"),
+        make_splice(fake, real, seed, "real in synthetic"),
+        make_splice(real, other, seed, CONTROL),
+    ]
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------

@@ -38,8 +38,9 @@ def trust(record: dict, method: str) -> str:
 
 def table(headers: list[str], label: str, widths: list[str], rows: int = 8) -> gr.Dataframe:
     """A read-only table that scrolls after `rows` rows. widths: CSS, one for each column."""
-    return gr.Dataframe(headers=headers, label=label, column_widths=widths, interactive=False, wrap=True,
-                        max_height=60 + 36 * rows, elem_classes="table")
+    return gr.Dataframe(
+        headers=headers, label=label, column_widths=widths, interactive=False, wrap=True, max_height=60 + 36 * rows, elem_classes="table"
+    )
 
 
 def plot(label: str, elem_id: str | None = None, visible: bool = True) -> gr.Plot:

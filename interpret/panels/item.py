@@ -42,27 +42,50 @@ def build_caption() -> list:
     reading = gr.HTML(elem_classes="reading", elem_id="caption-reading")
     with gr.Row(elem_classes="stack"):
         words = gr.Textbox(label="Caption", info="In English, say what the image shows", elem_id="caption-words", scale=4, max_lines=4)
-        objects = gr.Textbox(label="Objects", info="With commas between them, five at most; empty: those that the caption names",
-                             elem_id="caption-objects", scale=4)
+        objects = gr.Textbox(
+            label="Objects",
+            info="With commas between them, five at most; empty: those that the caption names",
+            elem_id="caption-objects",
+            scale=4,
+        )
     with gr.Row():
         compare = gr.Button("Compare", scale=0, min_width=120, elem_id="caption-compare")
         reset = gr.Button("Reset", scale=0, min_width=120, elem_id="caption-reset")
     with gr.Row(elem_classes="stack"):
         with gr.Column(scale=5):
-            picture = gr.Image(label="Where the objects are", show_label=False, format="png", interactive=False, height=360,
-                               buttons=["fullscreen", "download"], elem_id="caption-picture")
-            view = parts.unchecked(gr.Radio([(BOXES, 0)], value=0, label="Show", elem_id="caption-view",
-                                            info="Heat: orange where it is nearer to the object than to “a thing”; dark edges: unseen"))
+            picture = gr.Image(
+                label="Where the objects are",
+                show_label=False,
+                format="png",
+                interactive=False,
+                height=360,
+                buttons=["fullscreen", "download"],
+                elem_id="caption-picture",
+            )
+            view = parts.unchecked(
+                gr.Radio(
+                    [(BOXES, 0)],
+                    value=0,
+                    label="Show",
+                    elem_id="caption-view",
+                    info="Heat: orange where it is nearer to the object than to “a thing”; dark edges: unseen",
+                )
+            )
         with gr.Column(scale=4):
-            table = parts.table(["no.", "what", "cosine", "box in pixels"], "Cosine of caption and objects with the image",
-                                ["10%", "36%", "20%", "34%"], 7)
+            table = parts.table(
+                ["no.", "what", "cosine", "box in pixels"], "Cosine of caption and objects with the image", ["10%", "36%", "20%", "34%"], 7
+            )
     with gr.Column(visible=False) as score:
         gr.Markdown("### Do the words matter to the score?")
         among = gr.HTML(elem_classes="reading", elem_id="caption-null")
         with gr.Row(elem_classes="stack"):
             chart = parts.plot("ITEM logits: real, synthetic, and this image with other captions", "caption-histogram")
-            numbers = parts.table(["images", "10 %", "50 %", "90 %", "below this"], "ITEM logits: percentiles, and share below this image",
-                                  ["40%", "15%", "15%", "15%", "15%"], 4)
+            numbers = parts.table(
+                ["images", "10 %", "50 %", "90 %", "below this"],
+                "ITEM logits: percentiles, and share below this image",
+                ["40%", "15%", "15%", "15%", "15%"],
+                4,
+            )
     return [reading, words, objects, compare, reset, picture, view, table, score, among, chart, numbers, gr.State()]
 
 
@@ -76,9 +99,18 @@ def wire_caption(components: list, seen: gr.State) -> list:
     outputs = components[:3] + components[5:]
     triggers = [words.submit, objects.submit, compare.click]
     view.input(caption_view, [seen, edited, view], picture, api_name="caption_view", concurrency_id="panels", trigger_mode="always_last")
-    return [gr.on(triggers, caption, [seen, edited, words, objects], outputs, api_name="caption", concurrency_id="model",
-                  trigger_mode="always_last"),
-            reset.click(first_caption, seen, outputs, api_name="first_caption", concurrency_id="model")]
+    return [
+        gr.on(
+            triggers,
+            caption,
+            [seen, edited, words, objects],
+            outputs,
+            api_name="caption",
+            concurrency_id="model",
+            trigger_mode="always_last",
+        ),
+        reset.click(first_caption, seen, outputs, api_name="first_caption", concurrency_id="model"),
+    ]
 
 
 # --- actions -------------------------------------------------------------------------------------------------------
@@ -191,9 +223,16 @@ def _values(suite: Suite, photo: Photo, seen: Seen, alignment: Alignment | None)
     found = alignment.readings[0].objects
     heats = [(f"Heat of {number}: {o.phrase}", number) for number, o in enumerate(found, 1) if o.heat is not None]
     sentences = [misalignment.sentence(item, rank), *_remarks(suite, item)]
-    return [misalignment.as_html(*sentences), item["caption"], ", ".join(o.phrase for o in found), _picture(photo, alignment, 0),
-            gr.Radio([(BOXES, 0), *heats], value=0), misalignment.rows(item), *_score(suite, alignment, _first(seen)),
-            _words(seen, alignment)]
+    return [
+        misalignment.as_html(*sentences),
+        item["caption"],
+        ", ".join(o.phrase for o in found),
+        _picture(photo, alignment, 0),
+        gr.Radio([(BOXES, 0), *heats], value=0),
+        misalignment.rows(item),
+        *_score(suite, alignment, _first(seen)),
+        _words(seen, alignment),
+    ]
 
 
 def _words(seen: Seen, alignment: Alignment) -> Edited:
@@ -228,8 +267,12 @@ def _score(suite: Suite, alignment: Alignment | None, first: Alignment | None) -
     groups = reference.real, reference.synthetic, null, own
     backbone = suite.backbone.name
     sentences = misalignment.null_sentence(own, null, before), words_worth(backbone), how_good("item", backbone)
-    return [gr.Column(visible=True), misalignment.as_html(*sentences),
-            parts.chart(misalignment.histogram(*groups)), misalignment.histogram_rows(*groups)]
+    return [
+        gr.Column(visible=True),
+        misalignment.as_html(*sentences),
+        parts.chart(misalignment.histogram(*groups)),
+        misalignment.histogram_rows(*groups),
+    ]
 
 
 def _picture(photo: Photo, alignment: Alignment, view: object) -> gr.Image:

@@ -117,7 +117,7 @@ def _counted(receive: Receive, kind: bytes) -> Receive:
         message = await receive()
         piece = message.get("body", b"")
         text = tail + piece
-        size, marks, tail = size + len(piece), marks + text.count(mark), text[max(0, len(text) - len(mark) + 1):]
+        size, marks, tail = size + len(piece), marks + text.count(mark), text[max(0, len(text) - len(mark) + 1) :]
         if size > MAX_UPLOAD or marks > MAX_FILES + 1:  # the last mark ends the last file
             raise MultiPartException(TOO_MUCH)
         return message

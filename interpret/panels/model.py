@@ -90,12 +90,16 @@ def build_model() -> ModelControls:
     """The fold-out in which the backbone and the released heads are chosen."""
     with gr.Accordion("Model", open=False, elem_id="model"):
         with gr.Row(elem_classes="stack"):
-            chosen = parts.unchecked(gr.Dropdown([(label, name) for name, label in offered().items()], value=EMBEDDED,
-                                                 label="CLIP backbone", scale=4, elem_id="backbone"))
+            chosen = parts.unchecked(
+                gr.Dropdown(
+                    [(label, name) for name, label in offered().items()], value=EMBEDDED, label="CLIP backbone", scale=4, elem_id="backbone"
+                )
+            )
             use = gr.Button("Use this model", scale=0, min_width=160, elem_id="use-model")
         with gr.Row(elem_classes="stack", visible=False) as released:
-            training = parts.unchecked(gr.Dropdown(list(TRAININGS), value=TRAININGS[0], scale=4,
-                                                   label="Released heads to show, by training data"))
+            training = parts.unchecked(
+                gr.Dropdown(list(TRAININGS), value=TRAININGS[0], scale=4, label="Released heads to show, by training data")
+            )
             get = gr.Button("Get the heads (4 MB)", scale=0, min_width=160, elem_id="get-heads")
         note = gr.Markdown(f"In use: {BACKBONES[EMBEDDED]}.", elem_classes="reading", elem_id="model-status")
     in_use = gr.Textbox(EMBEDDED, visible=False, label="backbone in use")
@@ -105,6 +109,7 @@ def build_model() -> ModelControls:
 def wire_model(model: ModelControls) -> None:
     """What the two buttons do. Downloads wait in a line of their own, so that they hold up no analysis."""
     outputs = [model.in_use, model.chosen, model.released, model.note]
-    model.use.click(use_model, [model.chosen, model.in_use], outputs, api_name="use_model", concurrency_id="download",
-                    show_progress_on=model.note)
+    model.use.click(
+        use_model, [model.chosen, model.in_use], outputs, api_name="use_model", concurrency_id="download", show_progress_on=model.note
+    )
     model.get.click(get_heads, model.in_use, model.note, api_name="get_heads", concurrency_id="download")

@@ -27,13 +27,15 @@ def build_probe() -> list:
     gr.Markdown("### Switch parts off")
     with gr.Row(elem_classes="stack"):
         units = parts.unchecked(gr.CheckboxGroup([], label="Units to switch off", elem_id="units-off"))
-        concepts = parts.unchecked(gr.Dropdown([], multiselect=True, label="Concepts to switch off, the strongest first",
-                                               elem_id="concepts-off"))
+        concepts = parts.unchecked(
+            gr.Dropdown([], multiselect=True, label="Concepts to switch off, the strongest first", elem_id="concepts-off")
+        )
     switched = gr.Markdown(elem_classes="reading", elem_id="switch-reading")
     gr.Markdown("### Do the names matter more than chance?")
     with gr.Row(elem_classes="stack"):
-        head = parts.unchecked(gr.Radio(list(HEADS), value=next(iter(HEADS)), label="Head whose strongest directions are dropped",
-                                        elem_id="drop-head"))
+        head = parts.unchecked(
+            gr.Radio(list(HEADS), value=next(iter(HEADS)), label="Head whose strongest directions are dropped", elem_id="drop-head")
+        )
         compare = gr.Button("Compare with random directions", scale=0, min_width=260, elem_id="compare")
     dropped = gr.Markdown(elem_classes="reading", elem_id="drop-reading")
     with gr.Row(elem_classes="stack"):
@@ -48,18 +50,45 @@ def show_probe(shown: Shown) -> list:
     units = [f"unit {i + 1}" for i in range(len(record.get("orthogonal", {}).get("contributions", [])))]
     concepts = [(figures.pole(c), c["name"]) for c in record.get("concepts", [])]
     hidden = gr.Plot(visible=False)
-    return [gr.skip(), gr.skip(), gr.skip(), "", hidden, gr.CheckboxGroup(units, value=[]), gr.Dropdown(concepts, value=[]),
-            "Nothing is switched off.", gr.skip(), gr.skip(), "", hidden, hidden]
+    return [
+        gr.skip(),
+        gr.skip(),
+        gr.skip(),
+        "",
+        hidden,
+        gr.CheckboxGroup(units, value=[]),
+        gr.Dropdown(concepts, value=[]),
+        "Nothing is switched off.",
+        gr.skip(),
+        gr.skip(),
+        "",
+        hidden,
+        hidden,
+    ]
 
 
 def wire_probe(components: list, seen: gr.State) -> list:
     phrase, opposite, measure, found, cosines, units, concepts, switched, head, compare, dropped, general, own = components
-    gr.on([units.input, concepts.input], switch, [seen, units, concepts], switched, api_name="switch_off", concurrency_id="panels",
-          trigger_mode="always_last")
-    return [gr.on([measure.click, phrase.submit, opposite.submit], probe, [seen, phrase, opposite], [found, cosines], api_name="probe",
-                  concurrency_id="model"),
-            gr.on([compare.click, head.input], drop, [seen, head], [dropped, general, own], api_name="drop_directions",
-                  concurrency_id="model")]
+    gr.on(
+        [units.input, concepts.input],
+        switch,
+        [seen, units, concepts],
+        switched,
+        api_name="switch_off",
+        concurrency_id="panels",
+        trigger_mode="always_last",
+    )
+    return [
+        gr.on(
+            [measure.click, phrase.submit, opposite.submit],
+            probe,
+            [seen, phrase, opposite],
+            [found, cosines],
+            api_name="probe",
+            concurrency_id="model",
+        ),
+        gr.on([compare.click, head.input], drop, [seen, head], [dropped, general, own], api_name="drop_directions", concurrency_id="model"),
+    ]
 
 
 # --- actions -------------------------------------------------------------------------------------------------------

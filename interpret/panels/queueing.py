@@ -97,6 +97,7 @@ def _visitor(event: Event) -> tuple[str, str]:
 def open_queue(demo: gr.Blocks, **settings) -> gr.Blocks:
     """`demo.queue(**settings)`, with this queue in place of Gradio's."""
     plain = demo.queue(**settings)._queue
-    demo._queue = FairQueue(plain.live_updates, plain.max_thread_count, plain.update_intervals, plain.max_size, demo,
-                            plain.default_concurrency_limit)
+    demo._queue = FairQueue(
+        plain.live_updates, plain.max_thread_count, plain.update_intervals, plain.max_size, demo, plain.default_concurrency_limit
+    )
     return demo

@@ -20,9 +20,15 @@ from interpret.render import figures
 if TYPE_CHECKING:
     from interpret.attribution.explain import Explanation
 
-LAYERS = {"windows": "Scores of the windows around a place", "difference": "Difference map", "tokens": "Patch tokens of CLIP",
-          "stage1": "Enhancer, stage 1", "stage2": "Enhancer, stage 2", "stage3": "Enhancer, stage 3",
-          "reconstruction_error": "Reconstruction error (no direction)"}
+LAYERS = {
+    "windows": "Scores of the windows around a place",
+    "difference": "Difference map",
+    "tokens": "Patch tokens of CLIP",
+    "stage1": "Enhancer, stage 1",
+    "stage2": "Enhancer, stage 2",
+    "stage3": "Enhancer, stage 3",
+    "reconstruction_error": "Reconstruction error (no direction)",
+}
 WINDOWS = {"quick": 36, "fine": 100}  # read at most
 SIDE = 512  # pixels that the store keeps of the picture and of each map
 DRAWN = 900  # pixels on the longer side of what is drawn, so that its frame is fine
@@ -58,9 +64,15 @@ def build_heatmap() -> list:
     with gr.Column(elem_id="heatmap") as body:
         with gr.Row(elem_classes="stack"):
             with gr.Column(scale=3):
-                picture = gr.Image(label="Orange: synthetic, blue: real", format="png", interactive=False,
-                                   buttons=["fullscreen", "download"], elem_id="heatmap-picture", type="pil",
-                                   alt_text="The image under its heatmap; the table holds the same in numbers")
+                picture = gr.Image(
+                    label="Orange: synthetic, blue: real",
+                    format="png",
+                    interactive=False,
+                    buttons=["fullscreen", "download"],
+                    elem_id="heatmap-picture",
+                    type="pil",
+                    alt_text="The image under its heatmap; the table holds the same in numbers",
+                )
                 legend = gr.HTML()
                 point = gr.Markdown(elem_classes="reading", elem_id="heatmap-point")
             with gr.Column(scale=2):
@@ -88,8 +100,13 @@ def _check() -> list:
     with gr.Row(elem_classes="stack"):
         deletion = parts.plot("Deletion: lower is better", "deletion", visible=False)
         insertion = parts.plot("Insertion: higher is better", "insertion", visible=False)
-    table = gr.Dataframe(headers=["map", "deletion (lower is better)", "insertion (higher is better)"], interactive=False, visible=False,
-                         label="Areas under the curves, in logits", wrap=True)
+    table = gr.Dataframe(
+        headers=["map", "deletion (lower is better)", "insertion (higher is better)"],
+        interactive=False,
+        visible=False,
+        label="Areas under the curves, in logits",
+        wrap=True,
+    )
     return [button, reading, deletion, insertion, table]
 
 
@@ -104,28 +121,64 @@ def show_heatmap(shown: Shown) -> list:
     except ExplainError as error:
         return [None, None, parts.plain(str(error)), gr.Column(visible=False), None, "", "", gr.skip(), *keep, "", None, *hidden]
     layer = gr.Dropdown([(LAYERS.get(name, name), name) for name in known], value=known[0])
-    return [uuid.uuid4().hex, None, "Reading the image window by window …", gr.Column(visible=True), None, "", "", layer, *keep, "", None,
-            *hidden]
+    return [
+        uuid.uuid4().hex,
+        None,
+        "Reading the image window by window …",
+        gr.Column(visible=True),
+        None,
+        "",
+        "",
+        layer,
+        *keep,
+        "",
+        None,
+        *hidden,
+    ]
 
 
 def wire_heatmap(components: list, seen: gr.State) -> list:
     ticket, shown, reading, _, picture, legend, point, layer, opacity, detail, trust, table, *checked = components
     check, words, deletion, insertion, areas = checked
     drawn = [reading, picture, legend, trust, table]
-    maps = gr.on([ticket.change, detail.input], heatmap, [seen, layer, opacity, detail], [shown, *drawn], api_name="heatmap",
-                 concurrency_id="model", trigger_mode="always_last", show_progress_on=picture)
-    gr.on([layer.input, opacity.release], draw, [seen, shown, layer, opacity], drawn, api_visibility="private", concurrency_id="panels",
-          trigger_mode="always_last", show_progress="hidden")
+    maps = gr.on(
+        [ticket.change, detail.input],
+        heatmap,
+        [seen, layer, opacity, detail],
+        [shown, *drawn],
+        api_name="heatmap",
+        concurrency_id="model",
+        trigger_mode="always_last",
+        show_progress_on=picture,
+    )
+    gr.on(
+        [layer.input, opacity.release],
+        draw,
+        [seen, shown, layer, opacity],
+        drawn,
+        api_visibility="private",
+        concurrency_id="panels",
+        trigger_mode="always_last",
+        show_progress="hidden",
+    )
     picture.select(value_at, [seen, shown, layer], point, api_visibility="private", concurrency_id="panels", show_progress="hidden")
-    return [maps, check.click(faithfulness, [seen, shown, layer], [words, deletion, insertion, areas], api_name="faithfulness",
-                              concurrency_id="model", show_progress_on=words)]
+    return [
+        maps,
+        check.click(
+            faithfulness,
+            [seen, shown, layer],
+            [words, deletion, insertion, areas],
+            api_name="faithfulness",
+            concurrency_id="model",
+            show_progress_on=words,
+        ),
+    ]
 
 
 # --- actions -------------------------------------------------------------------------------------------------------
 
 
-def heatmap(seen: Seen | None, layer: str = "windows", opacity: float = 0.6, detail: str = "quick",
-            progress=gr.Progress()) -> list:  # noqa: B008
+def heatmap(seen: Seen | None, layer: str = "windows", opacity: float = 0.6, detail: str = "quick", progress=gr.Progress()) -> list:  # noqa: B008
     """Heatmaps of the image analysed last in this session.
 
     Args:
@@ -162,8 +215,12 @@ def _made(seen: Seen, most: int, progress: Callable) -> Maps:
 
     found = explain.explain(suite_of(seen), photo_of(seen), most=most, progress=lambda done, total: progress(done / total, desc="windows"))
     read = f"{explain.pooling(found, seen.record)}\n\n{parts.trust(seen.record, 'sdd')}"
-    return Maps(explain.shrunk(found, SIDE), {name: explain.rows(found, name) for name in found.maps},
-                {name: explain.focus(found, name) for name in found.maps}, read)
+    return Maps(
+        explain.shrunk(found, SIDE),
+        {name: explain.rows(found, name) for name in found.maps},
+        {name: explain.focus(found, name) for name in found.maps},
+        read,
+    )
 
 
 def _looks_at(seen: Seen | None, shown: Drawn | None) -> bool:
@@ -191,8 +248,10 @@ def _legend(signed: bool, scale: float, measured: bool) -> str:
     ends = [f"real −{scale:.2g}", "0", f"+{scale:.2g} synthetic"] if signed else ["0", f"{scale:.2g} and more"]
     origin = "one scale for every image" if measured else "one scale for every image, not measured for this head"
     spans = "".join(f"<span>{end}</span>" for end in ends)
-    return (f'<div class="evidence" style="--above:{above};--below:{below}"><i class="{"signed" if signed else "unsigned"}"></i>'
-            f"<p>{spans}</p><p>{origin}</p></div>")
+    return (
+        f'<div class="evidence" style="--above:{above};--below:{below}"><i class="{"signed" if signed else "unsigned"}"></i>'
+        f"<p>{spans}</p><p>{origin}</p></div>"
+    )
 
 
 def value_at(seen: Seen | None, shown: Drawn | None, layer: str, place: gr.SelectData) -> str:

@@ -17,8 +17,14 @@ def build_stability() -> list:
         start = gr.Button("Try it", scale=0, min_width=120, elem_id="try-changes")
     reading = gr.Markdown(NOT_YET, elem_classes="reading", elem_id="stability-reading")
     chart = parts.plot("Verdict and methods, from the image as it is down through the changes", "stability", visible=False)
-    table = gr.Dataframe(label="Probability of synthetic under each change", interactive=False, wrap=True, max_height=560, visible=False,
-                         elem_id="stability-table")
+    table = gr.Dataframe(
+        label="Probability of synthetic under each change",
+        interactive=False,
+        wrap=True,
+        max_height=560,
+        visible=False,
+        elem_id="stability-table",
+    )
     return [start, reading, chart, table]
 
 

@@ -51,8 +51,9 @@ def build_methods() -> list:
     with gr.Row(elem_classes="stack"):
         with gr.Column(scale=3):
             parts.heading("Methods", "methods")
-            table = parts.table(["method", "probability of synthetic", "share of verdict"], "Methods: shares in logits",
-                                ["46%", "27%", "27%"], 10)
+            table = parts.table(
+                ["method", "probability of synthetic", "share of verdict"], "Methods: shares in logits", ["46%", "27%", "27%"], 10
+            )
             good = parts.reading()
             text = gr.Textbox(label="Summary to copy", lines=4, buttons=["copy"], interactive=False)
         with gr.Column(scale=2):
@@ -65,15 +66,30 @@ def build_methods() -> list:
 def show_methods(shown: Shown) -> list:
     view = shown.suite.backbone.view(shown.photo)
     record = shown.record
-    return [parts.trust(record, "verdict"), report.summary(record), report.method_rows(record), parts.picture_file(view.pixels),
-            report.view_reading(view)]
+    return [
+        parts.trust(record, "verdict"),
+        report.summary(record),
+        report.method_rows(record),
+        parts.picture_file(view.pixels),
+        report.view_reading(view),
+    ]
 
 
 # --- a sentence, a chart, a table ----------------------------------------------------------------------------------
 
 
-def chart_panel(title: str, name: str, method: str, label: str, headers: list[str], caption: str, widths: list[str], rows: int,
-                show: Callable[[Shown], list], cost: float) -> Panel:
+def chart_panel(
+    title: str,
+    name: str,
+    method: str,
+    label: str,
+    headers: list[str],
+    caption: str,
+    widths: list[str],
+    rows: int,
+    show: Callable[[Shown], list],
+    cost: float,
+) -> Panel:
     """Heading, how it works, one sentence, how good it is, the chart and beside it the same numbers as a table.
 
     method: as in an analysis' "detectors". show gives the sentence, the chart and the table's rows.
@@ -96,15 +112,25 @@ def show_descriptors(shown: Shown) -> list:
     from detector.methods.physical.features import describe
 
     record = shown.record
-    return [report.descriptor_reading(record), figures.descriptor_chart(record, shown.suite.heads.get("physical")),
-            figures.descriptor_rows(record, describe(shown.photo.pixels))]
+    return [
+        report.descriptor_reading(record),
+        figures.descriptor_chart(record, shown.suite.heads.get("physical")),
+        figures.descriptor_rows(record, describe(shown.photo.pixels)),
+    ]
 
 
 DESCRIPTORS = chart_panel(
-    "Fifteen physical descriptors", "descriptors", "physical", "Descriptors: this image between real and synthetic",
+    "Fifteen physical descriptors",
+    "descriptors",
+    "physical",
+    "Descriptors: this image between real and synthetic",
     ["descriptor", "256 px", "native", "% real", "% synth.", "logits"],
     "Value at two scales, percentile among real and among synthetic images, contribution",
-    ["32%", "16%", "16%", "11%", "13%", "12%"], 15, show_descriptors, cost=0.5)
+    ["32%", "16%", "16%", "11%", "13%", "12%"],
+    15,
+    show_descriptors,
+    cost=0.5,
+)
 
 
 def build_descriptors() -> list:
@@ -133,18 +159,45 @@ def show_residual(shown: Shown) -> list:
 PANELS = (
     Panel(build_methods, show_methods, title="Methods"),
     Panel(build_descriptors, show_descriptors_and_views, title=DESCRIPTORS.title, cost=DESCRIPTORS.cost),
-    chart_panel("Photographic concepts", "concepts", "concepts", "Concepts that push the concept model most",
-                ["positive pole", "negative pole", "activation", "logits"], "All concepts: activation and contribution",
-                ["31%", "31%", "21%", "17%"], 10, show_concepts, cost=0.02),
-    chart_panel("Orthogonal units", "units", "orthogonal", "What each unit contributes",
-                ["#", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"],
-                "Units: names by two methods, activation and contribution", ["7%", "30%", "29%", "19%", "15%"], 9, show_units,
-                cost=0.02),
+    chart_panel(
+        "Photographic concepts",
+        "concepts",
+        "concepts",
+        "Concepts that push the concept model most",
+        ["positive pole", "negative pole", "activation", "logits"],
+        "All concepts: activation and contribution",
+        ["31%", "31%", "21%", "17%"],
+        10,
+        show_concepts,
+        cost=0.02,
+    ),
+    chart_panel(
+        "Orthogonal units",
+        "units",
+        "orthogonal",
+        "What each unit contributes",
+        ["#", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"],
+        "Units: names by two methods, activation and contribution",
+        ["7%", "30%", "29%", "19%", "15%"],
+        9,
+        show_units,
+        cost=0.02,
+    ),
     Panel(build_caption, show_caption, wire_caption, "Picture and words", cost=0.1),
     Panel(build_probe, show_probe, wire_probe, "Probe it", cost=0.03),
     Panel(build_heatmap, show_heatmap, wire_heatmap, "Where the evidence lies", cost=1.0),  # its ticket starts work that takes long
-    chart_panel("Pixel residual", "residual", "residual", "Residual spectrum: this image, mean real, mean synthetic",
-                ["part", "logits"], "Contribution of each part", ["70%", "30%"], 7, show_residual, cost=0.05),
+    chart_panel(
+        "Pixel residual",
+        "residual",
+        "residual",
+        "Residual spectrum: this image, mean real, mean synthetic",
+        ["part", "logits"],
+        "Contribution of each part",
+        ["70%", "30%"],
+        7,
+        show_residual,
+        cost=0.05,
+    ),
     Panel(build_stability, show_stability, wire_stability, "Stability"),
 )
 

@@ -25,7 +25,7 @@ CAPTIONS = {
     "sobel": "Sobel: the brighter, the steeper the edge (sobel mean and standard deviation)",
     "residual": "Residual: what a median filter removes: grain, noise, fine texture (residual variance)",
     "spectrum": "Spectrum: coarse shapes in the middle, fine detail towards the border; regular dots or a grid betray upsampling "
-                "(high frequency ratio)",
+    "(high frequency ratio)",
 }
 
 
@@ -64,8 +64,10 @@ def _spectrum(y: np.ndarray) -> np.ndarray:
 def gallery(pixels: np.ndarray) -> str:
     """HTML: the views beside one another, each with its caption, which is its alternative text too."""
     found = views(pixels)
-    figures = (f'<figure><img src="{data_url(found[name])}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
-               for name, caption in CAPTIONS.items())
+    figures = (
+        f'<figure><img src="{data_url(found[name])}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        for name, caption in CAPTIONS.items()
+    )
     return f'<div class="views">{"".join(figures)}</div>'
 
 

@@ -32,13 +32,21 @@ def colour_of(logit: float) -> str:
 def _layout(figure: go.Figure, rows: int, x_title: str, x_range: list[float] | None = None) -> go.Figure:
     """One look for all charts; transparent, so that it fits the light and the dark page."""
     figure.update_layout(
-        height=90 + 26 * rows, margin={"l": 8, "r": 12, "t": 8, "b": 8}, paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)", font={"size": 13, "color": NEUTRAL}, bargap=0.35, hoverlabel={"align": "left"},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0}, showlegend=False, dragmode=False,
+        height=90 + 26 * rows,
+        margin={"l": 8, "r": 12, "t": 8, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"size": 13, "color": NEUTRAL},
+        bargap=0.35,
+        hoverlabel={"align": "left"},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0},
+        showlegend=False,
+        dragmode=False,
     )
     grid = "rgba(128,128,128,0.25)"
-    figure.update_xaxes(title={"text": x_title, "font": {"size": 12}}, range=x_range, gridcolor=grid, fixedrange=True,
-                        zerolinecolor="rgb(128,128,128)")
+    figure.update_xaxes(
+        title={"text": x_title, "font": {"size": 12}}, range=x_range, gridcolor=grid, fixedrange=True, zerolinecolor="rgb(128,128,128)"
+    )
     figure.update_yaxes(automargin=True, autorange="reversed", gridcolor="rgba(0,0,0,0)", fixedrange=True)
     return figure
 
@@ -66,15 +74,25 @@ def descriptor_chart(analysis: dict, head: PhysicalHead | None) -> go.Figure | N
     figure.add_vrect(x0=25, x1=75, fillcolor=REAL_SOFT, line_width=0, layer="below")
     for y, (start, end) in enumerate(zip(low, high, strict=True)):
         figure.add_shape(type="line", x0=start, x1=end, y0=y, y1=y, line={"color": SYNTHETIC_SOFT, "width": 7}, layer="below")
-    figure.add_scatter(x=middle.tolist(), y=names, mode="markers", hovertemplate="synthetic median %{x:.0f}<extra>%{y}</extra>",
-                       marker={"symbol": "line-ns", "size": 13, "line": {"color": SYNTHETIC, "width": 3}})
+    figure.add_scatter(
+        x=middle.tolist(),
+        y=names,
+        mode="markers",
+        hovertemplate="synthetic median %{x:.0f}<extra>%{y}</extra>",
+        marker={"symbol": "line-ns", "size": 13, "line": {"color": SYNTHETIC, "width": 3}},
+    )
     own = [analysis["physical_percentiles"][name]["real"] for name in NAMES]
     values = [analysis["physical"][name] for name in NAMES]
     text = ["not defined" if value is None else f"{value:.4g}" for value in values]
     hover = [f"this image: {value}<br>high: {MEANING[name]}" for name, value in zip(NAMES, text, strict=True)]
-    figure.add_scatter(x=own, y=names, mode="markers", customdata=hover,
-                       hovertemplate="%{customdata}<br>percentile %{x:.0f}<extra></extra>",
-                       marker={"size": 12, "color": INK, "line": {"color": "white", "width": 2}})
+    figure.add_scatter(
+        x=own,
+        y=names,
+        mode="markers",
+        customdata=hover,
+        hovertemplate="%{customdata}<br>percentile %{x:.0f}<extra></extra>",
+        marker={"size": 12, "color": INK, "line": {"color": "white", "width": 2}},
+    )
     return _layout(figure, len(NAMES), "percentile among real images", [-3, 103])
 
 
@@ -85,8 +103,16 @@ def descriptor_rows(analysis: dict, native: Sequence[float] | None = None) -> li
         place = analysis.get("physical_percentiles", {}).get(name, {"real": None, "synthetic": None})
         share = analysis.get("physical_contributions", {}).get(name)
         whole = None if native is None or not np.isfinite(native[j]) else float(native[j])
-        rows.append([words_of(name), _text(analysis["physical"][name], "{:.3g}"), _text(whole, "{:.3g}"),
-                     _text(place["real"], "{:.0f}"), _text(place["synthetic"], "{:.0f}"), _text(share, "{:+.2f}")])
+        rows.append(
+            [
+                words_of(name),
+                _text(analysis["physical"][name], "{:.3g}"),
+                _text(whole, "{:.3g}"),
+                _text(place["real"], "{:.0f}"),
+                _text(place["synthetic"], "{:.0f}"),
+                _text(share, "{:+.2f}"),
+            ]
+        )
     return rows + bias_row(analysis, "physical", ["bias", "", "", "", ""], "{:+.2f}")
 
 
@@ -108,11 +134,21 @@ def selection_chart(result: dict) -> go.Figure:
     labels = [words_of(n) + (" ★" if n in result["paper_core"] else "") + (" ●" if n in result["chosen"] else "") for n in names]
     values = [[row[j] for row in result["relation"].values()] for j in order]
     text = [["+" if v > 0 else "−" if v < 0 else "0" for v in row] for row in values]
-    figure = go.Figure(go.Heatmap(
-        z=values, x=list(result["relation"]), y=labels, text=text, texttemplate="%{text}", zmin=-1, zmax=1,
-        customdata=[[(v + 1) / 2 for v in row] for row in values],
-        colorscale=[[0, REAL], [0.5, "rgb(245,245,245)"], [1, SYNTHETIC]], colorbar={"title": "2·AUROC − 1"},
-        hovertemplate="%{y}, %{x}: AUROC %{customdata:.2f}<extra></extra>"))
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=list(result["relation"]),
+            y=labels,
+            text=text,
+            texttemplate="%{text}",
+            zmin=-1,
+            zmax=1,
+            customdata=[[(v + 1) / 2 for v in row] for row in values],
+            colorscale=[[0, REAL], [0.5, "rgb(245,245,245)"], [1, SYNTHETIC]],
+            colorbar={"title": "2·AUROC − 1"},
+            hovertemplate="%{y}, %{x}: AUROC %{customdata:.2f}<extra></extra>",
+        )
+    )
     return _layout(figure, len(names), "synthetic source")
 
 
@@ -121,8 +157,16 @@ def selection_chart(result: dict) -> go.Figure:
 
 def contribution_chart(labels: list[str], values: list[float], hover: list[str]) -> go.Figure:
     """Signed bars in logits: to the right (orange) for synthetic, to the left (blue) for real."""
-    figure = go.Figure(go.Bar(x=values, y=labels, orientation="h", marker_color=[colour_of(v) for v in values],
-                              customdata=hover, hovertemplate="%{customdata}<extra></extra>"))
+    figure = go.Figure(
+        go.Bar(
+            x=values,
+            y=labels,
+            orientation="h",
+            marker_color=[colour_of(v) for v in values],
+            customdata=hover,
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    )
     reach = max([abs(v) for v in values] + [0.05]) * 1.15
     return _layout(figure, len(values), "← real · logits · synthetic →", [-reach, reach])
 
@@ -142,15 +186,16 @@ def concept_chart(analysis: dict) -> go.Figure | None:
     top = analysis.get("concepts", [])[:BARS]
     if not top:
         return None
-    hover = [f"{c['positive']} ↔ {c['negative']}<br>activation {c['activation']:+.3f}, contribution "
-             f"{c['contribution']:+.3f}" for c in top]
+    hover = [f"{c['positive']} ↔ {c['negative']}<br>activation {c['activation']:+.3f}, contribution {c['contribution']:+.3f}" for c in top]
     return contribution_chart([pole(c) + _taught(c) for c in top], [c["contribution"] for c in top], hover)
 
 
 def concept_rows(analysis: dict) -> list[list]:
     """Positive pole, negative pole, activation, contribution in logits; the largest contribution first."""
-    return [[c["positive"] + _taught(c), c["negative"], f"{c['activation']:+.3f}", f"{c['contribution']:+.3f}"]
-            for c in analysis.get("concepts", [])] + bias_row(analysis, "concepts", ["bias", "", ""], "{:+.3f}")
+    return [
+        [c["positive"] + _taught(c), c["negative"], f"{c['activation']:+.3f}", f"{c['contribution']:+.3f}"]
+        for c in analysis.get("concepts", [])
+    ] + bias_row(analysis, "concepts", ["bias", "", ""], "{:+.3f}")
 
 
 def unit_label(orthogonal: dict, index: int) -> str:
@@ -167,8 +212,9 @@ def unit_chart(analysis: dict) -> go.Figure | None:
     if not orthogonal:
         return None
     labels = [unit_label(orthogonal, i) for i in range(len(orthogonal["named"]))]
-    hover = [f"activation {a:+.3f}, contribution {c:+.3f}"
-             for a, c in zip(orthogonal["activations"], orthogonal["contributions"], strict=True)]
+    hover = [
+        f"activation {a:+.3f}, contribution {c:+.3f}" for a, c in zip(orthogonal["activations"], orthogonal["contributions"], strict=True)
+    ]
     return contribution_chart(labels, orthogonal["contributions"], hover)
 
 
@@ -187,9 +233,10 @@ def unit_rows(analysis: dict) -> list[list]:
     orthogonal = analysis.get("orthogonal")
     if not orthogonal:
         return []
-    rows = [[str(i + 1), *_unit_names(orthogonal, i), f"{activation:+.3f}", f"{contribution:+.3f}"]
-            for i, (activation, contribution) in enumerate(
-                zip(orthogonal["activations"], orthogonal["contributions"], strict=True))]
+    rows = [
+        [str(i + 1), *_unit_names(orthogonal, i), f"{activation:+.3f}", f"{contribution:+.3f}"]
+        for i, (activation, contribution) in enumerate(zip(orthogonal["activations"], orthogonal["contributions"], strict=True))
+    ]
     return [*rows, ["bias", "", "", "", f"{orthogonal['bias']:+.3f}"]]
 
 
@@ -201,8 +248,9 @@ def cosine_chart(cosines: list[float]) -> go.Figure | None:
     if not cosines:
         return None
     labels = [f"unit {i + 1}" for i in range(len(cosines))]
-    figure = go.Figure(go.Bar(x=cosines, y=labels, orientation="h", marker_color=INK,
-                              hovertemplate="%{y}: cosine %{x:+.3f}<extra></extra>"))
+    figure = go.Figure(
+        go.Bar(x=cosines, y=labels, orientation="h", marker_color=INK, hovertemplate="%{y}: cosine %{x:+.3f}<extra></extra>")
+    )
     reach = max([abs(v) for v in cosines] + [0.1]) * 1.15
     return _layout(figure, len(cosines), "cosine of the unit's direction with the concept's", [-reach, reach])
 
@@ -218,8 +266,16 @@ def drop_chart(curve: DropCurve | None, what: str) -> go.Figure | None:
     figure = go.Figure()
     for kind, name, colour in (("isotropic", "random", NEUTRAL), ("natural", "random, as images vary", REAL)):
         band = "rgba(110,118,129,0.20)" if kind == "isotropic" else REAL_SOFT
-        figure.add_scatter(x=k + k[::-1], y=values[f"{kind} high"] + values[f"{kind} low"][::-1], fill="toself", fillcolor=band,
-                           mode="lines", line={"width": 0}, hoverinfo="skip", showlegend=False)
+        figure.add_scatter(
+            x=k + k[::-1],
+            y=values[f"{kind} high"] + values[f"{kind} low"][::-1],
+            fill="toself",
+            fillcolor=band,
+            mode="lines",
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+        )
         figure.add_scatter(x=k, y=values[f"{kind} mean"], name=name, mode="lines+markers", line={"color": colour, "width": 2})
     figure.add_scatter(x=k, y=values["named"], name="the strongest", mode="lines+markers", line={"color": SYNTHETIC, "width": 3})
     _layout(figure, 8, "directions dropped").update_layout(showlegend=True)
@@ -240,8 +296,14 @@ def curve_chart(curves: dict[str, dict[str, np.ndarray]], layer: str, measure: s
     for name, found in curves.items():
         own, values = name == layer, found[measure]
         line = {"color": INK, "width": 3} if own else {"color": NEUTRAL, "width": 2, "dash": next(dashes, "solid")}
-        figure.add_scatter(x=np.linspace(0, 100, len(values)).tolist(), y=values.tolist(), name="this map" if own else name, mode="lines",
-                           line=line, hovertemplate=f"{name}: %{{y:+.2f}} logits at %{{x:.0f}} %<extra></extra>")
+        figure.add_scatter(
+            x=np.linspace(0, 100, len(values)).tolist(),
+            y=values.tolist(),
+            name="this map" if own else name,
+            mode="lines",
+            line=line,
+            hovertemplate=f"{name}: %{{y:+.2f}} logits at %{{x:.0f}} %<extra></extra>",
+        )
     what = "deletion: % blurred" if measure == "deletion" else "insertion: % brought back"
     _layout(figure, 8, f"{what}, the map's highest places first").update_layout(showlegend=True)
     figure.update_yaxes(autorange=True, title={"text": "logit towards its side", "font": {"size": 12}}, gridcolor="rgba(128,128,128,0.25)")
@@ -261,12 +323,20 @@ def residual_chart(pixels: np.ndarray, head: ResidualHead | None) -> go.Figure |
     from detector.methods.residual import features as residual
 
     frequency, own = residual.spectrum(pixels)
-    lines = (("mean real", 0 * own, REAL, 2), ("mean synthetic", head.spectrum_synthetic - head.spectrum_real, SYNTHETIC, 3),
-             ("this image", own - head.spectrum_real, INK, 3))
+    lines = (
+        ("mean real", 0 * own, REAL, 2),
+        ("mean synthetic", head.spectrum_synthetic - head.spectrum_real, SYNTHETIC, 3),
+        ("this image", own - head.spectrum_real, INK, 3),
+    )
     figure = go.Figure()
     for name, curves, colour, width in lines:
-        figure.add_scatter(x=frequency.tolist(), y=curves[0].tolist(), name=name, mode="lines",
-                           line={"color": colour, "width": width},
-                           hovertemplate="%{x:.3f} cycles per pixel: %{y:+.2f}<extra>" + name + "</extra>")
+        figure.add_scatter(
+            x=frequency.tolist(),
+            y=curves[0].tolist(),
+            name=name,
+            mode="lines",
+            line={"color": colour, "width": width},
+            hovertemplate="%{x:.3f} cycles per pixel: %{y:+.2f}<extra>" + name + "</extra>",
+        )
     _layout(figure, 8, "frequency (cycles per pixel)").update_layout(showlegend=True)
     return figure.update_yaxes(autorange=True, title="log power against mean real")

@@ -25,8 +25,24 @@ if TYPE_CHECKING:
 
 CONCEPTS_SHOWN = 20  # all others are in the JSON record
 LONGEST_SECTION = 6_000  # characters of an unknown part of the record; a longer one is left to the JSON record
-TOLD = {"file", "width", "height", "format", "error", "backbone", "verdict", "detectors", "physical", "physical_contributions",
-        "physical_percentiles", "orthogonal", "concepts", "heads", "residual", "file_facts"}
+TOLD = {
+    "file",
+    "width",
+    "height",
+    "format",
+    "error",
+    "backbone",
+    "verdict",
+    "detectors",
+    "physical",
+    "physical_contributions",
+    "physical_percentiles",
+    "orthogonal",
+    "concepts",
+    "heads",
+    "residual",
+    "file_facts",
+}
 
 STYLE = """
 :root {color-scheme: light dark}
@@ -61,14 +77,18 @@ def html_report(record: dict, suite: Suite, photo: Photo, made: datetime | None 
     A part of the record that this module does not know gets a section of its own. A record with an error gives its sentence.
     """
     moment = (made or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC")
-    head = (f'<header><h1>Cuescope report</h1><p>{escape(record.get("file") or "an image")} · {moment} · backbone '
-            f'{escape(str(record.get("backbone")))}</p></header>{report.verdict_card(record)}')
+    head = (
+        f"<header><h1>Cuescope report</h1><p>{escape(record.get('file') or 'an image')} · {moment} · backbone "
+        f"{escape(str(record.get('backbone')))}</p></header>{report.verdict_card(record)}"
+    )
     body = "" if record.get("error") else "".join([*_sections(record, suite, photo), *_others(record)])
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
-            f'content="{POLICY}"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>Cuescope report</title><style>{STYLE}</style></head><body>{head}<main>{body}</main>"
-            "<footer><p><small>A measurement, not a proof: see the project's README for what was measured, on which images."
-            "</small></p></footer></body></html>")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
+        f'content="{POLICY}"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Cuescope report</title><style>{STYLE}</style></head><body>{head}<main>{body}</main>"
+        "<footer><p><small>A measurement, not a proof: see the project's README for what was measured, on which images."
+        "</small></p></footer></body></html>"
+    )
 
 
 def _sections(record: dict, suite: Suite, photo: Photo) -> list[str]:
@@ -76,28 +96,50 @@ def _sections(record: dict, suite: Suite, photo: Photo) -> list[str]:
     physical, residual = suite.heads.get("physical"), suite.heads.get("residual")
     return [
         _good("verdict", record),
-        _section("Methods", "methods", "", _table(["method", "probability of synthetic", "share of verdict"],
-                                                  report.method_rows(record))),
+        _section("Methods", "methods", "", _table(["method", "probability of synthetic", "share of verdict"], report.method_rows(record))),
         _seen(suite, photo),
-        _section("Photographic concepts", "concepts", report.concept_reading(record), _good("concepts", record),
-                 _chart(figures.concept_chart(record), "Concepts that push the concept model most"), _concepts(record)),
-        _section("Orthogonal units", "units", report.unit_reading(record), _good("orthogonal", record),
-                 _chart(figures.unit_chart(record), "What each unit contributes"),
-                 _table(["unit", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"],
-                        figures.unit_rows(record))),
-        _section("Pixel residual", "residual", report.residual_reading(record), _good("residual", record),
-                 _chart(figures.residual_chart(photo.pixels, residual), "Residual spectrum against the mean real one"),
-                 _table(["part", "logits"], figures.residual_rows(record))),
-        _section("Fifteen physical descriptors", "descriptors", report.descriptor_reading(record), _good("physical", record),
-                 _chart(figures.descriptor_chart(record, physical), "Descriptors between real and synthetic images"),
-                 _descriptors(record), gallery(photo.pixels)),
+        _section(
+            "Photographic concepts",
+            "concepts",
+            report.concept_reading(record),
+            _good("concepts", record),
+            _chart(figures.concept_chart(record), "Concepts that push the concept model most"),
+            _concepts(record),
+        ),
+        _section(
+            "Orthogonal units",
+            "units",
+            report.unit_reading(record),
+            _good("orthogonal", record),
+            _chart(figures.unit_chart(record), "What each unit contributes"),
+            _table(["unit", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"], figures.unit_rows(record)),
+        ),
+        _section(
+            "Pixel residual",
+            "residual",
+            report.residual_reading(record),
+            _good("residual", record),
+            _chart(figures.residual_chart(photo.pixels, residual), "Residual spectrum against the mean real one"),
+            _table(["part", "logits"], figures.residual_rows(record)),
+        ),
+        _section(
+            "Fifteen physical descriptors",
+            "descriptors",
+            report.descriptor_reading(record),
+            _good("physical", record),
+            _chart(figures.descriptor_chart(record, physical), "Descriptors between real and synthetic images"),
+            _descriptors(record),
+            gallery(photo.pixels),
+        ),
     ]
 
 
 def _section(title: str, how: str, reading: str, *parts: str) -> str:
     told = f"<p>{escape(reading)}</p>" if reading else ""
-    return (f"<section><h2>{escape(title)}</h2>{told}{''.join(parts)}<details><summary>How it works</summary>"
-            f"<p>{markdown(HOW[how])}</p></details></section>")
+    return (
+        f"<section><h2>{escape(title)}</h2>{told}{''.join(parts)}<details><summary>How it works</summary>"
+        f"<p>{markdown(HOW[how])}</p></details></section>"
+    )
 
 
 def _good(method: str, record: dict) -> str:
@@ -119,16 +161,19 @@ def _chart(figure: go.Figure | None, label: str) -> str:
 def _seen(suite: Suite, photo: Photo) -> str:
     view = suite.backbone.view(photo)
     words = escape(report.view_reading(view))
-    return f'<section><h2>The exact pixels</h2><figure><img class="seen" src="{data_url(view.pixels)}" alt="What CLIP saw">' \
-           f"<figcaption>{words}</figcaption></figure></section>"
+    return (
+        f'<section><h2>The exact pixels</h2><figure><img class="seen" src="{data_url(view.pixels)}" alt="What CLIP saw">'
+        f"<figcaption>{words}</figcaption></figure></section>"
+    )
 
 
 def _concepts(record: dict) -> str:
     rows = figures.concept_rows(record)
     left_out = max(0, len(rows) - 1 - CONCEPTS_SHOWN)
     more = f"<p><small>{left_out} weaker concepts are in the JSON record.</small></p>" if left_out else ""
-    return _table(["positive pole", "negative pole", "activation", "logits"], rows[:CONCEPTS_SHOWN] + rows[-1:]
-                  if left_out else rows) + more
+    return (
+        _table(["positive pole", "negative pole", "activation", "logits"], rows[:CONCEPTS_SHOWN] + rows[-1:] if left_out else rows) + more
+    )
 
 
 def _descriptors(record: dict) -> str:

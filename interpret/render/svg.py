@@ -31,8 +31,10 @@ def to_svg(figure: go.Figure, label: str) -> str:
         raise ValueError(f"No SVG for charts of the kind {', '.join(sorted(kinds)) or 'nothing'}.")
     rows = isinstance(figure.data[0].y[0], str)
     height, content = _rows(figure) if rows else _curves(figure)
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">'
-            f"{''.join(content)}</svg>")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">'
+        f"{''.join(content)}</svg>"
+    )
 
 
 def _linear(low: float, high: float, start: float, end: float) -> Scale:
@@ -63,8 +65,10 @@ def _line(x0: float, y0: float, x1: float, y1: float, colour: str, width: float 
 
 def _x_axis(figure: go.Figure, low: float, high: float, x: Scale, bottom: float) -> list[str]:
     """Grid lines with their numbers, and the title below."""
-    grid = [_line(x(value), 0, x(value), bottom, "rgba(128,128,128,0.3)") + _text(x(value), bottom + 16, f"{value:g}")
-            for value in ticks(low, high)]
+    grid = [
+        _line(x(value), 0, x(value), bottom, "rgba(128,128,128,0.3)") + _text(x(value), bottom + 16, f"{value:g}")
+        for value in ticks(low, high)
+    ]
     return [*grid, _text((x(low) + x(high)) / 2, bottom + 36, figure.layout.xaxis.title.text or "")]
 
 
@@ -77,8 +81,11 @@ def _rows(figure: go.Figure) -> tuple[int, list[str]]:
     bottom = ROW * len(words)
     low, high = figure.layout.xaxis.range or _extent([trace.x for trace in figure.data])
     x, y = _linear(low, high, LABELS, WIDTH - MARGIN), lambda row: ROW * row + ROW / 2
-    content = [*_x_axis(figure, low, high, x, bottom), *[_shape(shape, x, y, bottom) for shape in figure.layout.shapes],
-               *[_text(LABELS - 10, y(row) + 5, word, "end") for row, word in enumerate(words)]]
+    content = [
+        *_x_axis(figure, low, high, x, bottom),
+        *[_shape(shape, x, y, bottom) for shape in figure.layout.shapes],
+        *[_text(LABELS - 10, y(row) + 5, word, "end") for row, word in enumerate(words)],
+    ]
     for trace in figure.data:
         for index, (value, word) in enumerate(zip(trace.x, trace.y, strict=True)):
             if value is not None and np.isfinite(value):
@@ -112,15 +119,23 @@ def _curves(figure: go.Figure) -> tuple[int, list[str]]:
     low, high = _extent([trace.x for trace in figure.data])
     bottom_value, top_value = _extent([trace.y for trace in figure.data])
     x, y = _linear(low, high, 60, WIDTH - MARGIN), _linear(bottom_value, top_value, CURVES, 34)
-    content = [*_x_axis(figure, low, high, x, CURVES), *[_text(52, y(value) + 4, f"{value:g}", "end") + _line(
-        60, y(value), WIDTH - MARGIN, y(value), "rgba(128,128,128,0.3)") for value in ticks(bottom_value, top_value)]]
+    content = [
+        *_x_axis(figure, low, high, x, CURVES),
+        *[
+            _text(52, y(value) + 4, f"{value:g}", "end") + _line(60, y(value), WIDTH - MARGIN, y(value), "rgba(128,128,128,0.3)")
+            for value in ticks(bottom_value, top_value)
+        ],
+    ]
     if title := figure.layout.yaxis.title.text:
         content.append(f'<g transform="translate(14 {CURVES / 2}) rotate(-90)">{_text(0, 0, title)}</g>')
     for number, trace in enumerate(figure.data):
         points = " ".join(f"{x(a)},{y(b)}" for a, b in zip(trace.x, trace.y, strict=True) if np.isfinite(b))
         left = 60 + 200 * number
-        content += [f'<polyline points="{points}" fill="none" stroke="{trace.line.color}" stroke-width="{trace.line.width or 2}"/>',
-                    _line(left, 14, left + 24, 14, trace.line.color, 3), _text(left + 30, 18, trace.name or "", "start")]
+        content += [
+            f'<polyline points="{points}" fill="none" stroke="{trace.line.color}" stroke-width="{trace.line.width or 2}"/>',
+            _line(left, 14, left + 24, 14, trace.line.color, 3),
+            _text(left + 30, 18, trace.name or "", "start"),
+        ]
     return CURVES + 46, content
 
 

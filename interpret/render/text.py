@@ -20,8 +20,11 @@ METHOD_NAMES = {
     "physical_clip": "Descriptors as text",
     "sdd": "Semantic discrepancy",
 }
-RELEASED_KINDS = {"clip_orthogonal": "SynthCLIC's orthogonal head", "linear_probe": "SynthCLIC's linear probe",
-                  "cm_antonyms": "SynthCLIC's concept model"}
+RELEASED_KINDS = {
+    "clip_orthogonal": "SynthCLIC's orthogonal head",
+    "linear_probe": "SynthCLIC's linear probe",
+    "cm_antonyms": "SynthCLIC's concept model",
+}
 HEADLINES = {"synthetic": "Looks AI-generated", "real": "Looks like a real image", "inconclusive": "Inconclusive"}
 ADVICE = {
     "synthetic": "The evidence leans clearly towards a generator. It is a measurement, not a proof.",
@@ -50,8 +53,7 @@ def verdict_basis(analysis: dict) -> str:
     if not left_out:
         return ""
     methods = _listed([method_name(name).lower() for name in fused])
-    return (f"It rests on {methods}; {len(left_out)} released head(s), which come without calibration, stand beside it under "
-            "Methods.")
+    return f"It rests on {methods}; {len(left_out)} released head(s), which come without calibration, stand beside it under Methods."
 
 
 def absent_methods(analysis: dict) -> str:
@@ -94,9 +96,10 @@ def file_reading(analysis: dict) -> str:
 def method_rows(analysis: dict) -> list[list]:
     """Method, its own probability, its contribution to the verdict's logit."""
     shares = (analysis.get("verdict") or {}).get("contributions", {})
-    return [[method_name(name), f"{100 * score['probability']:.0f} %",
-             f"{shares[name]:+.2f}" if shares.get(name) else "none"]
-            for name, score in analysis.get("detectors", {}).items()]
+    return [
+        [method_name(name), f"{100 * score['probability']:.0f} %", f"{shares[name]:+.2f}" if shares.get(name) else "none"]
+        for name, score in analysis.get("detectors", {}).items()
+    ]
 
 
 def _listed(phrases: list[str]) -> str:
@@ -144,17 +147,21 @@ def unit_reading(analysis: dict) -> str:
     name = unit_label(orthogonal, i).partition(": ")[2]
     named = "no concept names it better than chance would" if name == "unnamed" else f"it rises with {name}"
     count = sum(orthogonal["named"])
-    return (f"Unit {i + 1} contributes most ({values[i]:+.2f} logits) and speaks for "
-            f"{'synthetic' if values[i] > 0 else 'real'}; {named}. {count or 'None'} of the {len(values)} units "
-            f"{'has' if count == 1 else 'have'} a name that beats chance.")
+    return (
+        f"Unit {i + 1} contributes most ({values[i]:+.2f} logits) and speaks for "
+        f"{'synthetic' if values[i] > 0 else 'real'}; {named}. {count or 'None'} of the {len(values)} units "
+        f"{'has' if count == 1 else 'have'} a name that beats chance."
+    )
 
 
 def view_reading(view: ScoredView) -> str:
     """Which pixels were scored, in the coordinates of the user's image."""
     x0, y0, x1, y1 = view.box
-    return (f"The CLIP tower saw these {view.pixels.shape[1]} × {view.pixels.shape[0]} pixels: the square x {x0}–{x1}, y {y0}–{y1} "
-            "of your image, scaled. The descriptors read the same square at 256 pixels; the residual reads windows at the "
-            "image's own resolution.")
+    return (
+        f"The CLIP tower saw these {view.pixels.shape[1]} × {view.pixels.shape[0]} pixels: the square x {x0}–{x1}, y {y0}–{y1} "
+        "of your image, scaled. The descriptors read the same square at 256 pixels; the residual reads windows at the "
+        "image's own resolution."
+    )
 
 
 def residual_reading(analysis: dict) -> str:
@@ -176,7 +183,8 @@ def summary(analysis: dict) -> str:
         return f"{analysis.get('file') or 'image'}: {analysis['error']}"
     lines = [f"Cuescope on {analysis.get('file') or 'an image'} ({file_reading(analysis)})"]
     if verdict := analysis.get("verdict"):
-        lines.append(f"Verdict: {verdict['label']}, probability of synthetic {verdict['probability']:.2f} "
-                     f"(backbone {analysis['backbone']}).")
+        lines.append(
+            f"Verdict: {verdict['label']}, probability of synthetic {verdict['probability']:.2f} (backbone {analysis['backbone']})."
+        )
     lines += [f"- {name}: {probability}" for name, probability, _ in method_rows(analysis)]
     return "\n".join([*lines, descriptor_reading(analysis), concept_reading(analysis)])

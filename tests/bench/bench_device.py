@@ -67,8 +67,11 @@ def trainings(suite: Suite, folder: Path) -> dict[str, Callable[[], object]]:
     backbone, device = suite.backbone, suite.backbone.device
     splits = train.split_tables(backbone, folder, 1, 0, None, {"item"}, {"item"})
     tables, told = (splits.train, splits.val), (splits.told, splits.val)
-    pooled, projected, aligned = ([t.pooled(device) for t in tables], [t.projected(device) for t in tables],
-                                  [t.aligned(device) for t in told])
+    pooled, projected, aligned = (
+        [t.pooled(device) for t in tables],
+        [t.projected(device) for t in tables],
+        [t.aligned(device) for t in told],
+    )
     limits, directions = quantiles(splits.train.evidence.descriptors), concept_directions(backbone)
     written = [with_text(backbone, t.evidence, t.evidence.alignment.texts, limits, PAPER_CORE) for t in told]
     texts = [(replace(e, clip=e.clip.to(device)), t.labels) for e, t in zip(written, told, strict=True)]

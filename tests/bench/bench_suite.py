@@ -50,13 +50,16 @@ def one_image(suite: Suite, path: Path, repeats: int) -> None:
     vision = least(lambda: towers(suite, prepared), repeats)
     whole = least(lambda: suite.analyze(path), repeats)
     print(f"one image: both towers         {1e3 * both:8.1f} ms   vision tower alone {1e3 * vision:.1f} ms")
-    print(f"one image: whole analysis      {1e3 * whole:8.1f} ms   {whole / both:5.2f} × both towers (aim: at most 2.5), "
-          f"{whole / vision:.2f} × the vision tower")
+    print(
+        f"one image: whole analysis      {1e3 * whole:8.1f} ms   {whole / both:5.2f} × both towers (aim: at most 2.5), "
+        f"{whole / vision:.2f} × the vision tower"
+    )
 
 
 def many_images(suite: Suite, paths: list[Path], repeats: int) -> None:
-    batches = [torch.stack([suite.backbone.prepare(load_photo(p)) for p in paths[start : start + BATCH]])
-               for start in range(0, len(paths), BATCH)]
+    batches = [
+        torch.stack([suite.backbone.prepare(load_photo(p)) for p in paths[start : start + BATCH]]) for start in range(0, len(paths), BATCH)
+    ]
     bare = len(paths) / least(lambda: [towers(suite, batch) for batch in batches], repeats)
     scored = len(paths) / least(lambda: list(suite.analyze_files(paths, BATCH)), repeats)
     print(f"batches: bare vision tower     {bare:8.1f} images a second")

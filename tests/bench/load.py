@@ -85,7 +85,10 @@ def hostile_files(folder: Path, good: Path) -> list[Path]:
     signature, header = b"\x89PNG\r\n\x1a\n", struct.Struct(">IIBBBBB")
     tags = b"".join(struct.pack("<HHII", 40_000 + i, 1, 2**20, 8) for i in range(500))
     contents = {
-        "cut.jpg": good.read_bytes()[:3000], "empty.png": b"", "text.jpg": b"hello " * 50, "page.jpg": b"<html></html>",
+        "cut.jpg": good.read_bytes()[:3000],
+        "empty.png": b"",
+        "text.jpg": b"hello " * 50,
+        "page.jpg": b"<html></html>",
         "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         "bomb.png": signature + _chunk(b"IHDR", header.pack(30_000, 30_000, 8, 2, 0, 0, 0)) + _chunk(b"IDAT", zlib.compress(bytes(9))),
         "chunks.png": signature + _chunk(b"IHDR", header.pack(8, 8, 8, 0, 0, 0, 0)) + _chunk(b"prVt") * 60_000,
@@ -138,8 +141,11 @@ def expectations(paths: list[Path]) -> dict[str, dict]:
         photo = load_photo(path)
         evidence = suite.evidence([photo])
         record = suite.analyses([photo], evidence)[0].to_dict()
-        expected[path.name] = {"record": record, "size": (photo.width, photo.height),
-                               "activation": probe(suite, evidence, PHRASE, OPPOSITE).activation}
+        expected[path.name] = {
+            "record": record,
+            "size": (photo.width, photo.height),
+            "activation": probe(suite, evidence, PHRASE, OPPOSITE).activation,
+        }
     return expected
 
 
@@ -300,8 +306,10 @@ def report(log: Log, seconds: int, clients: int) -> bool:
     quarter = max(1, len(log.memory) // 4)
     early, late = float(np.median(log.memory[2 * quarter : 3 * quarter])), float(np.median(log.memory[-quarter:]))
     total = sum(map(len, log.seconds.values()))
-    print(f"{clients} clients, {seconds} s, {len(os.sched_getaffinity(0))} cores (server and clients together): "
-          f"{total} requests, {total / seconds:.2f} a second, {len(log.wrong)} wrong.\n")
+    print(
+        f"{clients} clients, {seconds} s, {len(os.sched_getaffinity(0))} cores (server and clients together): "
+        f"{total} requests, {total / seconds:.2f} a second, {len(log.wrong)} wrong.\n"
+    )
     print("| action | requests | how they ended | median s | 95 % below s |\n|---|---|---|---|---|")
     for action, times in sorted(log.seconds.items()):
         ends = ", ".join(f"{count} {end}" for (name, end), count in sorted(log.outcomes.items()) if name == action)
@@ -309,9 +317,11 @@ def report(log: Log, seconds: int, clients: int) -> bool:
     print("\n| minute | resident MB, median |\n|---|---|")
     for start in range(0, len(log.memory), 60):
         print(f"| {start // 60 + 1} | {np.median(log.memory[start : start + 60]):.0f} |")
-    print(f"\nMemory: start {log.memory[0]:.0f} MB, third quarter {early:.0f} MB, last quarter {late:.0f} MB, most "
-          f"{max(log.memory):.0f} MB; {slope(log.memory):+.1f} MB a minute over the last half.\nBound on the growth "
-          f"between those quarters: {GROWTH:.0f} MB.")
+    print(
+        f"\nMemory: start {log.memory[0]:.0f} MB, third quarter {early:.0f} MB, last quarter {late:.0f} MB, most "
+        f"{max(log.memory):.0f} MB; {slope(log.memory):+.1f} MB a minute over the last half.\nBound on the growth "
+        f"between those quarters: {GROWTH:.0f} MB."
+    )
     for wrong, count in Counter(log.wrong).most_common(20):
         print(f"WRONG {count}×: {wrong}")
     return not log.wrong and late - early < GROWTH and log.outcomes["analyze", "answered"] > 0

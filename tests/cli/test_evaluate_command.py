@@ -20,8 +20,17 @@ def test_evaluate_writes_robustness_beside_the_rest_or_by_itself(tmp_path, capsy
             Image.fromarray(noise).save(tmp_path / "data" / name / f"{name}{i}.png")
     card, out, curves = (tmp_path / name for name in ("card.md", "found.json", "curves.json"))
     card.write_text("<!-- evaluation -->\n<!-- end evaluation -->\n<!-- robustness -->\n<!-- end robustness -->\n")
-    common = ["evaluate", "--data", str(tmp_path / "data"), "--cache", str(tmp_path / "cache"), "--out", str(out),
-              "--robustness-images", "1"]
+    common = [
+        "evaluate",
+        "--data",
+        str(tmp_path / "data"),
+        "--cache",
+        str(tmp_path / "cache"),
+        "--out",
+        str(out),
+        "--robustness-images",
+        "1",
+    ]
     assert main([*common, "--robustness", str(curves), "--write", str(card)]) == 0
     assert set(json.loads(out.read_text())["splits"]) == {"all"}
     measured = json.loads(curves.read_text())

@@ -59,10 +59,15 @@ def test_rows_do_not_depend_on_their_batch(tiny):
 
 def test_preparation_is_torchvision_s(tiny):
     pixels = np.random.default_rng(0).integers(0, 256, (50, 83, 3), np.uint8)
-    expected = v2.Compose([
-        v2.Resize(32, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(32), v2.ToImage(),
-        v2.ToDtype(torch.float32, scale=True), v2.Normalize(CONFIG["preprocess_cfg"]["mean"], CONFIG["preprocess_cfg"]["std"]),
-    ])(Image.fromarray(pixels))
+    expected = v2.Compose(
+        [
+            v2.Resize(32, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.CenterCrop(32),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(CONFIG["preprocess_cfg"]["mean"], CONFIG["preprocess_cfg"]["std"]),
+        ]
+    )(Image.fromarray(pixels))
     torch.testing.assert_close(tiny.prepare(load_photo(pixels)), expected, rtol=0, atol=1e-6)
 
 
@@ -91,8 +96,10 @@ def test_any_text_is_encoded(tiny, text):
     assert torch.isfinite(tiny.encode_text([text])).all()
 
 
-@pytest.mark.parametrize("name", ["nonsense", "ViT-B-32", "ViT-B-32/no-such-tag", "NoModel/openai", "", "ViT-B-16-SigLIP/webli",
-                                  "roberta-ViT-B-32/laion2b_s12b_b32k"])
+@pytest.mark.parametrize(
+    "name",
+    ["nonsense", "ViT-B-32", "ViT-B-32/no-such-tag", "NoModel/openai", "", "ViT-B-16-SigLIP/webli", "roberta-ViT-B-32/laion2b_s12b_b32k"],
+)
 def test_unknown_names_get_one_sentence(name):
     with pytest.raises(BackboneError) as caught:
         Backbone.load(name)
@@ -103,17 +110,23 @@ def test_unknown_names_get_one_sentence(name):
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_heads_of_others_get_their_own_interpolation_bit_for_bit(tiny, size, interpolation):
     pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
-    expected = transforms.Compose([
-        transforms.Resize(32, transforms.InterpolationMode(interpolation), antialias=True), transforms.CenterCrop(32),
-        transforms.ToTensor(), transforms.Normalize(tiny.preprocess["mean"], tiny.preprocess["std"])])
+    expected = transforms.Compose(
+        [
+            transforms.Resize(32, transforms.InterpolationMode(interpolation), antialias=True),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize(tiny.preprocess["mean"], tiny.preprocess["std"]),
+        ]
+    )
     assert torch.equal(tiny.prepare(pixels, interpolation=interpolation), expected(Image.fromarray(pixels)))
 
 
 @pytest.mark.parametrize("size", [(100, 60), (32, 32), (20, 50), (7, 3)])
 def test_a_crop_without_resize_is_cut_or_padded(tiny, size):
     pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
-    expected = transforms.Compose([transforms.CenterCrop(32), transforms.ToTensor(),
-                                   transforms.Normalize(tiny.preprocess["mean"], tiny.preprocess["std"])])
+    expected = transforms.Compose(
+        [transforms.CenterCrop(32), transforms.ToTensor(), transforms.Normalize(tiny.preprocess["mean"], tiny.preprocess["std"])]
+    )
     assert torch.equal(tiny.prepare(pixels, interpolation="bilinear", resize=False), expected(Image.fromarray(pixels)))
 
 
@@ -126,8 +139,9 @@ def test_preparation_at_the_size_of_the_papers_is_torchvision_s(size, interpolat
     pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     model = SimpleNamespace(visual=SimpleNamespace(preprocess_cfg=asdict(PreprocessCfg(**CLIP_336))))
     first = [transforms.Resize(336, transforms.InterpolationMode(interpolation), antialias=True)] if resize else []
-    expected = transforms.Compose([*first, transforms.CenterCrop(336), transforms.ToTensor(),
-                                   transforms.Normalize(CLIP_336["mean"], CLIP_336["std"])])
+    expected = transforms.Compose(
+        [*first, transforms.CenterCrop(336), transforms.ToTensor(), transforms.Normalize(CLIP_336["mean"], CLIP_336["std"])]
+    )
     assert torch.equal(make_transform(model, interpolation, resize)(Image.fromarray(pixels)), expected(Image.fromarray(pixels)))
 
 

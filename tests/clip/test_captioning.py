@@ -102,10 +102,19 @@ def test_two_thousand_words_fit_the_text_tower(tiny):
     assert embedded.isfinite().all() and embedded.shape == (1, 24)
 
 
-@pytest.mark.parametrize("text, kept", [
-    ("  a dog\n on\ta beach ", "a dog on a beach"), ("", ""), ("a\x00b\u200bc", "a b c"), ("туман 夜 🐈", "туман 夜 🐈"),
-    ("<b>x</b>", "<b>x</b>"), ("... ?", ""), ("dog", "dog"), ("word " * 2000, " ".join(["word"] * 2000)),
-])
+@pytest.mark.parametrize(
+    "text, kept",
+    [
+        ("  a dog\n on\ta beach ", "a dog on a beach"),
+        ("", ""),
+        ("a\x00b\u200bc", "a b c"),
+        ("туман 夜 🐈", "туман 夜 🐈"),
+        ("<b>x</b>", "<b>x</b>"),
+        ("... ?", ""),
+        ("dog", "dog"),
+        ("word " * 2000, " ".join(["word"] * 2000)),
+    ],
+)
 def test_users_words_are_kept_on_one_line(text, kept):
     assert user_caption(text).text == kept and user_caption(text).source == "user"
 
@@ -114,8 +123,10 @@ def test_endless_typing_is_cut():
     assert len(user_caption("x" * 10**6).text) == 10_000
 
 
-@pytest.mark.parametrize("text, usable", [("a dog runs", True), ("", False), ("...", False), ("a a a a a a", False), ("dog", False),
-                                          ("собака бежит", True), ("1 2 3", False)])
+@pytest.mark.parametrize(
+    "text, usable",
+    [("a dog runs", True), ("", False), ("...", False), ("a a a a a a", False), ("dog", False), ("собака бежит", True), ("1 2 3", False)],
+)
 def test_nonsense_is_told_from_words(text, usable):
     assert is_usable(text) == usable
 

@@ -172,8 +172,9 @@ def test_the_decoder_sees_all_sentences_and_few_class_names(pairs):
     train = load_pairs(pairs, "train")
     chosen = decoder_pairs(train, 3)
     assert chosen.sources.count("flickr8k") == 12 and chosen.sources.count("imagenette") == 3
-    assert len(chosen.images) == len(chosen.captions) == 15 and all(len(c) == 2 for c, s in
-                                                                    zip(chosen.captions, chosen.sources, strict=True) if s == "flickr8k")
+    assert len(chosen.images) == len(chosen.captions) == 15 and all(
+        len(c) == 2 for c, s in zip(chosen.captions, chosen.sources, strict=True) if s == "flickr8k"
+    )
 
 
 def test_kept_tokens_are_the_towers_own_plain_and_mirrored(pairs, tmp_path):

@@ -17,11 +17,26 @@ def touch(folder, *names):
 
 
 def test_class_folders_of_every_kind(tmp_path):
-    touch(tmp_path, "real/a.jpg", "synthetic/flux/b.png", "stylegan/1_fake/c.jpg", "stylegan/0_real/d.jpg",
-          "test/nature/e.webp", "train/ai/sd/f.JPEG", "real/notes.txt", "elsewhere/g.jpg")
+    touch(
+        tmp_path,
+        "real/a.jpg",
+        "synthetic/flux/b.png",
+        "stylegan/1_fake/c.jpg",
+        "stylegan/0_real/d.jpg",
+        "test/nature/e.webp",
+        "train/ai/sd/f.JPEG",
+        "real/notes.txt",
+        "elsewhere/g.jpg",
+    )
     found = {e.path.name: (e.label, e.source, e.split) for e in read_dataset(tmp_path)}
-    assert found == {"a.jpg": (0, "real", ""), "b.png": (1, "flux", ""), "c.jpg": (1, "stylegan", ""), "d.jpg": (0, "stylegan", ""),
-                     "e.webp": (0, "nature", "test"), "f.JPEG": (1, "sd", "train")}
+    assert found == {
+        "a.jpg": (0, "real", ""),
+        "b.png": (1, "flux", ""),
+        "c.jpg": (1, "stylegan", ""),
+        "d.jpg": (0, "stylegan", ""),
+        "e.webp": (0, "nature", "test"),
+        "f.JPEG": (1, "sd", "train"),
+    }
 
 
 def manifest(folder, rows, columns=("file", "split", "label", "source")):
@@ -37,14 +52,17 @@ def test_manifest(tmp_path):
     assert (second.label, second.source) == (1, "flux")
 
 
-@pytest.mark.parametrize("rows, columns, words", [
-    ([("a", "train", 0)], ("file", "split", "label"), "column.*source"),
-    ([("a", "train", "zero", "s")], ("file", "split", "label", "source"), "cannot be read"),
-    ([("../../a.jpg", "train", 0, "s")], ("file", "split", "label", "source"), "outside"),
-    ([("a", "train", 0, "s")], ("file", "split", "label", "source"), "both classes"),
-    ([("a", "train", 2, "s")], ("file", "split", "label", "source"), "label of 0"),
-    ([("a", "train", 0)], ("file", "split", "label", "source"), "needs file, split, source"),
-])
+@pytest.mark.parametrize(
+    "rows, columns, words",
+    [
+        ([("a", "train", 0)], ("file", "split", "label"), "column.*source"),
+        ([("a", "train", "zero", "s")], ("file", "split", "label", "source"), "cannot be read"),
+        ([("../../a.jpg", "train", 0, "s")], ("file", "split", "label", "source"), "outside"),
+        ([("a", "train", 0, "s")], ("file", "split", "label", "source"), "both classes"),
+        ([("a", "train", 2, "s")], ("file", "split", "label", "source"), "label of 0"),
+        ([("a", "train", 0)], ("file", "split", "label", "source"), "needs file, split, source"),
+    ],
+)
 def test_bad_manifests(tmp_path, rows, columns, words):
     manifest(tmp_path, rows, columns)
     with pytest.raises(DataError, match=words):

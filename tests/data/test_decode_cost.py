@@ -65,13 +65,26 @@ COSTLY = {
     "JPEG 2000, tiles": lambda: codestream(2040, tile=8),
     "JPEG 2000, bytes": lambda: codestream(500, packets=18 * 2**20),
     "JPEG 2000, behind a box of 64-bit length": lambda: boxed(codestream(64)).replace(
-        box(b"jp2c", codestream(64)), struct.pack(">I4sQ", 1, b"jp2c", 16 + len(codestream(10_900))) + codestream(10_900)),
+        box(b"jp2c", codestream(64)), struct.pack(">I4sQ", 1, b"jp2c", 16 + len(codestream(10_900))) + codestream(10_900)
+    ),
     "PNG, 16 bits, interlaced": lambda: png_header(10_900, 16, 6, 1),
-    "WebP": lambda: b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8L" + struct.pack("<I", 10) + b"\x2f"
-    + struct.pack("<I", 11_000 - 1 | 10_900 - 1 << 14) + bytes(5),
+    "WebP": lambda: (
+        b"RIFF"
+        + struct.pack("<I", 22)
+        + b"WEBPVP8L"
+        + struct.pack("<I", 10)
+        + b"\x2f"
+        + struct.pack("<I", 11_000 - 1 | 10_900 - 1 << 14)
+        + bytes(5)
+    ),
     "TIFF, strips of one JPEG of many scans": lambda: strips_of_one_jpeg(10_000, 400, 60),
-    "icon, JPEG 2000 inside": lambda: b"icns" + struct.pack(">I", 16 + len(codestream(4000, block=0))) + b"ic09"
-    + struct.pack(">I", 8 + len(codestream(4000, block=0))) + codestream(4000, block=0),
+    "icon, JPEG 2000 inside": lambda: (
+        b"icns"
+        + struct.pack(">I", 16 + len(codestream(4000, block=0)))
+        + b"ic09"
+        + struct.pack(">I", 8 + len(codestream(4000, block=0)))
+        + codestream(4000, block=0)
+    ),
     "icon, PNG inside": lambda: icon_with(png_header(10_000, 8, 6)),
 }
 
@@ -91,7 +104,8 @@ HONEST = {
     "JPEG 2000": lambda: encode(noise(400), "JPEG2000"),
     "JPEG 2000, bare": lambda: encode(noise(400), "JPEG2000", no_jp2=True),
     "JPEG 2000, tiled, layered": lambda: encode(
-        noise(600), "JPEG2000", tile_size=(256, 256), quality_mode="rates", quality_layers=[80, 40, 20, 10], irreversible=True),
+        noise(600), "JPEG2000", tile_size=(256, 256), quality_mode="rates", quality_layers=[80, 40, 20, 10], irreversible=True
+    ),
     "JPEG 2000, small precincts": lambda: encode(noise(300), "JPEG2000", precinct_size=(128, 128), codeblock_size=(32, 32)),
     "JPEG 2000, by hand": lambda: codestream(64),
     "TIFF, JPEG inside": lambda: encode(noise(600), "TIFF", compression="jpeg"),
@@ -151,7 +165,8 @@ CONTRADICTIONS = {
     "a tile of no width": STREAM[:24] + bytes(4) + STREAM[28:],
     "40 levels": STREAM.replace(style_segment(), style_segment(levels=40)),
     "a tile part shorter than its header": STREAM.replace(b"\xff\x90\0\x0a\0\0" + STREAM[-25:-25], b"\xff\x90\0\x0a\0\0", 1).replace(
-        struct.pack(">I", 14 + 18), struct.pack(">I", 7)),
+        struct.pack(">I", 14 + 18), struct.pack(">I", 7)
+    ),
     "no codestream in the boxes": boxed(STREAM).replace(b"jp2c", b"free"),
 }
 

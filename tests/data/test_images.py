@@ -372,9 +372,7 @@ def test_a_profile_with_a_chain_of_elements_is_ignored():
     assert first_pixel(encode(Image.new("RGB", (4, 4), RED), "PNG", icc_profile=bytes(profile))) == RED
 
 
-@pytest.mark.parametrize(
-    "mode, profile, converted", [("RGB", SRGB, []), ("L", UNNAMED, ["RGB"]), ("CMYK", UNNAMED, ["CMYK"])]
-)
+@pytest.mark.parametrize("mode, profile, converted", [("RGB", SRGB, []), ("L", UNNAMED, ["RGB"]), ("CMYK", UNNAMED, ["CMYK"])])
 def test_where_a_profile_is_applied(monkeypatch, mode, profile, converted):
     seen = []
 

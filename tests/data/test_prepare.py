@@ -26,8 +26,12 @@ def rows(count: int = 3, **changes):
     """Rows as the hub's sets have them: real and synthetic, each with its image_id."""
     for i in range(count):
         for label, source in ((0, "clic2020"), (1, "flux-dev")):
-            yield {"image": {"bytes": picture(10 * i + label), "path": None}, "label": label, "source": source,
-                   "image_id": f"id-{i}"} | changes
+            yield {
+                "image": {"bytes": picture(10 * i + label), "path": None},
+                "label": label,
+                "source": source,
+                "image_id": f"id-{i}",
+            } | changes
 
 
 class FakeStream:
@@ -118,7 +122,7 @@ def test_a_row_cannot_name_a_file_of_this_machine(tmp_path):
     private = tmp_path / "private.jpg"
     private.write_bytes(picture(1))
     for path in (str(private), private.as_uri()):
-        item, = from_rows([("train", {"image": {"bytes": None, "path": path}, "label": 1})])
+        (item,) = from_rows([("train", {"image": {"bytes": None, "path": path}, "label": 1})])
         assert item.read() == b""
 
 
@@ -127,7 +131,7 @@ def test_a_row_may_point_into_the_hub(monkeypatch):
 
     monkeypatch.setattr(fsspec, "open", lambda path, mode: io.BytesIO(b"hub " + path.encode()))
     image = {"bytes": None, "path": "zip://a.png::hf://datasets/x/y.zip"}
-    item, = from_rows([("train", {"image": image, "label": 1})])
+    (item,) = from_rows([("train", {"image": image, "label": 1})])
     assert item.read() == b"hub " + image["path"].encode()
 
     def fail(path, mode):
@@ -195,12 +199,21 @@ def lay(folder, *places):
 @pytest.mark.parametrize("archive", ["", "imagenet_ai_0419_x/"])
 def test_genimage_layout(tmp_path, archive):
     """Its val is what the papers report on; train gives up validation images of its own."""
-    lay(tmp_path / "set", *(f"{g}/{archive}{s}/{c}/{i}.{'jpg' if c == 'nature' else 'png'}" for g in ("sdv4", "wukong")
-                            for s in ("train", "val") for c in ("nature", "ai") for i in range(8)))
+    lay(
+        tmp_path / "set",
+        *(
+            f"{g}/{archive}{s}/{c}/{i}.{'jpg' if c == 'nature' else 'png'}"
+            for g in ("sdv4", "wukong")
+            for s in ("train", "val")
+            for c in ("nature", "ai")
+            for i in range(8)
+        ),
+    )
     prepare("genimage", tmp_path / "out", tmp_path / "set")
     examples = read_dataset(tmp_path / "out")
-    assert {(e.source, e.split, e.label) for e in examples} == {(g, s, y) for g in ("sdv4", "wukong") for s in ("train", "test")
-                                                               for y in (0, 1)}
+    assert {(e.source, e.split, e.label) for e in examples} == {
+        (g, s, y) for g in ("sdv4", "wukong") for s in ("train", "test") for y in (0, 1)
+    }
     split = with_splits(examples, test=True)
     assert {e.split for e in split} == {"train", "val", "test"}
     assert [e for e in split if e.split == "test"] == [e for e in examples if e.split == "test"]
@@ -268,11 +281,16 @@ def test_files_that_are_no_tables_get_one_sentence(tmp_path):
             prepare("table", tmp_path / "out", tmp_path / file)
 
 
-@pytest.mark.parametrize("header, row, words", [(["x", "label"], ["a.jpg", "0"], "needs a column named"),
-                                                (["path", "label"], ["a.jpg"], "neither real"),
-                                                (["path", "label"], ["a\0.jpg", "0"], "outside"),
-                                                (["path", "label"], ["/etc/passwd", "0"], "outside"),
-                                                (["path", "label"], ["../../etc/passwd", "0"], "outside")])
+@pytest.mark.parametrize(
+    "header, row, words",
+    [
+        (["x", "label"], ["a.jpg", "0"], "needs a column named"),
+        (["path", "label"], ["a.jpg"], "neither real"),
+        (["path", "label"], ["a\0.jpg", "0"], "outside"),
+        (["path", "label"], ["/etc/passwd", "0"], "outside"),
+        (["path", "label"], ["../../etc/passwd", "0"], "outside"),
+    ],
+)
 def test_bad_tables_get_one_sentence(tmp_path, header, row, words):
     (tmp_path / "set").mkdir()
     with open(tmp_path / "set" / "t.csv", "w", newline="") as lines:
@@ -313,5 +331,8 @@ def test_local_copies_are_read_by_the_real_library(tmp_path, kind):
         datasets.DatasetDict(splits).save_to_disk(str(copy))
     assert prepare("synthclic", tmp_path / "out", copy) == {"images": 12, "skipped": 0, "repeated": 0}
     found = {(e.split, e.label, e.source, e.path.read_bytes()) for e in read_dataset(tmp_path / "out")}
-    assert found == {("train" if i < 3 else "val" if i < 4 else "test", y, ("clic2020", "flux-dev")[y], picture(10 * i + y))
-                     for i in range(6) for y in (0, 1)}
+    assert found == {
+        ("train" if i < 3 else "val" if i < 4 else "test", y, ("clic2020", "flux-dev")[y], picture(10 * i + y))
+        for i in range(6)
+        for y in (0, 1)
+    }

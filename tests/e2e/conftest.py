@@ -46,8 +46,11 @@ class Servers:
         log = folder / "log.txt"
         own = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "uploads")}
         with log.open("w") as output:
-            self.processes.append(subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT,
-                                                   env=os.environ | own | variables))
+            self.processes.append(
+                subprocess.Popen(
+                    [sys.executable, "app.py"], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=os.environ | own | variables
+                )
+            )
         self._wait_for(port, log)
         return f"http://127.0.0.1:{port}", log
 

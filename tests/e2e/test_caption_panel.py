@@ -26,8 +26,19 @@ from interpret.panels.store import STORE, new_key
 
 READING, WORDS, OBJECTS, PICTURE, VIEW, TABLE, SCORE, AMONG, CHART, NUMBERS, EDITED = range(11)
 MARKUP = "<script>document.title='owned'</script> a **dog** ${7*7} {{7*7}}"
-HOSTILE = ["", "?!…", "word " * 2000, "x" * 3000, "собака на пляже", "犬が海辺を走る", "👍", MARKUP,
-           "dog cat horse bird car bus train boat tree house " * 2, "[x](http://example.org) `a` \\ & <b>cat", "\x00\u202e a dog"]
+HOSTILE = [
+    "",
+    "?!…",
+    "word " * 2000,
+    "x" * 3000,
+    "собака на пляже",
+    "犬が海辺を走る",
+    "👍",
+    MARKUP,
+    "dog cat horse bird car bus train boat tree house " * 2,
+    "[x](http://example.org) `a` \\ & <b>cat",
+    "\x00\u202e a dog",
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +49,9 @@ def tiny(tmp_path_factory):
 def random_head(width: int = 24, hidden: int = 8) -> ItemHead:
     torch.manual_seed(1)
     inputs = 2 * width + 4
-    return ItemHead(torch.ones(inputs), torch.zeros(inputs), torch.randn(hidden, inputs), torch.zeros(hidden), torch.randn(hidden),
-                    torch.tensor(0.0))
+    return ItemHead(
+        torch.ones(inputs), torch.zeros(inputs), torch.randn(hidden, inputs), torch.zeros(hidden), torch.randn(hidden), torch.tensor(0.0)
+    )
 
 
 def make_suite(backbone, trained: bool):
@@ -208,8 +220,15 @@ def test_the_endpoint_answers_hostile_captions(client, picture, text):
 # --- page ----------------------------------------------------------------------------------------------------------
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-           "--disable-component-update", "--disable-sync"]
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="module")

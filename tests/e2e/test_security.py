@@ -92,33 +92,74 @@ def server_paths(folder: Path) -> dict[str, object]:
     link.symlink_to(private)
     loose = folder / "loose.png"
     loose.write_bytes(png())
-    return {"private": str(private), "missing": str(private.with_name("missing.png")), "system": "/etc/passwd", "no folder": "/none/a.png",
-            "app folder": "app.py", "example": "assets/examples/china.jpg", "relative": "../private.png",
-            "dots": f"{folder}/../private.png", "dots after a hash": f"{link.parent}/../../private.png", "link": str(link),
-            "loose": str(loose), "missing upload": f"{folder}/{'ab' * 32}/a.png", "folder": str(folder), "nul": f"{private}\0.png",
-            "long": str(folder / ("a" * 5000)), "file url": f"file://{private}", "data": "data:image/png;base64,AAAA", "empty": "",
-            "number": 5, "list": [str(private)], "nested": {"path": str(private)}}
+    return {
+        "private": str(private),
+        "missing": str(private.with_name("missing.png")),
+        "system": "/etc/passwd",
+        "no folder": "/none/a.png",
+        "app folder": "app.py",
+        "example": "assets/examples/china.jpg",
+        "relative": "../private.png",
+        "dots": f"{folder}/../private.png",
+        "dots after a hash": f"{link.parent}/../../private.png",
+        "link": str(link),
+        "loose": str(loose),
+        "missing upload": f"{folder}/{'ab' * 32}/a.png",
+        "folder": str(folder),
+        "nul": f"{private}\0.png",
+        "long": str(folder / ("a" * 5000)),
+        "file url": f"file://{private}",
+        "data": "data:image/png;base64,AAAA",
+        "empty": "",
+        "number": 5,
+        "list": [str(private)],
+        "nested": {"path": str(private)},
+    }
 
 
 @pytest.mark.parametrize("meta", [{}, META, {"meta": {}}, {"meta": None}], ids=["bare", "meta", "empty meta", "no meta"])
 def test_no_path_of_the_server_is_opened_or_known(url, folder, meta):
-    told = {name: error(answer(url, "analyze", [{"path": path, "orig_name": "a.png"} | meta, *REST]))
-            for name, path in server_paths(folder).items()}
+    told = {
+        name: error(answer(url, "analyze", [{"path": path, "orig_name": "a.png"} | meta, *REST]))
+        for name, path in server_paths(folder).items()
+    }
     assert set(told.values()) == {NO_UPLOAD}, told
 
 
 def test_no_other_shape_of_an_image_is_taken(url, folder):
     path = server_paths(folder)["private"]
     data = "data:image/png;base64," + base64.b64encode(png()).decode()
-    for payload in ([{"path": path}], path, {"url": path}, {"url": data}, {"url": f"{url}/gradio_api/file={path}"}, {}, [], 5, True,
-                    {"path": None, "url": data}, {"image": {"path": path} | META}, [[path]], {"path": path, "is_stream": True} | META):
+    for payload in (
+        [{"path": path}],
+        path,
+        {"url": path},
+        {"url": data},
+        {"url": f"{url}/gradio_api/file={path}"},
+        {},
+        [],
+        5,
+        True,
+        {"path": None, "url": data},
+        {"image": {"path": path} | META},
+        [[path]],
+        {"path": path, "is_stream": True} | META,
+    ):
         assert error(answer(url, "analyze", [payload, *REST])) == NO_UPLOAD, payload
 
 
 def test_no_address_inside_the_network_is_fetched(url):
     host = url.removeprefix("http://")
-    for address in (f"http://{host}/config", "http://localhost:1/a.png", "http://169.254.169.254/latest", "http://[::1]/", "https://",
-                    "http://10.0.0.1/a.png", "http://0/a.png", "http://user@127.0.0.1/a.png", "http://no.such.invalid/a.png"):
+    for address in (
+        f"http://{host}/config",
+        "http://localhost:1/a.png",
+        "http://169.254.169.254/latest",
+        "http://[::1]/",
+        "https://",
+        "http://10.0.0.1/a.png",
+        "http://0/a.png",
+        "http://user@127.0.0.1/a.png",
+        "http://no.such.invalid/a.png",
+    ):
         for meta in ({}, META):
             assert error(answer(url, "analyze", [{"path": address} | meta, *REST])) == REFUSED
 
@@ -127,8 +168,12 @@ def test_a_file_in_any_other_argument_is_refused_in_the_same_way(client, url, fo
     """Gradio follows a path with `meta` in every argument, not only in images."""
     paths = server_paths(folder)
     for path in (paths["private"], paths["missing"], f"{url}/config"):
-        for name, values in (("use_model", [{"path": path} | META, "embedded"]), ("get_heads", [{"path": path} | META]),
-                             ("analyze", [None, {"path": path} | META, "combined"]), ("probe", [[{"path": path} | META], ""])):
+        for name, values in (
+            ("use_model", [{"path": path} | META, "embedded"]),
+            ("get_heads", [{"path": path} | META]),
+            ("analyze", [None, {"path": path} | META, "combined"]),
+            ("probe", [[{"path": path} | META], ""]),
+        ):
             assert is_one_sentence(error(answer(url, name, values)))
     assert str(paths["private"]) not in answer(url, "get_heads", [{"path": paths["private"]} | META])
 
@@ -175,10 +220,24 @@ def test_an_upload_and_an_example_are_taken(url):
     assert httpx.get(f"{url}/gradio_api/file={example['path']}").status_code == 200
 
 
-@pytest.mark.parametrize("route", [
-    "deep_link?session_hash=a", "proxy=https://a.hf.space/", "file=http://127.0.0.1:1/", "file=https://a.example/", "file/HTTP://a.example/",
-    "stream/a", "stream/a/b/c/playlist.m3u8", "component_server", "process_recording", "vibe-code", "vibe-edit", "dev/reload", "/deep_link",
-])
+@pytest.mark.parametrize(
+    "route",
+    [
+        "deep_link?session_hash=a",
+        "proxy=https://a.hf.space/",
+        "file=http://127.0.0.1:1/",
+        "file=https://a.example/",
+        "file/HTTP://a.example/",
+        "stream/a",
+        "stream/a/b/c/playlist.m3u8",
+        "component_server",
+        "process_recording",
+        "vibe-code",
+        "vibe-edit",
+        "dev/reload",
+        "/deep_link",
+    ],
+)
 def test_routes_that_the_page_does_not_use_are_closed(url, route):
     for method in ("GET", "POST"):
         told = httpx.request(method, f"{url}/gradio_api/{route}")
@@ -196,8 +255,16 @@ def test_an_mcp_client_gets_no_file_of_the_server(start, tmp_path):
     private = tmp_path / "private.png"
     private.write_bytes(png())
     missing = str(tmp_path / "no")
-    images = [str(private), f"file://{private}", {"path": str(private)} | META, {"path": str(private)}, f"{url}/config", missing,
-              {"path": missing} | META, "data:image/png;base64,AAAA"]
+    images = [
+        str(private),
+        f"file://{private}",
+        {"path": str(private)} | META,
+        {"path": str(private)},
+        f"{url}/config",
+        missing,
+        {"path": missing} | META,
+        "data:image/png;base64,AAAA",
+    ]
 
     async def ask() -> list[str]:
         async with streamablehttp_client(f"{url}/gradio_api/mcp/") as (read, write, _), ClientSession(read, write) as session:
@@ -223,8 +290,11 @@ def resident(process) -> float:
 def arguments(client) -> list[tuple[str, int, list, dict]]:
     """(endpoint, position, all values, description) of every argument of every named endpoint."""
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    return [(name, at, [p.get("parameter_default") for p in about["parameters"]], parameter)
-            for name, about in named.items() for at, parameter in enumerate(about["parameters"])]
+    return [
+        (name, at, [p.get("parameter_default") for p in about["parameters"]], parameter)
+        for name, about in named.items()
+        for at, parameter in enumerate(about["parameters"])
+    ]
 
 
 def test_huge_values_are_refused_and_not_kept(own_server, client):
@@ -232,7 +302,7 @@ def test_huge_values_are_refused_and_not_kept(own_server, client):
     every, before = arguments(client), resident(process)
     assert len(every) > 15
     for name, at, values, _ in every:
-        body = json.dumps({"data": [*values[:at], "x" * HUGE, *values[at + 1:]]}).encode()
+        body = json.dumps({"data": [*values[:at], "x" * HUGE, *values[at + 1 :]]}).encode()
         told = httpx.post(f"{url}/gradio_api/call{name}", content=body, headers={"content-type": "application/json"}, timeout=60)
         assert told.status_code == 413 and told.text == TOO_LONG
     assert resident(process) - before < 60
@@ -288,7 +358,7 @@ def test_every_wrong_type_in_every_argument_gets_one_sentence(client):
     for name, at, values, about in arguments(client):
         for wrong in wrong_values(about):
             with pytest.raises(AppError) as caught:
-                client.predict(*values[:at], wrong, *values[at + 1:], api_name=name)
+                client.predict(*values[:at], wrong, *values[at + 1 :], api_name=name)
             assert is_one_sentence(str(caught.value)), (name, at, wrong, str(caught.value))
             tried += 1
     assert tried > 150
@@ -298,7 +368,7 @@ def test_nothing_at_all_gets_a_sentence_or_an_answer(client):
     analyse(client)
     for name, at, values, _ in arguments(client):
         try:
-            client.predict(*values[:at], None, *values[at + 1:], api_name=name)
+            client.predict(*values[:at], None, *values[at + 1 :], api_name=name)
         except AppError as refusal:
             assert is_one_sentence(str(refusal)), (name, at, str(refusal))
 
@@ -316,7 +386,7 @@ def test_unknown_names_are_refused_without_being_repeated(client):
             continue
         wrong = [MARKUP] if wrong_values(about) is NAMES else MARKUP
         values = [image, *values[1:]] if name == "/analyze" else values
-        told = json.dumps(client.predict(*values[:at], wrong, *values[at + 1:], api_name=name), ensure_ascii=False, default=str)
+        told = json.dumps(client.predict(*values[:at], wrong, *values[at + 1 :], api_name=name), ensure_ascii=False, default=str)
         # the backbone in use is only where to fall back to
         assert "onerror" not in told and (name == "/use_model" and at == 1 or re.search("There is no |There are|there are|names no", told))
         refused += 1

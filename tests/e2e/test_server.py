@@ -34,10 +34,16 @@ def test_analyze_is_the_first_named_endpoint(client):
     assert next(iter(named)) == "/analyze"
 
 
-@pytest.mark.parametrize("name, data", [
-    ("empty.jpg", b""), ("text.png", b"hello"), ("page.jpg", b"<html><script>alert(1)</script></html>"),
-    ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("cut.jpg", None),
-])
+@pytest.mark.parametrize(
+    "name, data",
+    [
+        ("empty.jpg", b""),
+        ("text.png", b"hello"),
+        ("page.jpg", b"<html><script>alert(1)</script></html>"),
+        ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+        ("cut.jpg", None),
+    ],
+)
 def test_hostile_files_get_one_sentence(client, picture, tmp_path, name, data):
     path = tmp_path / name
     path.write_bytes(open(picture, "rb").read()[:3000] if data is None else data)
@@ -70,17 +76,30 @@ def test_building_the_page_loads_no_weights():
     import subprocess
     import sys
 
-    code = ("import app, sys; from interpret.panels import service; app.build_demo(); "
-            "assert not service._suites and 'open_clip' not in sys.modules and 'torch' not in sys.modules")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
-                          timeout=120)
+    code = (
+        "import app, sys; from interpret.panels import service; app.build_demo(); "
+        "assert not service._suites and 'open_clip' not in sys.modules and 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
 def test_every_action_has_a_named_endpoint(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
-    assert {"/analyze", "/probe", "/switch_off", "/drop_directions", "/caption", "/heatmap", "/faithfulness", "/stability", "/use_model",
-            "/get_heads", "/report", "/json_record"} <= set(named)
+    assert {
+        "/analyze",
+        "/probe",
+        "/switch_off",
+        "/drop_directions",
+        "/caption",
+        "/heatmap",
+        "/faithfulness",
+        "/stability",
+        "/use_model",
+        "/get_heads",
+        "/report",
+        "/json_record",
+    } <= set(named)
 
 
 def test_an_api_client_probes_its_own_image(client, picture):

@@ -10,8 +10,16 @@ from paths import ROOT
 
 def test_a_space_starts_without_a_home_and_answers(start, picture, tmp_path):
     nowhere = "/proc/nowhere"  # no user may make a folder there
-    url, log = start(SPACE_ID="user/cuescope", SPACE_HOST="user-cuescope.hf.space", SYSTEM="spaces", HOME=nowhere, HF_HOME=nowhere,
-                     SPACE_AUTHOR_NAME="user", SPACE_REPO_NAME="cuescope", CUESCOPE_CACHE=f"{nowhere}/cuescope")
+    url, log = start(
+        SPACE_ID="user/cuescope",
+        SPACE_HOST="user-cuescope.hf.space",
+        SYSTEM="spaces",
+        HOME=nowhere,
+        HF_HOME=nowhere,
+        SPACE_AUTHOR_NAME="user",
+        SPACE_REPO_NAME="cuescope",
+        CUESCOPE_CACHE=f"{nowhere}/cuescope",
+    )
     client = Client(url, verbose=False)
     record = client.predict(handle_file(picture), api_name="/analyze")
     answer = client.predict("ViT-L-14-quickgelu/openai", "embedded", api_name="/use_model")
@@ -19,7 +27,7 @@ def test_a_space_starts_without_a_home_and_answers(start, picture, tmp_path):
     assert record["error"] is None and record["verdict"]["label"] in ("real", "synthetic", "inconclusive")
     assert "Still in use: embedded" in answer[-1]  # nothing can be kept, so nothing is fetched, and the page stays
     said = log.read_text()  # Gradio's own threads on Spaces may complain, for instance where `spaces` is absent
-    assert f"Running on local URL:  {url}" in said and not any(f'{ROOT}/{own}' in said for own in ("app.py", "detector", "interpret"))
+    assert f"Running on local URL:  {url}" in said and not any(f"{ROOT}/{own}" in said for own in ("app.py", "detector", "interpret"))
 
 
 def test_an_mcp_client_analyses_an_image(start, picture):

@@ -116,8 +116,9 @@ def join(server: str, name: str, session: str, data=()) -> httpx.Response:
     action = next(d for d in config["dependencies"] if d["api_name"] == name)
     states, given = {c["id"] for c in config["components"] if c["type"] == "state"}, iter(data)
     values = [None if number in states else next(given) for number in action["inputs"]]
-    return httpx.post(f"{server}/gradio_api/queue/join", timeout=LONG,
-                      json={"data": values, "fn_index": action["id"], "session_hash": session})
+    return httpx.post(
+        f"{server}/gradio_api/queue/join", timeout=LONG, json={"data": values, "fn_index": action["id"], "session_hash": session}
+    )
 
 
 def leave_page(server, client, name, data, gate, noticed) -> None:

@@ -36,7 +36,11 @@ def test_verdict_measures_by_hand():
     # real: labelled real, none, synthetic (wrong), real; synthetic: real (wrong), none, synthetic, synthetic
     labels, fused = np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([-2, 0.0, 4, -5, -3, 0.5, 2, 9])
     assert verdict_measures(probe_suite(), labels, fused) == {
-        "coverage": 6 / 8, "error_of_labelled": 2 / 6, "real_called_synthetic": 1 / 4, "synthetic_called_real": 1 / 4}
+        "coverage": 6 / 8,
+        "error_of_labelled": 2 / 6,
+        "real_called_synthetic": 1 / 4,
+        "synthetic_called_real": 1 / 4,
+    }
 
 
 def test_a_verdict_that_labels_nothing_is_not_wrong():
@@ -53,8 +57,12 @@ def test_thresholds_come_from_the_real_validation_images():
 
 def test_a_split_s_measures_hold_frozen_rates_coverage_and_error():
     pooled = torch.tensor([[-2.0], [0.0], [2.0], [-2.0], [0.0], [2.0]])
-    table = Table(Evidence(ClipFeatures(pooled, pooled, None), np.zeros((6, 15)), np.zeros((6, 1))), np.array([0, 0, 0, 1, 1, 1]),
-                  np.array(["camera"] * 3 + ["gan"] * 3), np.zeros(6))
+    table = Table(
+        Evidence(ClipFeatures(pooled, pooled, None), np.zeros((6, 15)), np.zeros((6, 1))),
+        np.array([0, 0, 0, 1, 1, 1]),
+        np.array(["camera"] * 3 + ["gan"] * 3),
+        np.zeros(6),
+    )
     found = evaluate_table(probe_suite(), table)
     assert found["probe"]["overall"]["frozen_at_5_fpr"] == {"threshold": 0.5, "tpr": 1 / 3, "fpr": 1 / 3}
     assert found["verdict"]["overall"]["coverage"] == 4 / 6 and found["verdict"]["overall"]["error_of_labelled"] == 0.5

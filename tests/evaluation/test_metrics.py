@@ -73,7 +73,9 @@ def test_accuracy_and_f1_at_the_frozen_threshold_by_hand():
 def test_source_rows_take_own_reals_else_all():
     labels, sources = np.array([0, 1, 0, 1]), np.array(["gan", "gan", "camera", "flux"])
     assert {name: list(rows) for name, rows in source_rows(labels, sources).items()} == {
-        "flux": [True, False, True, True], "gan": [True, True, False, False]}
+        "flux": [True, False, True, True],
+        "gan": [True, True, False, False],
+    }
 
 
 def test_mean_ap_weighs_sources_alike():

@@ -83,8 +83,9 @@ def test_the_worst_changes_are_named():
 
     levels = {"as it is": at(0.9, 0.1, 0.05), "JPEG 50": at(0.7, 0.0, 0.6), "blur 2 px": at(0.8, 0.75, 0.0)}
     assert worst_sentences({"splits": {"test": levels}}) == (
-        "On test the verdict's AUROC is 0.900 as it is and lowest for \"JPEG 50\" (0.700); it calls real images synthetic most often "
-        "for \"blur 2 px\" (75%, as it is 10%), synthetic ones real for \"JPEG 50\" (60%, as it is 5%).")
+        'On test the verdict\'s AUROC is 0.900 as it is and lowest for "JPEG 50" (0.700); it calls real images synthetic most often '
+        'for "blur 2 px" (75%, as it is 10%), synthetic ones real for "JPEG 50" (60%, as it is 5%).'
+    )
 
 
 def test_without_a_verdict_the_methods_are_still_measured(small, data):

@@ -13,10 +13,18 @@ from detector.evaluation.metrics import measures
 from detector.evaluation.tables import report, source_marks, sources_table, write_sources
 
 CARDS = [MODELS / "embedded" / "heads" / "README.md", MODELS / "pixels" / "README.md"]
-RESULTS = {"test": {
-    "a": {"sources": {"gan": {"images": [10, 4], "auroc": 0.75}}, "real_sources": {"camera": {"images": 10, "false_positive_rate": 0.2}}},
-    "b": {"sources": {"gan": {"images": [10, 4], "auroc": 0.5}}, "real_sources": {"camera": {"images": 10, "false_positive_rate": 0.0}}},
-}}
+RESULTS = {
+    "test": {
+        "a": {
+            "sources": {"gan": {"images": [10, 4], "auroc": 0.75}},
+            "real_sources": {"camera": {"images": 10, "false_positive_rate": 0.2}},
+        },
+        "b": {
+            "sources": {"gan": {"images": [10, 4], "auroc": 0.5}},
+            "real_sources": {"camera": {"images": 10, "false_positive_rate": 0.0}},
+        },
+    }
+}
 
 
 def test_the_table_by_hand():

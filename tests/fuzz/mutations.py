@@ -57,8 +57,11 @@ def _set_dimensions(data: bytes, generator: random.Random, files: dict[str, byte
     """Two adjacent fields that hold sides of a small picture become large ones, wherever such a pair stands."""
     form = generator.choice(_FORMS)
     width = struct.calcsize(form)
-    small = [at for at in range(min(len(data), 1024) - 2 * width)
-             if all(1 <= struct.unpack_from(form, data, at + shift)[0] <= 128 for shift in (0, width))]
+    small = [
+        at
+        for at in range(min(len(data), 1024) - 2 * width)
+        if all(1 <= struct.unpack_from(form, data, at + shift)[0] <= 128 for shift in (0, width))
+    ]
     if not small:
         return _set_number(data, generator, files)
     sides = (generator.choice((1, 100, 4000, 10_900, 20_000, 65_535)) for _ in range(2))
@@ -104,6 +107,15 @@ def _replaced(data: bytes, at: int, piece: bytes) -> bytes:
 
 
 _CHANGES: tuple[Callable[[bytes, random.Random, dict[str, bytes]], bytes], ...] = (
-    _flip_bits, _set_bytes, _cut_off, _set_number, _set_dimensions, _duplicate, _remove, _splice, _other_header, _cross,
+    _flip_bits,
+    _set_bytes,
+    _cut_off,
+    _set_number,
+    _set_dimensions,
+    _duplicate,
+    _remove,
+    _splice,
+    _other_header,
+    _cross,
     _noise_behind_header,
 )

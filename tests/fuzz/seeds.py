@@ -10,8 +10,20 @@ import numpy as np
 from PIL import Image, ImageCms, features
 
 _SIDE = 48
-_UNCOMPRESSED = {"BMP": ("RGB", "P", "1"), "DIB": ("RGB",), "PPM": ("RGB", "L", "1", "I", "F"), "TGA": ("RGBA",), "PCX": ("P",),
-                 "SGI": ("RGB",), "IM": ("RGB",), "DDS": ("RGB",), "MSP": ("1",), "SPIDER": ("F",), "XBM": ("1",), "EPS": ("RGB",)}
+_UNCOMPRESSED = {
+    "BMP": ("RGB", "P", "1"),
+    "DIB": ("RGB",),
+    "PPM": ("RGB", "L", "1", "I", "F"),
+    "TGA": ("RGBA",),
+    "PCX": ("P",),
+    "SGI": ("RGB",),
+    "IM": ("RGB",),
+    "DDS": ("RGB",),
+    "MSP": ("1",),
+    "SPIDER": ("F",),
+    "XBM": ("1",),
+    "EPS": ("RGB",),
+}
 _PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -28,17 +40,32 @@ def _kinds() -> list[tuple[str, str, str, dict]]:
     Image.init()
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a maker"
-    kinds = [("jpeg", "JPEG", "RGB", {"exif": exif, "icc_profile": _PROFILE}), ("jpeg progressive", "JPEG", "RGB", {"progressive": True}),
-             ("jpeg grey", "JPEG", "L", {}), ("jpeg cmyk", "JPEG", "CMYK", {}), ("mpo", "MPO", "RGB", _several()),
-             ("apng", "PNG", "RGB", _several()), ("png exif", "PNG", "RGB", {"exif": exif, "icc_profile": _PROFILE}),
-             ("webp lossy", "WEBP", "RGB", {"exif": exif}), ("webp lossless", "WEBP", "RGBA", {"lossless": True}),
-             ("webp animated", "WEBP", "RGB", _several()), ("gif", "GIF", "P", {}), ("gif animated", "GIF", "RGB", _several()),
-             ("avif", "AVIF", "RGB", {"exif": exif}), ("avif alpha", "AVIF", "RGBA", {}), ("avif animated", "AVIF", "RGB", _several()),
-             ("jp2", "JPEG2000", "RGB", {}), ("j2k lossy", "JPEG2000", "RGBA", {"no_jp2": True, "irreversible": True}),
-             ("jp2 tiles", "JPEG2000", "L", {"tile_size": (16, 16), "codeblock_size": (4, 4)}), ("tiff pages", "TIFF", "RGB", _several()),
-             ("ico", "ICO", "RGBA", {"sizes": [(16, 16), (32, 32)]}), ("icns", "ICNS", "RGBA", {}),
-             ("ico bitmap", "ICO", "RGBA", {"bitmap_format": "bmp", "sizes": [(32, 32)]}),
-             ("tga rle", "TGA", "RGB", {"compression": "tga_rle"}), ("dds dxt", "DDS", "RGBA", {"pixel_format": "DXT5"})]
+    kinds = [
+        ("jpeg", "JPEG", "RGB", {"exif": exif, "icc_profile": _PROFILE}),
+        ("jpeg progressive", "JPEG", "RGB", {"progressive": True}),
+        ("jpeg grey", "JPEG", "L", {}),
+        ("jpeg cmyk", "JPEG", "CMYK", {}),
+        ("mpo", "MPO", "RGB", _several()),
+        ("apng", "PNG", "RGB", _several()),
+        ("png exif", "PNG", "RGB", {"exif": exif, "icc_profile": _PROFILE}),
+        ("webp lossy", "WEBP", "RGB", {"exif": exif}),
+        ("webp lossless", "WEBP", "RGBA", {"lossless": True}),
+        ("webp animated", "WEBP", "RGB", _several()),
+        ("gif", "GIF", "P", {}),
+        ("gif animated", "GIF", "RGB", _several()),
+        ("avif", "AVIF", "RGB", {"exif": exif}),
+        ("avif alpha", "AVIF", "RGBA", {}),
+        ("avif animated", "AVIF", "RGB", _several()),
+        ("jp2", "JPEG2000", "RGB", {}),
+        ("j2k lossy", "JPEG2000", "RGBA", {"no_jp2": True, "irreversible": True}),
+        ("jp2 tiles", "JPEG2000", "L", {"tile_size": (16, 16), "codeblock_size": (4, 4)}),
+        ("tiff pages", "TIFF", "RGB", _several()),
+        ("ico", "ICO", "RGBA", {"sizes": [(16, 16), (32, 32)]}),
+        ("icns", "ICNS", "RGBA", {}),
+        ("ico bitmap", "ICO", "RGBA", {"bitmap_format": "bmp", "sizes": [(32, 32)]}),
+        ("tga rle", "TGA", "RGB", {"compression": "tga_rle"}),
+        ("dds dxt", "DDS", "RGBA", {"pixel_format": "DXT5"}),
+    ]
     kinds += [(f"png {mode}", "PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")]
     codecs = ["packbits", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "lzma", "zstd"] if features.check("libtiff") else []
     kinds += [(f"tiff {codec}", "TIFF", "RGB", {"compression": codec, "exif": exif}) for codec in codecs]
@@ -72,6 +99,7 @@ def _encoded(mode: str, format: str, options: dict) -> bytes:
 
 def _interlaced_png() -> bytes:
     """Eight by eight pixels of grey, one bit each: Pillow writes no interlaced files."""
+
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc32(kind + content))
 

@@ -69,13 +69,16 @@ def test_every_kind_of_fault_is_noticed_and_the_worker_replaced(monkeypatch):
         worker.close()
 
 
-@pytest.mark.parametrize("sentence, expected", [
-    ("The file is damaged; save it again as PNG.", "refused"),
-    ("The file is damaged", "bad sentence"),
-    ("The file\nis damaged.", "bad sentence"),
-    ("The file is damaged, see /usr/lib/x.py.", "bad sentence"),
-    ("x" * 300 + ".", "bad sentence"),
-    ("The file needs more memory than is free here; make it smaller and try again.", "memory"),
-])
+@pytest.mark.parametrize(
+    "sentence, expected",
+    [
+        ("The file is damaged; save it again as PNG.", "refused"),
+        ("The file is damaged", "bad sentence"),
+        ("The file\nis damaged.", "bad sentence"),
+        ("The file is damaged, see /usr/lib/x.py.", "bad sentence"),
+        ("x" * 300 + ".", "bad sentence"),
+        ("The file needs more memory than is free here; make it smaller and try again.", "memory"),
+    ],
+)
 def test_a_sentence_is_judged(sentence, expected):
     assert complaint(sentence) == expected

@@ -71,8 +71,14 @@ def handler(hub: Hub):
             if self.path not in hub.files:
                 return self._send(404, X_Error_Code="EntryNotFound")
             place = f"http://localhost:{self.server.server_port}/content{self.path}?signature=1"
-            self._send(302, Location=place, ETag='"of the redirect"', X_Repo_Commit="0" * 40,
-                       X_Linked_Size=len(hub.files[self.path]), X_Linked_Etag=f'"{hub.checksums[self.path]}"')
+            self._send(
+                302,
+                Location=place,
+                ETag='"of the redirect"',
+                X_Repo_Commit="0" * 40,
+                X_Linked_Size=len(hub.files[self.path]),
+                X_Linked_Etag=f'"{hub.checksums[self.path]}"',
+            )
 
         def do_GET(self):
             if not self.path.startswith("/content/"):
@@ -327,8 +333,12 @@ def test_the_real_architecture_all_the_way(stand_in, tmp_path):
     stand_in.cut = None
     backbone = Backbone.load(f"{model_name}/{tag}")
     assert stand_in.asked[-1][2] == "bytes=700000000-"
-    expected = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711), "interpolation": "bicubic",
-                "size": (336, 336)}
+    expected = {
+        "mean": (0.48145466, 0.4578275, 0.40821073),
+        "std": (0.26862954, 0.26130258, 0.27577711),
+        "interpolation": "bicubic",
+        "size": (336, 336),
+    }
     assert expected.items() <= backbone.preprocess.items()
     image = backbone.prepare(np.zeros((400, 500, 3), np.uint8))[None]
     features = backbone.encode(image)

@@ -62,8 +62,14 @@ def test_files_of_other_programs_are_read_where_no_checksum_is_asked_for(tmp_pat
 
 
 def test_the_digest_depends_on_names_types_shapes_and_values():
-    variants = [{"a": torch.zeros(4)}, {"b": torch.zeros(4)}, {"a": torch.zeros(2, 2)}, {"a": torch.zeros(4, dtype=torch.int32)},
-                {"a": torch.tensor([0, 0, 0, 1.0])}, {"a": torch.zeros(4), "b": torch.zeros(0)}]
+    variants = [
+        {"a": torch.zeros(4)},
+        {"b": torch.zeros(4)},
+        {"a": torch.zeros(2, 2)},
+        {"a": torch.zeros(4, dtype=torch.int32)},
+        {"a": torch.tensor([0, 0, 0, 1.0])},
+        {"a": torch.zeros(4), "b": torch.zeros(0)},
+    ]
     assert len({tensor_digest(tensors) for tensors in variants}) == len(variants)
     assert tensor_digest({"a": np.zeros(4, np.float32)}) == tensor_digest(variants[0])
     assert fingerprint(variants[0], {"mean": (1, 2)}) == fingerprint(variants[0], {"mean": [1, 2]}) != fingerprint(variants[0], {})
@@ -106,8 +112,9 @@ def test_the_fingerprint_follows_every_part(tiny, part):
     assert of_model(model) != before
 
 
-@pytest.mark.parametrize("entry, value", [("mean", (0.5, 0.4, 0.31)), ("std", (0.2, 0.25, 0.31)), ("interpolation", "bilinear"),
-                                          ("resize_mode", "squash")])
+@pytest.mark.parametrize(
+    "entry, value", [("mean", (0.5, 0.4, 0.31)), ("std", (0.2, 0.25, 0.31)), ("interpolation", "bilinear"), ("resize_mode", "squash")]
+)
 def test_the_fingerprint_follows_the_preprocessing(tiny, entry, value):
     from detector.clip.backbone import create_model
     from detector.clip.backbone import fingerprint as of_model
@@ -191,14 +198,33 @@ def test_nothing_is_absent_as_shipped(suite, picture):
     assert suite.absent == () and "absent" not in suite.analyze(picture).to_dict()
 
 
-@pytest.mark.parametrize("change", ["nan", "shape", "tensor missing", "tensor too many", "other fingerprint", "other method", "other reads",
-                                    "other preprocessing", "other threshold", "other labels"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "nan",
+        "shape",
+        "tensor missing",
+        "tensor too many",
+        "other fingerprint",
+        "other method",
+        "other reads",
+        "other preprocessing",
+        "other threshold",
+        "other labels",
+    ],
+)
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_head_that_does_not_fit_is_refused_in_one_sentence(tmp_path, suite, method, change):
     tensors, card = load_head(find_heads("embedded")[method])
     name = max(sorted(tensors), key=lambda n: (tensors[n].is_floating_point(), tensors[n].dim()))
-    entries = {"other fingerprint": {"fingerprint": "0" * 16}, "other method": {"method": "else"}, "other reads": {"reads": "else"},
-               "other preprocessing": {"preprocessing": "else"}, "other threshold": {"threshold": 0.5}, "other labels": {"labels": "else"}}
+    entries = {
+        "other fingerprint": {"fingerprint": "0" * 16},
+        "other method": {"method": "else"},
+        "other reads": {"reads": "else"},
+        "other preprocessing": {"preprocessing": "else"},
+        "other threshold": {"threshold": 0.5},
+        "other labels": {"labels": "else"},
+    }
     if change == "nan":
         tensors[name] = torch.full_like(tensors[name], torch.nan)
     elif change == "shape":
@@ -223,8 +249,12 @@ def test_a_verdict_refuses_a_head_that_it_was_not_fitted_with(restored):
 @pytest.mark.parametrize("name", ["band", "views", "labels", "platt"])
 def test_a_verdict_that_contradicts_itself_is_refused(restored, name):
     tensors, card = load_head(restored / "verdict.safetensors")
-    tensors[name] = {"band": tensors["band"].flip(0), "views": torch.tensor(7), "labels": tensors["labels"] + 1,
-                     "platt": tensors["platt"][:-1]}[name]
+    tensors[name] = {
+        "band": tensors["band"].flip(0),
+        "views": torch.tensor(7),
+        "labels": tensors["labels"] + 1,
+        "platt": tensors["platt"][:-1],
+    }[name]
     save_head(restored / "verdict.safetensors", tensors, card)
     with pytest.raises(HeadError):
         Suite.load(str(restored.parent))

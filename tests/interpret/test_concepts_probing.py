@@ -50,8 +50,10 @@ def test_a_unit_that_is_the_concept_has_cosine_one(suite, evidence):
     assert found.unit_cosines == pytest.approx([1, -1], abs=1e-5)
 
 
-@pytest.mark.parametrize("phrase, words", [("", "at least one word"), ("   ", "at least one word"), ("!?", "at least one word"),
-                                           ("word " * 100, "499 characters")])
+@pytest.mark.parametrize(
+    "phrase, words",
+    [("", "at least one word"), ("   ", "at least one word"), ("!?", "at least one word"), ("word " * 100, "499 characters")],
+)
 def test_unusable_phrases_get_one_sentence(suite, evidence, phrase, words):
     with pytest.raises(ProbeError, match=words) as caught:
         probe(suite, evidence, phrase)

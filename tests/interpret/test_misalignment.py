@@ -17,14 +17,20 @@ from interpret.misalignment import (
     sentence,
 )
 
-ITEM = {"caption": "a dog with a <b>ball</b>", "caption_source": "user", "global": 0.312,
-        "objects": [{"phrase": "dog", "score": 0.40, "box": [10, 20, 60, 80]}, {"phrase": "ball", "score": 0.11, "box": [50, 5, 95, 50]}]}
+ITEM = {
+    "caption": "a dog with a <b>ball</b>",
+    "caption_source": "user",
+    "global": 0.312,
+    "objects": [{"phrase": "dog", "score": 0.40, "box": [10, 20, 60, 80]}, {"phrase": "ball", "score": 0.11, "box": [50, 5, 95, 50]}],
+}
 EMPTY = {"caption": "", "caption_source": "embedded", "global": None, "objects": []}
 
 
 def test_the_sentence_names_score_rank_source_and_the_weakest():
-    assert sentence(ITEM, 0.925) == ("“a dog with a <b>ball</b>” (your words) matches the picture with a cosine of +0.31, better than 92 % "
-                                     "of other images' captions; of 2 objects “ball” matches its box least (+0.11).")
+    assert sentence(ITEM, 0.925) == (
+        "“a dog with a <b>ball</b>” (your words) matches the picture with a cosine of +0.31, better than 92 % "
+        "of other images' captions; of 2 objects “ball” matches its box least (+0.11)."
+    )
     assert "written from the pixels" in sentence(ITEM | {"caption_source": "embedded"})
     assert sentence(ITEM | {"objects": []}).endswith("a cosine of +0.31; no object was looked for.")
     assert sentence(ITEM | {"objects": ITEM["objects"][:1]}).endswith("; its one object, “dog”, matches its box with +0.40.")
@@ -55,8 +61,11 @@ def test_markup_is_shown_not_obeyed():
 
 
 def test_rows():
-    assert rows(ITEM) == [["", "whole caption", "+0.312", "whole image"], ["1", "dog", "+0.400", "10, 20 – 60, 80"],
-                          ["2", "ball", "+0.110", "50, 5 – 95, 50"]]
+    assert rows(ITEM) == [
+        ["", "whole caption", "+0.312", "whole image"],
+        ["1", "dog", "+0.400", "10, 20 – 60, 80"],
+        ["2", "ball", "+0.110", "50, 5 – 95, 50"],
+    ]
     assert rows(EMPTY) == [["", "no caption", "not defined", "whole image"]]
 
 

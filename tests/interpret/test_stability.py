@@ -32,8 +32,9 @@ class Sharpness:
     def _analysis(pixels):
         logit = float(np.abs(np.diff(pixels.astype(float), axis=1)).mean()) - 30
         label = "synthetic" if logit > 5 else "real" if logit < -5 else "inconclusive"
-        return Analysis(None, detectors={"sharpness": {"probability": float(expit(logit))}},
-                        verdict=Verdict(label, float(expit(logit)), logit, {}, 0))
+        return Analysis(
+            None, detectors={"sharpness": {"probability": float(expit(logit))}}, verdict=Verdict(label, float(expit(logit)), logit, {}, 0)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +144,15 @@ def test_a_tiny_picture_gets_no_label_but_an_answer(suite):
 
 
 def test_the_method_that_moves_most_is_named():
-    outcomes = (Outcome("as it is", "", {"physical": 0.5, "concepts": 0.2}, "real", 0.1),
-                Outcome("JPEG 50", "saved as JPEG 50", {"physical": 0.6, "concepts": 0.2}, "real", 0.3),
-                Outcome("mirrored", "mirrored", {"physical": 0.5, "concepts": 0.9}, "real", 0.2))
-    assert details(Stability(outcomes)) == ("Its probability lies between 10 % and 30 %. Most moved of the methods: Concept model, "
-                                            "from 20 % to 90 % when the image is mirrored.")
+    outcomes = (
+        Outcome("as it is", "", {"physical": 0.5, "concepts": 0.2}, "real", 0.1),
+        Outcome("JPEG 50", "saved as JPEG 50", {"physical": 0.6, "concepts": 0.2}, "real", 0.3),
+        Outcome("mirrored", "mirrored", {"physical": 0.5, "concepts": 0.9}, "real", 0.2),
+    )
+    assert details(Stability(outcomes)) == (
+        "Its probability lies between 10 % and 30 %. Most moved of the methods: Concept model, "
+        "from 20 % to 90 % when the image is mirrored."
+    )
 
 
 def test_chart_and_table_show_the_same_numbers(found, suite):
@@ -172,15 +177,22 @@ def told(first: str, **labels: str) -> str:
     return verdict_sentence(Stability(tuple(outcomes)))
 
 
-@pytest.mark.parametrize("sentence, expected", [
-    (told("synthetic", saved_as_JPEG_50="real"), "The verdict flips from synthetic to real when the image is saved as JPEG 50."),
-    (told("real", mirrored="real", saved_as_JPEG_70="synthetic", saved_as_JPEG_50="synthetic", mirrored_twice="synthetic"),
-     "The verdict flips from real to synthetic when the image is saved as JPEG 70, JPEG 50 or mirrored twice."),
-    (told("synthetic", blurred="real", mirrored="inconclusive"),
-     "The verdict flips from synthetic to real when the image is blurred, and it changes from synthetic to inconclusive "
-     "when the image is mirrored."),
-    (told("inconclusive", mirrored="synthetic"), "The verdict changes from inconclusive to synthetic when the image is mirrored."),
-    (told("inconclusive", mirrored="inconclusive"), "The verdict stays inconclusive under all 1 changes."),
-])
+@pytest.mark.parametrize(
+    "sentence, expected",
+    [
+        (told("synthetic", saved_as_JPEG_50="real"), "The verdict flips from synthetic to real when the image is saved as JPEG 50."),
+        (
+            told("real", mirrored="real", saved_as_JPEG_70="synthetic", saved_as_JPEG_50="synthetic", mirrored_twice="synthetic"),
+            "The verdict flips from real to synthetic when the image is saved as JPEG 70, JPEG 50 or mirrored twice.",
+        ),
+        (
+            told("synthetic", blurred="real", mirrored="inconclusive"),
+            "The verdict flips from synthetic to real when the image is blurred, and it changes from synthetic to inconclusive "
+            "when the image is mirrored.",
+        ),
+        (told("inconclusive", mirrored="synthetic"), "The verdict changes from inconclusive to synthetic when the image is mirrored."),
+        (told("inconclusive", mirrored="inconclusive"), "The verdict stays inconclusive under all 1 changes."),
+    ],
+)
 def test_flips_in_words(sentence, expected):
     assert sentence == expected

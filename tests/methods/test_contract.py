@@ -84,8 +84,13 @@ def test_a_head_reads_what_it_says_and_nothing_else(method, suite, evidence):
         "pixels": replace(evidence, pixels=[255 - np.asarray(pixels) for pixels in evidence.pixels]),
         "alignment": replace(evidence, alignment=replace(evidence.alignment, caption=evidence.alignment.caption.flip(1))),
     }
-    reads = {"physical": {"descriptors"}, "residual": {"residual"}, "sdd": {"pixels"}, "item": {"alignment"},
-             "physical_clip": {"clip", "descriptors"}}.get(method, {"clip"})
+    reads = {
+        "physical": {"descriptors"},
+        "residual": {"residual"},
+        "sdd": {"pixels"},
+        "item": {"alignment"},
+        "physical_clip": {"clip", "descriptors"},
+    }.get(method, {"clip"})
     before, head = logits(suite.heads[method], evidence), suite.heads[method]
     assert method in PIXEL_METHODS or reads & {"clip", "pixels", "alignment"}
     for name, other in changed.items():

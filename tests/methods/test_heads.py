@@ -165,6 +165,7 @@ def test_damaged_heads_get_one_sentence(tmp_path, damage):
         path.write_bytes(path.read_bytes()[:-100])
     elif damage == "no card":
         from safetensors.torch import save_file
+
         save_file({"weight": torch.ones(2)}, path, metadata={"format": "pt"})
     elif damage == "pickle":
         torch.save({"weight": torch.ones(2)}, path)

@@ -499,9 +499,7 @@ def test_fetch_and_load(name: str, publish: Callable, mirror: Mirror, tmp_path: 
     content, steps = publish(name), []
     head = load(name, progress=lambda done, total: steps.append((done, total)))
     assert head.verified
-    np.testing.assert_allclose(
-        head.logits(features_for(name)), direct_logits(synthetic_state(name), features_for(name)), atol=2e-4
-    )
+    np.testing.assert_allclose(head.logits(features_for(name)), direct_logits(synthetic_state(name), features_for(name)), atol=2e-4)
     assert steps == sorted(steps) and steps[-1] == (len(content), len(content))
     path = fetch(name)
     assert path == tmp_path / "cache" / SOURCES[name].file and path.read_bytes() == content
@@ -633,9 +631,7 @@ def test_http_errors(status: int, publish: Callable, mirror: Mirror) -> None:
     assert str(status) in refusal(lambda: load(UNIVFD))
 
 
-@pytest.mark.parametrize(
-    "address", ["http://127.0.0.1:9", "file:///etc", "nowhere", "http://", "http://127.0.0.1:x", "http://a b"]
-)
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "file:///etc", "nowhere", "http://", "http://127.0.0.1:x", "http://a b"])
 def test_unreachable_and_unusable_addresses(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUESCOPE_PUBLISHED_URL", address)
     refusal(lambda: load(UNIVFD))
@@ -650,9 +646,7 @@ def test_mirror_on_another_scheme(publish: Callable, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset"), IncompleteRead(b"x"), OSError()])
-def test_connection_that_breaks_while_reading(
-    error: Exception, publish: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connection_that_breaks_while_reading(error: Exception, publish: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     content = publish(UNIVFD)
     with monkeypatch.context() as patch:
 

@@ -16,8 +16,7 @@ from detector.methods.released import Released, fetch_released, load_released, r
 from detector.suite import Suite
 
 BACKBONE = "ViT-L-14-336-quickgelu/openai"
-ORTHOGONAL, CONCEPT, LINEAR = ("clip-cues/clip_orthogonal_combined", "clip-cues/cm_antonyms_combined",
-                               "clip-cues/linear_probe_combined")
+ORTHOGONAL, CONCEPT, LINEAR = ("clip-cues/clip_orthogonal_combined", "clip-cues/cm_antonyms_combined", "clip-cues/linear_probe_combined")
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +58,10 @@ def heads_for(backbone) -> dict:
     return {
         LINEAR: FakeHead(FakeSource("linear", "pooled", "bilinear", True), LinearProbe(draw(32), zero)),
         ORTHOGONAL: FakeHead(FakeSource("orthogonal", "pooled", "bilinear", True), OrthogonalHead(draw(8, 32), draw(8), draw(8), zero)),
-        CONCEPT: FakeHead(FakeSource("concept", "projected", "bicubic", True),
-                          ConceptHead(torch.nn.functional.normalize(draw(5, 24), dim=1), draw(5, 24), draw(5), draw(5), zero)),
+        CONCEPT: FakeHead(
+            FakeSource("concept", "projected", "bicubic", True),
+            ConceptHead(torch.nn.functional.normalize(draw(5, 24), dim=1), draw(5, 24), draw(5), draw(5), zero),
+        ),
         "univfd/fc": FakeHead(FakeSource("linear", "projected", "bilinear", False), LinearProbe(draw(24), zero)),
     }
 
@@ -84,7 +85,8 @@ def test_the_analysis_shows_released_units_and_concepts_that_add_up(tiny, image)
     detectors = record["detectors"]
     assert set(detectors) == {LINEAR, ORTHOGONAL, CONCEPT, "univfd/fc"}
     assert sum(record["orthogonal"]["contributions"]) + record["orthogonal"]["bias"] == pytest.approx(
-        detectors[ORTHOGONAL]["logit"], abs=1e-4)
+        detectors[ORTHOGONAL]["logit"], abs=1e-4
+    )
     assert sum(c["contribution"] for c in record["concepts"]) == pytest.approx(detectors[CONCEPT]["logit"], abs=1e-4)
     assert record["concepts"][0]["name"].startswith("concept ")  # the vocabulary has not been fetched
     assert len(record["orthogonal"]["text_span"]) == len(record["orthogonal"]["names"]) == 8

@@ -23,10 +23,16 @@ def call(demo, name: str, values: list, state=None) -> list:
     return asyncio.run(demo.process_api(index, values, state=state))["data"]
 
 
-@pytest.mark.parametrize("name, values", [
-    ("get_heads", ["x" * 900_000]), ("probe", [None, "x" * 900_000, ""]), ("switch_off", [None, ["x" * 900_000], []]),
-    ("analyze", [{"path": "/" + "x" * 900_000}, "embedded", "combined"]), ("probe", ["x" * 900_000, 5, ""]),
-])
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("get_heads", ["x" * 900_000]),
+        ("probe", [None, "x" * 900_000, ""]),
+        ("switch_off", [None, ["x" * 900_000], []]),
+        ("analyze", [{"path": "/" + "x" * 900_000}, "embedded", "combined"]),
+        ("probe", ["x" * 900_000, 5, ""]),
+    ],
+)
 def test_a_session_keeps_nothing_of_a_refused_value(demo, name, values):
     state = SessionState(demo)
     with pytest.raises(gr.Error) as refusal:

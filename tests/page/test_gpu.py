@@ -36,7 +36,9 @@ def stand_in(calls: list):
             def run(*arguments, **options):
                 calls.append((function.__name__, duration))
                 return pickle.loads(pickle.dumps(function(*pickle.loads(pickle.dumps(arguments)), **options)))
+
             return run
+
         return decorate
 
     module = types.ModuleType("spaces")
@@ -87,7 +89,11 @@ def test_a_suite_of_the_page_is_lent_and_analyses_as_ever(reloaded, monkeypatch,
 
 
 def test_the_page_is_built_without_loading_torch_for_it():
-    done = subprocess.run([sys.executable, "-c", "import interpret.panels.gpu, sys; assert 'torch' not in sys.modules"],
-                          cwd=ROOT, capture_output=True, text=True,
-                          env={k: v for k, v in os.environ.items() if k != "SPACES_ZERO_GPU"})
+    done = subprocess.run(
+        [sys.executable, "-c", "import interpret.panels.gpu, sys; assert 'torch' not in sys.modules"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "SPACES_ZERO_GPU"},
+    )
     assert done.returncode == 0, done.stderr

@@ -61,8 +61,14 @@ def test_a_folder_that_a_stranger_could_have_laid_out_is_not_taken(tmp_path, mon
 
 
 def test_a_budget_that_is_no_number_is_one_sentence():
-    done = subprocess.run([sys.executable, "-c", "import interpret.panels.uploads"], cwd=ROOT, capture_output=True, text=True, timeout=60,
-                          env=os.environ | {"CUESCOPE_UPLOADS_MB": "two"})
+    done = subprocess.run(
+        [sys.executable, "-c", "import interpret.panels.uploads"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"CUESCOPE_UPLOADS_MB": "two"},
+    )
     assert done.stderr == "CUESCOPE_UPLOADS_MB must be a whole number, not 'two'.\n"
 
 
@@ -74,12 +80,33 @@ def test_an_upload_is_known_by_its_place(folder):
     assert uploads.upload_at(str(path)) == str(path)
 
 
-@pytest.mark.parametrize("path", [
-    None, 5, {}, "", "/etc/passwd", "app.py", "..", "\0", "{folder}", "{folder}/", "{folder}/" + HASH, "{folder}/missing/a.png",
-    "{folder}/" + HASH + "/missing.png", "{folder}/" + HASH + "/../../outside.png", "{folder}/../outside.png", "{folder}-other/a.png",
-    "{folder}/" + HASH + "/link.png", "{folder}/" + "cd" * 32 + "/outside.png", "{folder}/taken/" + HASH + "/report.html",
-    "{folder}/deep_links/state.json", "{folder}/" + HASH + "/a.png\0.jpg", "{folder}/" + HASH + "/" + "a" * 5000,
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        None,
+        5,
+        {},
+        "",
+        "/etc/passwd",
+        "app.py",
+        "..",
+        "\0",
+        "{folder}",
+        "{folder}/",
+        "{folder}/" + HASH,
+        "{folder}/missing/a.png",
+        "{folder}/" + HASH + "/missing.png",
+        "{folder}/" + HASH + "/../../outside.png",
+        "{folder}/../outside.png",
+        "{folder}-other/a.png",
+        "{folder}/" + HASH + "/link.png",
+        "{folder}/" + "cd" * 32 + "/outside.png",
+        "{folder}/taken/" + HASH + "/report.html",
+        "{folder}/deep_links/state.json",
+        "{folder}/" + HASH + "/a.png\0.jpg",
+        "{folder}/" + HASH + "/" + "a" * 5000,
+    ],
+)
 def test_nothing_else_is_one(folder, path):
     outside = put(folder.parent / "outside.png")
     put(folder.parent / f"{uploads.NAME}-other" / "a.png")
@@ -100,8 +127,12 @@ def test_a_name_outside_is_refused_without_a_look_at_the_disk(folder, monkeypatc
 
 
 def test_old_files_go_wherever_they_lie_and_young_ones_stay(folder):
-    places = [folder / HASH / "upload.png", folder / "taken" / HASH / "report.html", folder / "deep_links" / "x" / "state.json",
-              folder / "tmpabc"]
+    places = [
+        folder / HASH / "upload.png",
+        folder / "taken" / HASH / "report.html",
+        folder / "deep_links" / "x" / "state.json",
+        folder / "tmpabc",
+    ]
     for place in places:
         put(place, age=uploads.SIX_HOURS + 1)
         put(place.with_name("young"), age=uploads.SIX_HOURS - 1)

@@ -86,8 +86,13 @@ def prepare(folder: Path) -> None:
 
 def start(script: str, folder: Path, epochs: int, mode: str) -> subprocess.Popen:
     paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-    return subprocess.Popen([sys.executable, "-c", script, str(folder), str(epochs), mode], stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(folder), str(epochs), mode],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def epochs_done(path: Path) -> int:
@@ -95,8 +100,9 @@ def epochs_done(path: Path) -> int:
     return state["epoch"] if "epoch" in state else state["state"]["epoch"]
 
 
-@pytest.mark.parametrize("script, checkpoint, shown", [(PRETRAIN, "towers.pt", "towers {}/"), (SDD, "sdd.pt", "'epoch': {},")],
-                         ids=["pretrain", "sdd"])
+@pytest.mark.parametrize(
+    "script, checkpoint, shown", [(PRETRAIN, "towers.pt", "towers {}/"), (SDD, "sdd.pt", "'epoch': {},")], ids=["pretrain", "sdd"]
+)
 def test_a_killed_training_goes_on_from_its_last_whole_epoch(tmp_path, script, checkpoint, shown):
     prepare(tmp_path)
     path = tmp_path / "state" / checkpoint

@@ -33,8 +33,24 @@ def trained(data, tmp_path_factory):
     backbone = write_tiny(tmp_path_factory.mktemp("backbone") / "tiny", decoder=False)
     cache = tmp_path_factory.mktemp("cache")
     arguments = ["--data", str(data), "--backbone", str(backbone), "--cache", str(cache)]
-    assert main(["train", "all", *arguments, "--copies", "1", "--out", str(backbone / "heads"), "--epochs", "2",
-                 "--checkpoints", str(cache / "checkpoints")]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "all",
+                *arguments,
+                "--copies",
+                "1",
+                "--out",
+                str(backbone / "heads"),
+                "--epochs",
+                "2",
+                "--checkpoints",
+                str(cache / "checkpoints"),
+            ]
+        )
+        == 0
+    )
     return backbone, arguments
 
 

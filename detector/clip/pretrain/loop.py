@@ -78,8 +78,12 @@ def train_towers(model, tokenizer, train: Pairs, val: Pairs, size, preprocess, c
                 sums[name] += value.item()
             if step % 10 == 9 or step + 1 == steps:
                 means = " ".join(f"{name} {value / count:.3f}" for name, value in sums.items())
-                print(f"\rtowers {epoch + 1}/{config.epochs} step {step + 1}/{steps} {means} "
-                      f"{(time.monotonic() - started) / count:.1f} s/step", end="", flush=True)
+                print(
+                    f"\rtowers {epoch + 1}/{config.epochs} step {step + 1}/{steps} {means} "
+                    f"{(time.monotonic() - started) / count:.1f} s/step",
+                    end="",
+                    flush=True,
+                )
         seconds += time.monotonic() - started
         save_checkpoint(path, model, optimisers, epoch=epoch + 1, seconds=seconds)
         print("\n ", {name: round(value, 3) for name, value in measure(model, tokenizer, val, size, preprocess, device).items()})
@@ -132,12 +136,24 @@ def decoder_epoch(model, tokenizer, pairs: Pairs, tokens: np.ndarray, optimisers
             optimiser.zero_grad(set_to_none=True)
         total += loss.item()
         if step % 10 == 9 or step + 1 == steps:
-            print(f"\rdecoder {epoch + 1}/{config.caption_epochs} step {step + 1}/{steps} loss {total / (step + 1):.3f}",
-                  end="", flush=True)
+            print(
+                f"\rdecoder {epoch + 1}/{config.caption_epochs} step {step + 1}/{steps} loss {total / (step + 1):.3f}", end="", flush=True
+            )
 
 
-def train_decoder(model, tokenizer, train: Pairs, val: Pairs, size, preprocess, config, path: Path, resume: bool, device,
-                  improved: Callable[[float, float], None] | None = None):
+def train_decoder(
+    model,
+    tokenizer,
+    train: Pairs,
+    val: Pairs,
+    size,
+    preprocess,
+    config,
+    path: Path,
+    resume: bool,
+    device,
+    improved: Callable[[float, float], None] | None = None,
+):
     """Second stage: the caption decoder on frozen towers. Leaves the epoch with the lowest validation loss in `model`.
 
     improved: called with that loss and the seconds so far after each better epoch. Returns seconds and loss (nats per token).
@@ -181,8 +197,9 @@ def write_export(weights: dict[str, Tensor], configuration: dict, metrics: dict,
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def pretrain(pairs: Path, out: Path, checkpoints: Path, configuration: dict, config: PretrainConfig, resume: bool,
-             device: torch.device | str = "cpu") -> dict:
+def pretrain(
+    pairs: Path, out: Path, checkpoints: Path, configuration: dict, config: PretrainConfig, resume: bool, device: torch.device | str = "cpu"
+) -> dict:
     """Both stages, then the measures on the `test` split, then the export. Returns the metrics."""
     torch.manual_seed(config.seed)
     preprocess, size = configuration["preprocess_cfg"], configuration["model_cfg"]["vision_cfg"]["image_size"]
@@ -196,14 +213,19 @@ def pretrain(pairs: Path, out: Path, checkpoints: Path, configuration: dict, con
     decoder_seconds, caption_nats = train_decoder(*arguments, checkpoints / "decoder.pt", resume, device)
     test = load_pairs(pairs, "test")
     metrics = measure(model, tokenizer, test, size, preprocess, device, attributes=200) | {
-        "caption_nats_per_token_val": caption_nats, "tower_seconds": tower_seconds, "decoder_seconds": decoder_seconds,
-        "images": len(train.images), "config": asdict(config)}
+        "caption_nats_per_token_val": caption_nats,
+        "tower_seconds": tower_seconds,
+        "decoder_seconds": decoder_seconds,
+        "images": len(train.images),
+        "config": asdict(config),
+    }
     export(model, configuration, metrics, out)
     return metrics
 
 
-def refine_decoder(pairs: Path, weights: Path, out: Path, checkpoints: Path, config: PretrainConfig, resume: bool,
-                   device: torch.device | str = "cpu") -> dict:
+def refine_decoder(
+    pairs: Path, weights: Path, out: Path, checkpoints: Path, config: PretrainConfig, resume: bool, device: torch.device | str = "cpu"
+) -> dict:
     """Train only the caption decoder, on from the exported folder `weights`; both towers stay as they are, bit for bit.
 
     `out` gets the decoder of the epoch with the lowest validation loss, anew after each better epoch. Returns the metrics.
@@ -220,12 +242,17 @@ def refine_decoder(pairs: Path, weights: Path, out: Path, checkpoints: Path, con
     before = {"caption_nats_per_token_val": metrics.get("caption_nats_per_token_val"), "seconds": metrics.get("decoder_seconds", 0.0)}
 
     def keep(loss: float, seconds: float) -> None:
-        metrics.update(caption_nats_per_token_val=loss, decoder_seconds=before["seconds"] + seconds, decoder_before=before,
-                       decoder_config={name: value for name, value in asdict(config).items() if name.startswith("caption")})
+        metrics.update(
+            caption_nats_per_token_val=loss,
+            decoder_seconds=before["seconds"] + seconds,
+            decoder_before=before,
+            decoder_config={name: value for name, value in asdict(config).items() if name.startswith("caption")},
+        )
         write_export(shipped | decoder_weights(model), configuration, metrics, out)
 
-    seconds, loss = train_decoder(model, tokenizer, load_pairs(pairs, "train"), val, size, preprocess, config,
-                                  checkpoints / "decoder.pt", resume, device, keep)
+    seconds, loss = train_decoder(
+        model, tokenizer, load_pairs(pairs, "train"), val, size, preprocess, config, checkpoints / "decoder.pt", resume, device, keep
+    )
     keep(loss, seconds)
     return metrics
 

@@ -15,15 +15,26 @@ __all__ = ["STUDIES"]
 STUDIES = {
     "units": Study(units_study, units_report, "does the number of orthogonal units matter, and do they come back?"),
     "concepts": Study(concepts_study, concepts_report, "how good and how sparse is the gated concept model?"),
-    "format": Study(lambda corpora, backbone, seeds: format_study(corpora[0].folder), format_report,
-                    "how much of the descriptors' skill is file format?", reads=("physical",)),
-    "alignment": Study(alignment_study, alignment_report, "do captions and boxes fit photographs?",
-                       lambda backbone, data, cache: data),
-    "item": Study(lambda corpora, backbone, seeds: item_study(told(corpora, backbone), backbone, seeds), item_report,
-                  "what are the words worth to ITEM?"),
-    "physical_clip": Study(lambda corpora, backbone, seeds: physical_clip_study(told(corpora, backbone), backbone, seeds),
-                           ablation_report, "what is each part of image, caption and descriptors worth?", reads=("physical",)),
+    "format": Study(
+        lambda corpora, backbone, seeds: format_study(corpora[0].folder),
+        format_report,
+        "how much of the descriptors' skill is file format?",
+        reads=("physical",),
+    ),
+    "alignment": Study(alignment_study, alignment_report, "do captions and boxes fit photographs?", lambda backbone, data, cache: data),
+    "item": Study(
+        lambda corpora, backbone, seeds: item_study(told(corpora, backbone), backbone, seeds),
+        item_report,
+        "what are the words worth to ITEM?",
+    ),
+    "physical_clip": Study(
+        lambda corpora, backbone, seeds: physical_clip_study(told(corpora, backbone), backbone, seeds),
+        ablation_report,
+        "what is each part of image, caption and descriptors worth?",
+        reads=("physical",),
+    ),
     "sdd": Study(sdd_study, sdd_report, "what is each part of SDD worth?", reads=("sdd",)),
-    "cross": Study(cross_study, cross_report, "what is left on generators that no training image came from?",
-                   reads=("physical", "residual")),
+    "cross": Study(
+        cross_study, cross_report, "what is left on generators that no training image came from?", reads=("physical", "residual")
+    ),
 }

@@ -37,10 +37,14 @@ def alignment_study(folders: Sequence[Path], backbone: Backbone, seeds: int) -> 
     rows = [i for i, source in enumerate(pairs.sources) if source == "flickr8k"][:PHOTOGRAPHS]
     pictures, captions = [pairs.images[i] for i in rows], [pairs.captions[i] for i in rows]
     told = _told(backbone, pictures, [own[0] for own in captions])
-    return {"photographs": len(rows), "seeds": seeds, "true_above_other": above_others(told),
-            "wrong_word_lower": [wrong_words(backbone, pictures, captions, told, seed) for seed in range(seeds)],
-            "pasted": PASTED, "boxes": {kind: [localisation(backbone, pairs, kind, seed) for seed in range(seeds)]
-                                        for kind in ("plain", "photograph")}}
+    return {
+        "photographs": len(rows),
+        "seeds": seeds,
+        "true_above_other": above_others(told),
+        "wrong_word_lower": [wrong_words(backbone, pictures, captions, told, seed) for seed in range(seeds)],
+        "pasted": PASTED,
+        "boxes": {kind: [localisation(backbone, pairs, kind, seed) for seed in range(seeds)] for kind in ("plain", "photograph")},
+    }
 
 
 def _told(backbone: Backbone, pictures: Sequence[np.ndarray], captions: Sequence[str]) -> list[Alignment]:
@@ -60,8 +64,9 @@ def above_others(told: Sequence[Alignment]) -> float:
     return float((cosines.diag()[:, None] > cosines)[others].float().mean())
 
 
-def wrong_words(backbone: Backbone, pictures: Sequence[np.ndarray], captions: Sequence[list[str]], told: Sequence[Alignment],
-                seed: int) -> dict[str, float]:
+def wrong_words(
+    backbone: Backbone, pictures: Sequence[np.ndarray], captions: Sequence[list[str]], told: Sequence[Alignment], seed: int
+) -> dict[str, float]:
     """One object of each caption is replaced by a noun that no caption of the image has. "lower": share of images in which that
     object's score falls; "of": how many images had an object."""
     generator = np.random.default_rng(seed)
@@ -82,7 +87,7 @@ def wrong_words(backbone: Backbone, pictures: Sequence[np.ndarray], captions: Se
 
 
 def named_thing(caption: str) -> str:
-    """"a photo of a tin can in a grocery store" → "tin can"."""
+    """ "a photo of a tin can in a grocery store" → "tin can"."""
     found = re.search(r"(?:photo|picture|image|painting|drawing|cartoon) of (?:an? |the )?(.+?)(?: in a grocery store)?$", caption)
     return found.group(1) if found else caption
 
@@ -131,10 +136,12 @@ def _hits(box: localise.Box, truth: localise.Box) -> tuple[float, float]:
 def alignment_report(result: dict) -> str:
     """In words, then a table of the boxes."""
     lower, of = np.mean([r["lower"] for r in result["wrong_word_lower"]]), result["wrong_word_lower"][0]["of"]
-    words = (f"On {result['photographs']} unseen photographs the human caption has a larger cosine than another photograph's in "
-             f"{result['true_above_other']:.1%} of the pairs (chance 50 %). One object word replaced by a wrong one lowers that "
-             f"object's score in {lower:.1%} of {of} photographs (mean of {result['seeds']} draws). Boxes for {result['pasted']} "
-             "pictures of one thing pasted on a background, against boxes of the same size at random places:")
+    words = (
+        f"On {result['photographs']} unseen photographs the human caption has a larger cosine than another photograph's in "
+        f"{result['true_above_other']:.1%} of the pairs (chance 50 %). One object word replaced by a wrong one lowers that "
+        f"object's score in {lower:.1%} of {of} photographs (mean of {result['seeds']} draws). Boxes for {result['pasted']} "
+        "pictures of one thing pasted on a background, against boxes of the same size at random places:"
+    )
     names = {"hit": "centre on the thing", "random_hit": "random box", "overlap": "intersection over union", "random_overlap": "random box"}
     rows = ([kind, *(f"{np.mean([f[name] for f in found]):.3f}" for name in names)] for kind, found in result["boxes"].items())
     return f"{words}\n\n{markdown_table(['background', *names.values()], rows)}"

@@ -47,8 +47,10 @@ def load_corpus(backbone: Backbone, data: Path, cache: Path | None) -> Corpus:
     for needed in ("train", "val", *(tests or ["test"])):
         if {e.label for e in splits.get(needed, [])} != {0, 1}:
             raise DataError(f"The split '{needed}' of '{data}' needs images of both classes.")
-    tables = {name: cached(backbone, splits[name], COPIES if name == "train" else 0, FEATURE_SEED, cache, name)
-              for name in ("train", "val", *tests)}
+    tables = {
+        name: cached(backbone, splits[name], COPIES if name == "train" else 0, FEATURE_SEED, cache, name)
+        for name in ("train", "val", *tests)
+    }
     return Corpus(data.name, tables.pop("train"), tables.pop("val"), tables, data, cache)
 
 
@@ -103,8 +105,14 @@ def heads_table(rows: dict[str, dict], extra: dict[str, Callable[[dict], str]]) 
     """Markdown: a row for each name; for each split AUROC and mAP with their range over seeds, then the extra columns."""
     splits = list(next(iter(rows.values()))["measures"])
     head = ["head", *(f"{split} {what}" for split in splits for what in ("AUROC", "mAP")), *extra]
-    lines = ([name, *(seed_range(row["measures"][split][m]) for split in splits for m in ("auroc", "map")),
-              *(show(row) for show in extra.values())] for name, row in rows.items())
+    lines = (
+        [
+            name,
+            *(seed_range(row["measures"][split][m]) for split in splits for m in ("auroc", "map")),
+            *(show(row) for show in extra.values()),
+        ]
+        for name, row in rows.items()
+    )
     return markdown_table(head, lines)
 
 
@@ -125,5 +133,8 @@ class Study:
     def measured_on(self, backbone: Backbone) -> dict:
         """Which weights and features its figures belong to. A study trains heads of its own, so no other head counts."""
         heads = {method: path for method, path in find_heads(backbone.name).items() if method in self.reads and method not in PIXEL_METHODS}
-        return {"backbone": backbone.fingerprint, "heads": {method: load_head(path)[1].digest for method, path in heads.items()},
-                "features": {method: version for method, version in PIXEL_METHODS.items() if method in self.reads}}
+        return {
+            "backbone": backbone.fingerprint,
+            "heads": {method: load_head(path)[1].digest for method, path in heads.items()},
+            "features": {method: version for method, version in PIXEL_METHODS.items() if method in self.reads},
+        }

@@ -20,9 +20,13 @@ def concepts_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dic
     _, probe = over_seeds(lambda seed: fit_linear_probe(*pooled, seed=seed), corpus, seeds)
     heads, gated = over_seeds(lambda seed: fit_concepts(train, val, directions, seed=seed), corpus, seeds)
     sparse = [sparsity(head, corpus.val.evidence.clip.projected) for head in heads]
-    return {"seeds": seeds, "chance": chance(corpus.tests), "concepts": len(directions),
-            "sparsity": {name: spread([s[name] for s in sparse]) for name in sparse[0]},
-            "rows": {"linear probe": {"measures": probe}, "concept model": {"measures": gated}}}
+    return {
+        "seeds": seeds,
+        "chance": chance(corpus.tests),
+        "concepts": len(directions),
+        "sparsity": {name: spread([s[name] for s in sparse]) for name in sparse[0]},
+        "rows": {"linear probe": {"measures": probe}, "concept model": {"measures": gated}},
+    }
 
 
 def sparsity(head: ConceptHead, projected: torch.Tensor) -> dict[str, float]:
@@ -34,15 +38,21 @@ def sparsity(head: ConceptHead, projected: torch.Tensor) -> dict[str, float]:
     """
     gates, parts = head.gates(projected), head.contributions(projected).abs().sort(dim=1, descending=True).values
     short = parts.cumsum(1) < 0.9 * parts.sum(1, keepdim=True)
-    return {"above_half": float((gates > 0.5).float().sum(1).mean()), "above_tenth": float((gates > 0.1).float().sum(1).mean()),
-            "ever": float((gates > 0.5).any(0).float().mean()), "needed": float((short.sum(1) + 1).float().mean())}
+    return {
+        "above_half": float((gates > 0.5).float().sum(1).mean()),
+        "above_tenth": float((gates > 0.1).float().sum(1).mean()),
+        "ever": float((gates > 0.5).any(0).float().mean()),
+        "needed": float((short.sum(1) + 1).float().mean()),
+    }
 
 
 def concepts_report(result: dict) -> str:
     """In words how sparse the gates are, then the table."""
     half, tenth, needed = (seed_range(result["sparsity"][name], 1) for name in ("above_half", "above_tenth", "needed"))
     ever = result["sparsity"]["ever"]
-    return (f"Mean and range over {result['seeds']} seeds. Of {result['concepts']} gates {half} are above 0.5 in a validation image "
-            f"and {tenth} above 0.1; {ever['mean']:.0%} ({ever['low']:.0%}–{ever['high']:.0%}) of the concepts have a gate above 0.5 "
-            f"in at least one; {needed} concepts make up 90 % of an image's contributions. "
-            f"{chance_words(result)}\n\n" + heads_table(result["rows"], {}))
+    return (
+        f"Mean and range over {result['seeds']} seeds. Of {result['concepts']} gates {half} are above 0.5 in a validation image "
+        f"and {tenth} above 0.1; {ever['mean']:.0%} ({ever['low']:.0%}–{ever['high']:.0%}) of the concepts have a gate above 0.5 "
+        f"in at least one; {needed} concepts make up 90 % of an image's contributions. "
+        f"{chance_words(result)}\n\n" + heads_table(result["rows"], {})
+    )

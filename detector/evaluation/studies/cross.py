@@ -30,12 +30,20 @@ def cross_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
         raise DataError("Two of the data folders have the same name; rename one.")
     columns = {f"{part.name} {split}": table for part in parts for split, table in part.tests.items()}
     columns |= foreign_tests(corpora[0]) if len(corpora) == 1 else {}
-    cells = [{"method": method, "trained": part.name, "tested": column, **measured}
-             for method, fit in cross_fitters(backbone).items() for part in parts
-             for column, measured in _tested([fit(part, seed) for seed in range(seeds)], columns).items()]
-    return {"seeds": seeds, "divided": len(corpora) == 1, "chance": chance(columns),
-            "sets": {part.name: synthetic_sources(part.train) for part in parts},
-            "tested": {name: [int((t.labels == 0).sum()), int((t.labels == 1).sum())] for name, t in columns.items()}, "cells": cells}
+    cells = [
+        {"method": method, "trained": part.name, "tested": column, **measured}
+        for method, fit in cross_fitters(backbone).items()
+        for part in parts
+        for column, measured in _tested([fit(part, seed) for seed in range(seeds)], columns).items()
+    ]
+    return {
+        "seeds": seeds,
+        "divided": len(corpora) == 1,
+        "chance": chance(columns),
+        "sets": {part.name: synthetic_sources(part.train) for part in parts},
+        "tested": {name: [int((t.labels == 0).sum()), int((t.labels == 1).sum())] for name, t in columns.items()},
+        "cells": cells,
+    }
 
 
 def _tested(heads: list, columns: dict[str, Table]) -> dict[str, dict]:
@@ -72,7 +80,8 @@ def cross_fitters(backbone: Backbone) -> dict[str, Callable[[Corpus, int], objec
         "linear probe": lambda c, seed: fit_linear_probe(c.train.pooled(device), c.val.pooled(device), seed=seed),
         "orthogonal": lambda c, seed: fit_orthogonal(c.train.pooled(device), c.val.pooled(device), seed=seed),
         "concepts": lambda c, seed: fit_concepts(c.train.projected(device), c.val.projected(device), directions, seed=seed),
-        "physical": physical, "residual": residual,
+        "physical": physical,
+        "residual": residual,
     }
 
 
@@ -121,5 +130,7 @@ def _cross_words(result: dict) -> str:
     if not result["divided"]:
         return words
     sets = "; ".join(f"{name}: {', '.join(sources)}" for name, sources in result["sets"].items())
-    return (f"{words} One data set, its training generators divided by name ({sets}); both halves share the real images, so only "
-            "the change of generator is measured, not that of photographs.")
+    return (
+        f"{words} One data set, its training generators divided by name ({sets}); both halves share the real images, so only "
+        "the change of generator is measured, not that of photographs."
+    )

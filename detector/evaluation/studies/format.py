@@ -97,7 +97,7 @@ def paired_gain(labels: np.ndarray, logits: np.ndarray, draws: int = 1000, seed:
 
 
 def alone(values: np.ndarray, labels: np.ndarray) -> dict[str, object]:
-    """"all": AUROC of each descriptor by itself, below 0.5 where a lower value speaks for synthetic; and the one farthest from 0.5."""
+    """ "all": AUROC of each descriptor by itself, below 0.5 where a lower value speaks for synthetic; and the one farthest from 0.5."""
     areas = (relations(values, labels) + 1) / 2
     best = int(np.argmax(np.abs(areas - 0.5)))
     return {"descriptor": physical.NAMES[best], "auroc": float(areas[best]), "all": dict(zip(physical.NAMES, areas.tolist(), strict=True))}
@@ -107,8 +107,13 @@ def single_table(single: dict[str, dict]) -> str:
     """Markdown: AUROC of each descriptor by itself, matched → with the formats apart, for each split and scale."""
     places = list(dict.fromkeys(key.rpartition("|")[0] for key in single))
     head = ["descriptor alone, matched → apart", *(place.replace("|", ", ") for place in places)]
-    return markdown_table(head, ([name, *(" → ".join(f"{single[f'{place}|{c}']['all'][name]:.2f}" for c in CONDITIONS) for place in places)]
-                                 for name in physical.NAMES))
+    return markdown_table(
+        head,
+        (
+            [name, *(" → ".join(f"{single[f'{place}|{c}']['all'][name]:.2f}" for c in CONDITIONS) for place in places)]
+            for name in physical.NAMES
+        ),
+    )
 
 
 def format_report(result: dict) -> str:
@@ -121,10 +126,18 @@ def format_report(result: dict) -> str:
         lines.append([*row, *values])
     table = markdown_table(["split", "scale", "trained on", *(f"tested on: {condition}" for condition in CONDITIONS)], lines)
     words = "; ".join(f"{key.replace('|', ', ')}: {s['descriptor']} {s['auroc']:.2f}" for key, s in result["single"].items())
-    gains = "; ".join(f"{key.replace('|', ', ')}: {g['gain']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})"
-                      for key, g in result["gain"].items())
-    return "\n\n".join([table, f"What formats apart add, on the same images: {gains}.", single_table(result["single"]),
-                        f"The strongest: {words}.", result["reading"]])
+    gains = "; ".join(
+        f"{key.replace('|', ', ')}: {g['gain']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})" for key, g in result["gain"].items()
+    )
+    return "\n\n".join(
+        [
+            table,
+            f"What formats apart add, on the same images: {gains}.",
+            single_table(result["single"]),
+            f"The strongest: {words}.",
+            result["reading"],
+        ]
+    )
 
 
 def format_reading(result: dict) -> str:
@@ -136,5 +149,7 @@ def format_reading(result: dict) -> str:
         return f"{biased:.2f} against {matched:.2f} on {split}"
 
     pairs = "; ".join(f"at {scale} scale " + ", ".join(reached(scale, split) for split in splits) for scale in SCALES)
-    return (f"A model on the same fifteen numbers reaches these AUROCs where real images are JPEG and synthetic ones PNG, against "
-            f"where formats are matched: {pairs}. What lies between the two is compression, not generation.")
+    return (
+        f"A model on the same fifteen numbers reaches these AUROCs where real images are JPEG and synthetic ones PNG, against "
+        f"where formats are matched: {pairs}. What lies between the two is compression, not generation."
+    )

@@ -22,15 +22,22 @@ from detector.methods.table import Table
 
 def without_objects(alignment: Alignment) -> Alignment:
     """The whole image and its caption only."""
-    return replace(alignment, count=torch.zeros_like(alignment.count), crops=torch.zeros_like(alignment.crops),
-                   phrases=torch.zeros_like(alignment.phrases))
+    return replace(
+        alignment,
+        count=torch.zeros_like(alignment.count),
+        crops=torch.zeros_like(alignment.crops),
+        phrases=torch.zeros_like(alignment.phrases),
+    )
 
 
 def with_mean_text(alignment: Alignment, mean: Tensor, mean_phrase: Tensor) -> Alignment:
     """Every caption and every object's text replaced by the same one, (E,) each: crops still lie where the words had put them."""
     own = places_of(alignment) < alignment.count[:, None]  # (B, 5)
-    return replace(alignment, caption=mean.expand_as(alignment.image).where(alignment.usable[:, None], torch.nan),
-                   phrases=torch.where(own[:, :, None], mean_phrase, 0.0))
+    return replace(
+        alignment,
+        caption=mean.expand_as(alignment.image).where(alignment.usable[:, None], torch.nan),
+        phrases=torch.where(own[:, :, None], mean_phrase, 0.0),
+    )
 
 
 def with_shuffled_text(alignment: Alignment, seed: int) -> Alignment:
@@ -38,8 +45,13 @@ def with_shuffled_text(alignment: Alignment, seed: int) -> Alignment:
     other = torch.randperm(len(alignment), generator=torch.Generator().manual_seed(seed)).to(alignment.count.device)
     count = torch.minimum(alignment.count, alignment.count[other])
     own = (places_of(alignment) < count[:, None])[:, :, None]
-    return replace(alignment, caption=alignment.caption[other], count=count, crops=torch.where(own, alignment.crops, 0.0),
-                   phrases=torch.where(own, alignment.phrases[other], 0.0))
+    return replace(
+        alignment,
+        caption=alignment.caption[other],
+        count=count,
+        crops=torch.where(own, alignment.crops, 0.0),
+        phrases=torch.where(own, alignment.phrases[other], 0.0),
+    )
 
 
 def _same(alignment: Alignment) -> Alignment:
@@ -60,8 +72,9 @@ def control_inputs(train: Alignment, seed: int) -> dict[str, Callable[[Alignment
     }
 
 
-def controls(train: Labelled, val: Labelled, tests: dict[str, Labelled], seeds: int = 3,
-             recipe: ItemRecipe = ItemRecipe()) -> dict[str, dict[str, list[float]]]:
+def controls(
+    train: Labelled, val: Labelled, tests: dict[str, Labelled], seeds: int = 3, recipe: ItemRecipe = ItemRecipe()
+) -> dict[str, dict[str, list[float]]]:
     """Control → split (`val` first) → AUROC of each seed. Each control is trained by itself, as `fit_item` does."""
     splits = {"val": val} | tests
     result: dict[str, dict[str, list[float]]] = {}
@@ -100,8 +113,10 @@ def item_report(result: dict) -> str:
     cells = result["cells"]
     gaps = text_gains(cells, [split for split in cells["all"] if split != "val"])
     words = "; ".join(f"{gap:+.3f} on {split}" for split, gap in gaps.items())
-    return (f"AUROC, mean and range over {result['seeds']} seeds. What the words add over the same pictures with one mean text for "
-            f"all: {words}. `val` chose the epoch and is optimistic.\n\n" + control_report(cells))
+    return (
+        f"AUROC, mean and range over {result['seeds']} seeds. What the words add over the same pictures with one mean text for "
+        f"all: {words}. `val` chose the epoch and is optimistic.\n\n" + control_report(cells)
+    )
 
 
 def control_report(result: dict[str, dict[str, list[float]]]) -> str:

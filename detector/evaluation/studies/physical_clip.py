@@ -53,7 +53,7 @@ VARIANTS = {
 
 
 def written_three_ways(backbone: Backbone, part: Part, limits: np.ndarray, core: Sequence[str]) -> dict[str, Inputs]:
-    """"both", "numbers" and "caption" → what the network reads of a split when its texts hold these."""
+    """ "both", "numbers" and "caption" → what the network reads of a split when its texts hold these."""
     values, count = part.evidence.descriptors, len(part.labels)
     ways = {"both": (part.captions, values), "numbers": ([""] * count, values), "caption": (part.captions, np.full_like(values, np.nan))}
     found = {}
@@ -71,8 +71,16 @@ def physical_clip_study(told: dict[str, Table], backbone: Backbone, seeds: int) 
     return ablations(backbone, train, val, parts, limits, seeds, PAPER_CORE)
 
 
-def ablations(backbone: Backbone, train: Part, val: Part, tests: dict[str, Part], limits: np.ndarray, seeds: int = 3,
-              core: Sequence[str] = PAPER_CORE, recipe: PhysicalClipRecipe = PhysicalClipRecipe()) -> dict:
+def ablations(
+    backbone: Backbone,
+    train: Part,
+    val: Part,
+    tests: dict[str, Part],
+    limits: np.ndarray,
+    seeds: int = 3,
+    core: Sequence[str] = PAPER_CORE,
+    recipe: PhysicalClipRecipe = PhysicalClipRecipe(),
+) -> dict:
     """Every variant trained with every seed. "cells": variant → split (`val` first) → the AUROC of each seed."""
     splits = {name: written_three_ways(backbone, part, limits, core) for name, part in ({"train": train, "val": val} | tests).items()}
     mean = F.normalize(splits["train"]["both"].text.mean(0), dim=0)
@@ -83,8 +91,9 @@ def ablations(backbone: Backbone, train: Part, val: Part, tests: dict[str, Part]
     return {"seeds": seeds, "core": [name for name in NAMES if name in core], "cells": cells}
 
 
-def compared(variant: Variant, splits: dict[str, dict[str, Inputs]], scale: float, seeds: int,
-             recipe: PhysicalClipRecipe = PhysicalClipRecipe()) -> dict[str, list[float]]:
+def compared(
+    variant: Variant, splits: dict[str, dict[str, Inputs]], scale: float, seeds: int, recipe: PhysicalClipRecipe = PhysicalClipRecipe()
+) -> dict[str, list[float]]:
     """Split → the AUROC of each seed; `train` itself is left out. splits: split → way of writing → inputs."""
     read = {name: ways[variant.text] for name, ways in splits.items()}
     train, result = read.pop("train"), {name: [] for name in read}
@@ -100,6 +109,8 @@ def ablation_report(result: dict) -> str:
     splits = list(next(iter(result["cells"].values())))
     rows = ([name, *(f"{np.mean(v):.3f} ({min(v):.3f}–{max(v):.3f})" for v in found.values())] for name, found in result["cells"].items())
     table = markdown_table(["the network reads", *(f"{split} AUROC" for split in splits)], rows)
-    return (f"Mean and range over {result['seeds']} seeds. Descriptors: {', '.join(result['core'])}. Early stopping looked at `val`, so "
-            "its column is optimistic. Where the row with the mean text is as good as *all*, the texts add nothing that the network "
-            "uses.\n\n" + table)
+    return (
+        f"Mean and range over {result['seeds']} seeds. Descriptors: {', '.join(result['core'])}. Early stopping looked at `val`, so "
+        "its column is optimistic. Where the row with the mean text is as good as *all*, the texts add nothing that the network "
+        "uses.\n\n" + table
+    )

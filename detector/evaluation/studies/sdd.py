@@ -18,8 +18,12 @@ from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE, SddRecipe
 from detector.methods.sdd.train import fit_sdd, middle_window, sdd_teacher
 from detector.methods.table import Table, Training
 
-ABLATION = {"all": {}, "without STS": {"use_sts": False}, "without CFDL": {"use_cfdl": False},
-            "without the enhancer": {"use_enhancer": False}}
+ABLATION = {
+    "all": {},
+    "without STS": {"use_sts": False},
+    "without CFDL": {"use_cfdl": False},
+    "without the enhancer": {"use_enhancer": False},
+}
 ABLATION_RECIPE = replace(SHIPPED_RECIPE, epochs=2)  # short, because there are twelve trainings
 ABLATION_CHECKPOINTS = Path("checkpoints/sdd-study")
 
@@ -32,8 +36,10 @@ def sdd_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
     """
     corpus = only(corpora)
     trainings = {"as shipped": ({}, SHIPPED_RECIPE)} | {name: (change, ABLATION_RECIPE) for name, change in ABLATION.items()}
-    rows = {name: {"epochs": recipe.epochs, "measures": over_seeds(partial(_trained, corpus, backbone, change, recipe), corpus, seeds)[1]}
-            for name, (change, recipe) in trainings.items()}
+    rows = {
+        name: {"epochs": recipe.epochs, "measures": over_seeds(partial(_trained, corpus, backbone, change, recipe), corpus, seeds)[1]}
+        for name, (change, recipe) in trainings.items()
+    }
     return {"seeds": seeds, "chance": chance(corpus.tests), "rows": rows, "streams": streams(corpus, backbone)}
 
 
@@ -51,10 +57,15 @@ def streams(corpus: Corpus, backbone: Backbone) -> dict[str, dict[str, float]]:
     found = {}
     for split, table in corpus.tests.items():
         token, summary = parts[split]
-        chosen = {"both": (token, summary), "CLS token": (token, typical[1].expand_as(summary)),
-                  "enhancer": (typical[0].expand_as(token), summary)}
-        found[split] = {name: float(roc_auc_score(table.labels, to_numpy(head.model.classify(torch.cat(pair, 1))[:, 0])))
-                        for name, pair in chosen.items()}
+        chosen = {
+            "both": (token, summary),
+            "CLS token": (token, typical[1].expand_as(summary)),
+            "enhancer": (typical[0].expand_as(token), summary),
+        }
+        found[split] = {
+            name: float(roc_auc_score(table.labels, to_numpy(head.model.classify(torch.cat(pair, 1))[:, 0])))
+            for name, pair in chosen.items()
+        }
     return found
 
 
@@ -69,16 +80,28 @@ def _trained(corpus: Corpus, backbone: Backbone, change: dict[str, bool], recipe
     own, parts = backbone.fingerprint[:8], [table.pictures.originals() for table in (corpus.train, corpus.val)]
     checkpoint = ABLATION_CHECKPOINTS / f"{'-'.join([own, str(recipe.epochs), *change, str(seed)])}.pt"
     teacher = partial(sdd_teacher, corpus.train, corpus.val, Training(backbone, seed))
-    return fit_sdd(*parts, backbone, replace(SHIPPED, **change), recipe, seed, checkpoint, True, teacher,
-                   ABLATION_CHECKPOINTS / f"{own}-enhancer-{seed}.pt").head
+    return fit_sdd(
+        *parts,
+        backbone,
+        replace(SHIPPED, **change),
+        recipe,
+        seed,
+        checkpoint,
+        True,
+        teacher,
+        ABLATION_CHECKPOINTS / f"{own}-enhancer-{seed}.pt",
+    ).head
 
 
 def sdd_report(result: dict) -> str:
     """In words how they were trained, then the table."""
-    return (f"Mean and range over {result['seeds']} seeds. Every row but the first is trained for fewer epochs than the shipped head: "
-            "these rows compare with one another. The enhancer's own training comes before and is shared by the rows of a seed. "
-            f"{chance_words(result)}\n\n" + heads_table(result["rows"], {"epochs": lambda row: str(row["epochs"])})
-            + _streams_words(result["streams"]))
+    return (
+        f"Mean and range over {result['seeds']} seeds. Every row but the first is trained for fewer epochs than the shipped head: "
+        "these rows compare with one another. The enhancer's own training comes before and is shared by the rows of a seed. "
+        f"{chance_words(result)}\n\n"
+        + heads_table(result["rows"], {"epochs": lambda row: str(row["epochs"])})
+        + _streams_words(result["streams"])
+    )
 
 
 def _streams_words(found: dict[str, dict[str, float]]) -> str:

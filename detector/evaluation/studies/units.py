@@ -44,12 +44,16 @@ def _stability(heads: list, pooled: torch.Tensor) -> dict[str, float]:
 
 def units_report(result: dict) -> str:
     """The table, and in words the largest difference in mAP."""
-    extra = {"same axes in another seed": lambda row: f"{row['axes']:.2f}" if "axes" in row else "–",
-             "same logits": lambda row: f"{row['boundary']:.2f}" if "boundary" in row else "–"}
+    extra = {
+        "same axes in another seed": lambda row: f"{row['axes']:.2f}" if "axes" in row else "–",
+        "same logits": lambda row: f"{row['boundary']:.2f}" if "boundary" in row else "–",
+    }
     rows = {name: row for name, row in result["rows"].items() if name != "linear probe"}
     gaps = {split: [row["measures"][split]["map"]["mean"] for row in rows.values()] for split in next(iter(rows.values()))["measures"]}
     words = "; ".join(f"{max(v) - min(v):.3f} on {split}" for split, v in gaps.items())
-    return (f"Mean and range over {result['seeds']} seeds. Between 2 and 16 units the mean mAP differs by {words} "
-            "(the paper: at most 0.03). *Same axes*: mean size of the correlation between matched units of two seeds on "
-            f"validation images; where it is low, a unit's name belongs to one training run and not to the task. "
-            f"{chance_words(result)}\n\n" + heads_table(result["rows"], extra))
+    return (
+        f"Mean and range over {result['seeds']} seeds. Between 2 and 16 units the mean mAP differs by {words} "
+        "(the paper: at most 0.03). *Same axes*: mean size of the correlation between matched units of two seeds on "
+        f"validation images; where it is low, a unit's name belongs to one training run and not to the task. "
+        f"{chance_words(result)}\n\n" + heads_table(result["rows"], extra)
+    )

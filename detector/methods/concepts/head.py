@@ -70,8 +70,13 @@ class ConceptHead:
 
     @staticmethod
     def shapes(sizes: Sizes) -> Shapes:
-        return {"directions": ("concepts", sizes.projected), "gate_weight": ("concepts", sizes.projected), "gate_bias": ("concepts",),
-                "weight": ("concepts",), "bias": ()}
+        return {
+            "directions": ("concepts", sizes.projected),
+            "gate_weight": ("concepts", sizes.projected),
+            "gate_bias": ("concepts",),
+            "weight": ("concepts",),
+            "bias": (),
+        }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> ConceptHead:

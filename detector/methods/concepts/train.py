@@ -64,8 +64,9 @@ def gate_divergence(probability: Tensor, prior: float) -> Tensor:
     return (on + off).sum(1).mean()
 
 
-def fit_concepts(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], directions: Tensor, *, seed: int = 0,
-                 recipe: ConceptRecipe = ConceptRecipe()) -> ConceptHead:
+def fit_concepts(
+    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], directions: Tensor, *, seed: int = 0, recipe: ConceptRecipe = ConceptRecipe()
+) -> ConceptHead:
     """Train on (projected (N, E), labels (N,)), on the device where they lie; keeps the epoch with the best validation AUROC.
 
     The head is on the CPU.

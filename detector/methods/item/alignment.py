@@ -120,8 +120,13 @@ def places_of(alignment: Alignment) -> Tensor:
 # --- measuring -----------------------------------------------------------------------------------------------------
 
 
-def align(backbone: Backbone, pixels: Sequence[np.ndarray], images: Tensor, features: ClipFeatures,
-          captions: Sequence[Caption | None] | None = None) -> Alignment:
+def align(
+    backbone: Backbone,
+    pixels: Sequence[np.ndarray],
+    images: Tensor,
+    features: ClipFeatures,
+    captions: Sequence[Caption | None] | None = None,
+) -> Alignment:
     """Caption B images and measure how far they lie from it. Nothing but pixels and the user's captions goes in.
 
     pixels: (H, W, 3) uint8 each, for the crops. images: (B, 3, S, S) prepared; features: their one forward. captions: the
@@ -136,8 +141,9 @@ def align(backbone: Backbone, pixels: Sequence[np.ndarray], images: Tensor, feat
     return _measured(backbone, pixels, F.normalize(features.projected, dim=1), patch_embeddings(backbone, features), captions, objects)
 
 
-def realign(backbone: Backbone, pixels: np.ndarray, before: Alignment, written: Caption | None = None,
-            objects: Sequence[str] | None = None) -> Alignment:
+def realign(
+    backbone: Backbone, pixels: np.ndarray, before: Alignment, written: Caption | None = None, objects: Sequence[str] | None = None
+) -> Alignment:
     """One image against an edited caption, an edited list of objects, or both; the image itself is not encoded again.
 
     Without `written` the caption stays; without `objects` they are found in the caption. Needs an alignment made by `align`.
@@ -147,8 +153,14 @@ def realign(backbone: Backbone, pixels: np.ndarray, before: Alignment, written: 
     return _measured(backbone, [pixels], before.image[:1], before.patches, [written], [objects])
 
 
-def _measured(backbone: Backbone, pixels: Sequence[np.ndarray], image: Tensor, patches: Tensor | None,
-              captions: Sequence[Caption], objects: Sequence[Sequence[str]]) -> Alignment:
+def _measured(
+    backbone: Backbone,
+    pixels: Sequence[np.ndarray],
+    image: Tensor,
+    patches: Tensor | None,
+    captions: Sequence[Caption],
+    objects: Sequence[Sequence[str]],
+) -> Alignment:
     """Embeddings of captions, of the objects' texts and of their crops, all in batches."""
     owners = [row for row, names in enumerate(objects) for _ in names]
     places = [place for names in objects for place in range(len(names))]
@@ -160,10 +172,17 @@ def _measured(backbone: Backbone, pixels: Sequence[np.ndarray], image: Tensor, p
     crops[owners, places], phrases[owners, places] = cut, texts
     scores = (cut * texts).sum(1).tolist()
     found = [Found(*parts) for parts in zip(names, scores, boxes, heats, strict=True)]
-    readings = tuple(Reading(c, tuple(f for f, owner in zip(found, owners, strict=True) if owner == row))
-                     for row, c in enumerate(captions))
-    return Alignment(image, _caption_embeddings(backbone, captions, image.shape[1]), crops, phrases,
-                     torch.tensor([len(row) for row in objects]), tuple(c.text for c in captions), readings, patches)
+    readings = tuple(Reading(c, tuple(f for f, owner in zip(found, owners, strict=True) if owner == row)) for row, c in enumerate(captions))
+    return Alignment(
+        image,
+        _caption_embeddings(backbone, captions, image.shape[1]),
+        crops,
+        phrases,
+        torch.tensor([len(row) for row in objects]),
+        tuple(c.text for c in captions),
+        readings,
+        patches,
+    )
 
 
 def _chosen(features: ClipFeatures, rows: list[int]) -> ClipFeatures:
@@ -182,8 +201,9 @@ def _caption_embeddings(backbone: Backbone, captions: Sequence[Caption], width: 
     return embedded
 
 
-def _places(backbone: Backbone, pixels: Sequence[np.ndarray], patches: Tensor | None, owners: list[int],
-            texts: Tensor) -> tuple[list[Box], list[np.ndarray | None]]:
+def _places(
+    backbone: Backbone, pixels: Sequence[np.ndarray], patches: Tensor | None, owners: list[int], texts: Tensor
+) -> tuple[list[Box], list[np.ndarray | None]]:
     """Box and heat of each text in its image; the whole image and None for towers without patches."""
     sizes = [(pixels[row].shape[1], pixels[row].shape[0]) for row in owners]
     if patches is None:
@@ -205,8 +225,12 @@ def _crops(backbone: Backbone, cut: list[np.ndarray], width: int) -> Tensor:
 def record(alignment: Alignment, row: int = 0) -> dict:
     """One image's caption and objects as plain numbers, for the JSON object: "global" is s_g, None without a caption."""
     reading, cosine = alignment.readings[row], float(alignment.cosine[row])
-    return {"caption": reading.caption.text, "caption_source": reading.caption.source, "global": cosine if cosine == cosine else None,
-            "objects": [{"phrase": o.phrase, "score": o.score, "box": list(o.box)} for o in reading.objects]}
+    return {
+        "caption": reading.caption.text,
+        "caption_source": reading.caption.source,
+        "global": cosine if cosine == cosine else None,
+        "objects": [{"phrase": o.phrase, "score": o.score, "box": list(o.box)} for o in reading.objects],
+    }
 
 
 def caption_rank(alignment: Alignment, other_captions: Tensor, row: int = 0) -> float | None:
@@ -236,8 +260,14 @@ def extract_alignment(backbone: Backbone, groups: Iterable[Sequence[np.ndarray]]
 def _arrays(backbone: Backbone, pixels: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     images = torch.stack([backbone.prepare(one) for one in pixels])
     made = align(backbone, pixels, images, backbone.encode(images))
-    return {"image": made.image.numpy(), "caption": made.caption.numpy(), "crops": made.crops.half().numpy(),
-            "phrases": made.phrases.half().numpy(), "count": made.count.numpy(), "texts": np.array(made.texts)}
+    return {
+        "image": made.image.numpy(),
+        "caption": made.caption.numpy(),
+        "crops": made.crops.half().numpy(),
+        "phrases": made.phrases.half().numpy(),
+        "count": made.count.numpy(),
+        "texts": np.array(made.texts),
+    }
 
 
 def from_arrays(arrays: dict[str, np.ndarray]) -> Alignment:

@@ -55,8 +55,14 @@ class ItemHead:
     @staticmethod
     def shapes(sizes: Sizes) -> Shapes:
         inputs = 2 * sizes.projected + 4
-        return {"norm_weight": (inputs,), "norm_bias": (inputs,), "hidden_weight": ("hidden", inputs), "hidden_bias": ("hidden",),
-                "readout": ("hidden",), "bias": ()}
+        return {
+            "norm_weight": (inputs,),
+            "norm_bias": (inputs,),
+            "hidden_weight": ("hidden", inputs),
+            "hidden_bias": ("hidden",),
+            "readout": ("hidden",),
+            "bias": (),
+        }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> ItemHead:

@@ -34,8 +34,14 @@ Labelled = tuple[Alignment, Tensor]  # B images, (B,) labels: 1 synthetic
 
 
 def _network(width: int, norm: bool, recipe: ItemRecipe) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(width) if norm else nn.Identity(), nn.Linear(width, recipe.hidden), nn.GELU(),
-                         nn.Dropout(recipe.dropout), nn.Linear(recipe.hidden, 1), nn.Flatten(0))
+    return nn.Sequential(
+        nn.LayerNorm(width) if norm else nn.Identity(),
+        nn.Linear(width, recipe.hidden),
+        nn.GELU(),
+        nn.Dropout(recipe.dropout),
+        nn.Linear(recipe.hidden, 1),
+        nn.Flatten(0),
+    )
 
 
 def train_network(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], norm: bool, seed: int, recipe: ItemRecipe) -> nn.Sequential:

@@ -38,8 +38,9 @@ def pulled_back(directions: Tensor, projection: Tensor) -> Tensor:
     return directions @ projection.T
 
 
-def text_span(weight: np.ndarray, directions: np.ndarray, pooled: np.ndarray | None, steps: int = STEPS,
-              least: float = LEAST) -> list[list[tuple[int, float, float]]]:
+def text_span(
+    weight: np.ndarray, directions: np.ndarray, pooled: np.ndarray | None, steps: int = STEPS, least: float = LEAST
+) -> list[list[tuple[int, float, float]]]:
     """For each unit, greedily chosen (concept, sign, share of the unit's variance that this step explains).
 
     weight: (k, D) units; directions: (C, D) pulled back; pooled: (N, D) reference features, whose covariance weighs the
@@ -75,8 +76,9 @@ def random_mixtures(directions: np.ndarray, count: int, generator: np.random.Gen
     return mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
 
 
-def chance_levels(weight: np.ndarray, directions: np.ndarray, projection: np.ndarray, pooled: np.ndarray | None,
-                  draws: int = 50, seed: int = 0) -> np.ndarray:
+def chance_levels(
+    weight: np.ndarray, directions: np.ndarray, projection: np.ndarray, pooled: np.ndarray | None, draws: int = 50, seed: int = 0
+) -> np.ndarray:
     """(k,) in [0, 1]: for each unit the share of its variance that the best of C random mixtures explains, 95th percentile.
 
     Each unit has its own level: one along which images vary much is easily explained by anything.
@@ -107,8 +109,14 @@ def correlation_names(activations: np.ndarray, concepts: np.ndarray, words: Sequ
     return named
 
 
-def name_units(weight: Tensor, directions: Tensor, projection: Tensor, words: Sequence[Concept],
-               pooled: Tensor | None = None, projected: Tensor | None = None) -> dict:
+def name_units(
+    weight: Tensor,
+    directions: Tensor,
+    projection: Tensor,
+    words: Sequence[Concept],
+    pooled: Tensor | None = None,
+    projected: Tensor | None = None,
+) -> dict:
     """What comes nearest to each of the k units, by both ways, and the level that chance reaches.
 
     weight: (k, D); directions: (C, E) unit rows; projection: W_proj (D, E); pooled (N, D) and projected (N, E): reference
@@ -125,12 +133,15 @@ def name_units(weight: Tensor, directions: Tensor, projection: Tensor, words: Se
     if projected is not None:
         image = torch.nn.functional.normalize(projected, dim=1) @ directions.T
         names = correlation_names(to_numpy(pooled) @ to_numpy(weight).T, to_numpy(image), words)
-    named = [bool(steps and steps[0]["explained"] > level or found and found[0]["correlation"] ** 2 > level)
-             for steps, found, level in zip(spans, names, chance, strict=True)]
+    named = [
+        bool(steps and steps[0]["explained"] > level or found and found[0]["correlation"] ** 2 > level)
+        for steps, found, level in zip(spans, names, chance, strict=True)
+    ]
     return {"names": names, "text_span": spans, "chance": [round(float(level), 3) for level in chance], "named": named}
 
 
 def _span_records(steps: list[tuple[int, float, float]], words: Sequence[Concept]) -> list[dict]:
     shares = np.cumsum([share for _, _, share in steps])
-    return [_record(words[i], sign, explained=share, cumulative=float(total))
-            for (i, sign, share), total in zip(steps, shares, strict=True)]
+    return [
+        _record(words[i], sign, explained=share, cumulative=float(total)) for (i, sign, share), total in zip(steps, shares, strict=True)
+    ]

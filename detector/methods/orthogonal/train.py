@@ -66,8 +66,9 @@ def _smooth(labels: Tensor, amount: float) -> Tensor:
     return (1 - amount) * labels + amount * (1 - labels)
 
 
-def fit_orthogonal(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *, units: int = 8, seed: int = 0,
-                   recipe: AffineRecipe = AffineRecipe()) -> OrthogonalHead:
+def fit_orthogonal(
+    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *, units: int = 8, seed: int = 0, recipe: AffineRecipe = AffineRecipe()
+) -> OrthogonalHead:
     """Train on (pooled (N, D), labels (N,)), on the device where they lie; early stopping on `val`. The head is on the CPU.
 
     Loss: BCE on smoothed labels + decorrelation.
@@ -89,8 +90,9 @@ def fit_orthogonal(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *, 
     return OrthogonalHead(*(p.detach().clone().cpu() for p in parts))
 
 
-def fit_linear_probe(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *, seed: int = 0,
-                     recipe: AffineRecipe = AffineRecipe()) -> LinearProbe:
+def fit_linear_probe(
+    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *, seed: int = 0, recipe: AffineRecipe = AffineRecipe()
+) -> LinearProbe:
     """Train likewise, with the same recipe; the authors' own is not in their released code."""
     torch.manual_seed(seed)
     linear = nn.Linear(train[0].shape[1], 1).to(train[0].device)

@@ -48,8 +48,7 @@ class PhysicalHead:
     bias: np.ndarray
 
     @classmethod
-    def fit(cls, values: np.ndarray, labels: np.ndarray, reference: tuple[np.ndarray, np.ndarray],
-            penalty: float = 3.0) -> PhysicalHead:
+    def fit(cls, values: np.ndarray, labels: np.ndarray, reference: tuple[np.ndarray, np.ndarray], penalty: float = 3.0) -> PhysicalHead:
         """Fit on (N, 15) values, augmented copies included; `reference` (values, labels) gives the percentile tables."""
         plain, plain_labels = reference
         table = quantile_table(plain)

@@ -153,12 +153,15 @@ def select(groups: Sequence[Group], left_out: dict[str, int] | None = None, draw
     return Selection(
         {group.name: [round(float(v), 4) for v in row] for group, row in zip(groups, relation, strict=True)},
         *([round(float(v), 4) for v in values] for values in (consistency, score, counts / max(draws, 1))),
-        [NAMES[j] for j in chosen], {NAMES[j]: NAMES[i] for j, i in redundant.items()}, left_out or {}, len(every))
+        [NAMES[j] for j in chosen],
+        {NAMES[j]: NAMES[i] for j, i in redundant.items()},
+        left_out or {},
+        len(every),
+    )
 
 
 def _resampled(group: Group, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.concatenate([generator.choice(np.flatnonzero(group.labels == label), (group.labels == label).sum())
-                           for label in (0, 1)])
+    rows = np.concatenate([generator.choice(np.flatnonzero(group.labels == label), (group.labels == label).sum()) for label in (0, 1)])
     return group.values[rows], group.labels[rows]
 
 
@@ -181,7 +184,9 @@ def selection_report(result: dict) -> str:
     shaky = [name for name in chosen if result["stability"][result["descriptors"].index(name)] < 0.5]
     doubt = f" Chosen in fewer than half of the bootstrap draws: {', '.join(shaky)}." if shaky else ""
     few = "; left out for too few images: " + ", ".join(f"{n} ({c})" for n, c in result["left_out"].items()) if result["left_out"] else ""
-    return (f"AUROC of each descriptor alone on training and validation images (0.5 is chance, below it a *lower* value speaks for "
-            f"synthetic){few}. Chosen by these data: {', '.join(chosen) or 'none'}. Named by the paper: "
-            f"{', '.join(result['paper_core'])}. {steady} of {len(result['descriptors'])} point the same way on every source.{doubt}\n\n"
-            + table)
+    return (
+        f"AUROC of each descriptor alone on training and validation images (0.5 is chance, below it a *lower* value speaks for "
+        f"synthetic){few}. Chosen by these data: {', '.join(chosen) or 'none'}. Named by the paper: "
+        f"{', '.join(result['paper_core'])}. {steady} of {len(result['descriptors'])} point the same way on every source.{doubt}\n\n"
+        + table
+    )

@@ -76,9 +76,18 @@ class PhysicalClipHead:
     @staticmethod
     def shapes(sizes: Sizes) -> Shapes:
         maps = (sizes.projected, sizes.projected)
-        return {"limits": (2, len(NAMES)), "core": ("core",), "image_map": maps, "text_map": maps, "norm_weight": ("inputs",),
-                "norm_bias": ("inputs",), "hidden_weight": ("hidden", "inputs"), "hidden_bias": ("hidden",), "readout": ("hidden",),
-                "bias": ()}
+        return {
+            "limits": (2, len(NAMES)),
+            "core": ("core",),
+            "image_map": maps,
+            "text_map": maps,
+            "norm_weight": ("inputs",),
+            "norm_bias": ("inputs",),
+            "hidden_weight": ("hidden", "inputs"),
+            "hidden_bias": ("hidden",),
+            "readout": ("hidden",),
+            "bias": (),
+        }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> PhysicalClipHead:

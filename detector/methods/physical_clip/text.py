@@ -21,8 +21,29 @@ if TYPE_CHECKING:
 
 LOW, HIGH = 1, 99  # percentiles of training images that become 0 and 1
 CAPTION_ROOM = 10  # tokens that the caption should get before a shorter form is chosen
-SHORT = dict(zip(NAMES, ("detail", "edges", "outline", "lines", "grain", "noise", "specks", "fine", "slope", "spread", "contrast",
-                         "tones", "smooth", "vivid", "colours"), strict=True))
+SHORT = dict(
+    zip(
+        NAMES,
+        (
+            "detail",
+            "edges",
+            "outline",
+            "lines",
+            "grain",
+            "noise",
+            "specks",
+            "fine",
+            "slope",
+            "spread",
+            "contrast",
+            "tones",
+            "smooth",
+            "vivid",
+            "colours",
+        ),
+        strict=True,
+    )
+)
 LONG = {name: name.replace("_", " ").replace("lag1", "lag-1").capitalize() for name in NAMES}
 
 
@@ -76,8 +97,10 @@ def textualise(caption: str, values: Sequence[float], count: Callable[[str], int
 def written(backbone: Backbone, captions: Sequence[str], descriptors: np.ndarray, limits: np.ndarray, core: Sequence[str]) -> list[str]:
     """A text for each of B captions ("" for none) and (B, 15) descriptors as measured, for the backbone's tokenizer and context."""
     tool, room = backbone.tokenizer, backbone.model.context_length - 2  # without the marks for start and end
-    return [textualise(caption, values, lambda text: len(tool.encode(text)), room, core)
-            for caption, values in zip(captions, normalised(descriptors, limits), strict=True)]
+    return [
+        textualise(caption, values, lambda text: len(tool.encode(text)), room, core)
+        for caption, values in zip(captions, normalised(descriptors, limits), strict=True)
+    ]
 
 
 def _joined(caption: str, numbers: str) -> str:

@@ -103,8 +103,15 @@ class _Network(nn.Module):
         """The head, on the CPU."""
         chosen = torch.tensor([j for j, name in enumerate(NAMES) if name in core])
         maps = (torch.eye(len(step), device=step.device) + step for step in (self.image_step, self.text_step))
-        parts = (*maps, self.norm.weight, self.norm.bias, self.hidden.weight, self.hidden.bias, self.readout.weight[0],
-                 self.readout.bias[0])
+        parts = (
+            *maps,
+            self.norm.weight,
+            self.norm.bias,
+            self.hidden.weight,
+            self.hidden.bias,
+            self.readout.weight[0],
+            self.readout.bias[0],
+        )
         return PhysicalClipHead(torch.as_tensor(limits), chosen, *(part.detach().clone().cpu() for part in parts))
 
 
@@ -121,8 +128,9 @@ def _loss(network: _Network, batch: Inputs, scale: float | None, recipe: Physica
     return entropy if scale is None else entropy + recipe.contrast * contrastive(*network.mapped(batch), scale)
 
 
-def train_network(train: Inputs, val: Inputs, blocks: Sequence[str], scale: float | None, seed: int,
-                  recipe: PhysicalClipRecipe) -> _Network:
+def train_network(
+    train: Inputs, val: Inputs, blocks: Sequence[str], scale: float | None, seed: int, recipe: PhysicalClipRecipe
+) -> _Network:
     """AdamW; keeps the epoch with the best validation average precision. scale: CLIP's temperature, None for not tuned."""
     from sklearn.metrics import average_precision_score  # slow to import, and scoring needs none of it
 
@@ -146,9 +154,16 @@ def train_network(train: Inputs, val: Inputs, blocks: Sequence[str], scale: floa
     return network
 
 
-def fit_physical_clip(train: tuple[Evidence, np.ndarray], val: tuple[Evidence, np.ndarray], limits: np.ndarray, *,
-                      core: Sequence[str] = PAPER_CORE, scale: float | None = None, seed: int = 0,
-                      recipe: PhysicalClipRecipe = PhysicalClipRecipe()) -> PhysicalClipHead:
+def fit_physical_clip(
+    train: tuple[Evidence, np.ndarray],
+    val: tuple[Evidence, np.ndarray],
+    limits: np.ndarray,
+    *,
+    core: Sequence[str] = PAPER_CORE,
+    scale: float | None = None,
+    seed: int = 0,
+    recipe: PhysicalClipRecipe = PhysicalClipRecipe(),
+) -> PhysicalClipHead:
     """Train on (evidence with `physical_text`, labels (N,)), on the device of the evidence's `clip`; early stopping on `val`.
 
     The head is on the CPU. limits and core: those that the texts were written with (`with_text`). scale: CLIP's temperature, the
@@ -162,6 +177,8 @@ def fit(train: Table, val: Table, training: Training) -> Fitted:
     """The network on images, captions and the paper's core descriptors as text; their limits come from the images as they are."""
     backbone, limits = training.backbone, quantiles(train.originals().evidence.descriptors)
     texts = [with_text(backbone, table.evidence, table.evidence.alignment.texts, limits, PAPER_CORE) for table in (train, val)]
-    parts = [(replace(evidence, clip=evidence.clip.to(backbone.device)), table.labels)
-             for evidence, table in zip(texts, (train, val), strict=True)]
+    parts = [
+        (replace(evidence, clip=evidence.clip.to(backbone.device)), table.labels)
+        for evidence, table in zip(texts, (train, val), strict=True)
+    ]
     return Fitted(fit_physical_clip(*parts, limits, seed=training.seed), {"captioner": captioner(backbone)})

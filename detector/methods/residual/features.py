@@ -36,8 +36,7 @@ FLAT_VARIANCE = 0.05  # grey levels squared: keeps a constant area at zero where
 # float32 (1e-5) and far below that of 8-bit pixels (0.29). Without it the coherence of nothing but rounding is measured (choice).
 ROUNDING_FLOOR = 0.01
 LUMA = (299, 587, 114)  # thousandths, as ITU-R BT.601 has them
-GROUPS = ("spectrum luma", "spectrum chroma", "channel coherence", "co-occurrence luma", "co-occurrence chroma",
-          "sign patterns")
+GROUPS = ("spectrum luma", "spectrum chroma", "channel coherence", "co-occurrence luma", "co-occurrence chroma", "sign patterns")
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,13 @@ SCALED = Quantiser(CHANNELS, 2, 1, "median", 2)
 LOCAL = Quantiser(CHANNELS, 2, 1, "local", 2)
 DILATED = Quantiser(CHANNELS, 2, 2, "median", 2)
 SIGN = Quantiser(RGB, 1, 1, "unit", 1)
-FAMILIES = (Family("scaled", SCALED, 4), Family("local", LOCAL, 4), Family("across", LOCAL, 3, across=True),
-            Family("dilated", DILATED, 3), Family("sign", SIGN, 5))
+FAMILIES = (
+    Family("scaled", SCALED, 4),
+    Family("local", LOCAL, 4),
+    Family("across", LOCAL, 3, across=True),
+    Family("dilated", DILATED, 3),
+    Family("sign", SIGN, 5),
+)
 
 
 # --- windows and planes ----------------------------------------------------------------------------------------------

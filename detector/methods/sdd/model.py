@@ -246,8 +246,13 @@ class Sdd(nn.Module):
         self.reconstruct = Reconstruction(width, config)
         size = self.grid * visual.conv1.kernel_size[0]
         self.enhance = Enhancer(width, self.grid, size, config, torch.tensor(visual.image_std).view(3, 1, 1))
-        self.classify = nn.Sequential(nn.BatchNorm1d(width + FEATURES), nn.Linear(width + FEATURES, FEATURES),
-                                      nn.BatchNorm1d(FEATURES), nn.ReLU(), nn.Linear(FEATURES, 1))
+        self.classify = nn.Sequential(
+            nn.BatchNorm1d(width + FEATURES),
+            nn.Linear(width + FEATURES, FEATURES),
+            nn.BatchNorm1d(FEATURES),
+            nn.ReLU(),
+            nn.Linear(FEATURES, 1),
+        )
         self.reduce = nn.Linear(width, FEATURES)  # stands in for the enhancer in its ablation
         self.tap_tokens, self.tap_difference = nn.Identity(), nn.Identity()
         for part in (self.reconstruct, self.enhance, self.classify, self.reduce):  # drawn on the CPU: the same on every device

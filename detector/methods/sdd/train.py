@@ -109,15 +109,17 @@ def triplet_loss(features: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 
 def sdd_loss(model: Sdd, images: Tensor, labels: Tensor, recipe: SddRecipe) -> dict[str, Tensor]:
-    """"loss" and its terms. The reconstruction aims at the tokens, which it does not move, on real images only (the paper)."""
+    """ "loss" and its terms. The reconstruction aims at the tokens, which it does not move, on real images only (the paper)."""
     with training_autocast(images.device):
         out = model(images)
-    terms = {"entropy": F.binary_cross_entropy_with_logits(out.logits.float(), labels),
-             "metric": triplet_loss(out.features.float(), labels, recipe.margin)}
+    terms = {
+        "entropy": F.binary_cross_entropy_with_logits(out.logits.float(), labels),
+        "metric": triplet_loss(out.features.float(), labels, recipe.margin),
+    }
     rows = torch.ones_like(labels, dtype=torch.bool) if recipe.reconstruct_all else labels == 0
     error = (out.reconstruction.float() - out.tokens.detach().float())[rows]
     terms["reconstruction"] = error.square().mean() if model.config.use_cfdl and len(error) else out.logits.sum() * 0
-    total = (recipe.entropy * terms["entropy"] + recipe.metric * terms["metric"] + recipe.reconstruction * terms["reconstruction"])
+    total = recipe.entropy * terms["entropy"] + recipe.metric * terms["metric"] + recipe.reconstruction * terms["reconstruction"]
     return {"loss": total, **terms}
 
 
@@ -165,8 +167,9 @@ class Alone(nn.Module):
     def __init__(self, enhancer: Enhancer):
         super().__init__()
         self.enhance = enhancer
-        classify = nn.Sequential(nn.BatchNorm1d(FEATURES), nn.Linear(FEATURES, FEATURES), nn.BatchNorm1d(FEATURES), nn.ReLU(),
-                                 nn.Linear(FEATURES, 1))
+        classify = nn.Sequential(
+            nn.BatchNorm1d(FEATURES), nn.Linear(FEATURES, FEATURES), nn.BatchNorm1d(FEATURES), nn.ReLU(), nn.Linear(FEATURES, 1)
+        )
         self.classify = classify.to(enhancer.summary.weight.device)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -214,8 +217,9 @@ class Pretraining:
             write_whole(self.file, {name: part.state_dict() for name, part in self._parts.items()} | {"epoch": self.epoch, "made": made})
 
 
-def pretrain_enhancer(model: Sdd, head: SddHead, draw: Callable[[], Pool], images: int, recipe: SddRecipe, seed: int,
-                      file: Path | None = None, made: str = "") -> None:
+def pretrain_enhancer(
+    model: Sdd, head: SddHead, draw: Callable[[], Pool], images: int, recipe: SddRecipe, seed: int, file: Path | None = None, made: str = ""
+) -> None:
     """Train the model's enhancer by itself on a pool, then let the modulation start neutral.
 
     draw: makes the pool of `recipe.pretrain_windows` windows of each of `images`, asked only where an epoch is left to do. file:
@@ -249,9 +253,18 @@ def validation_auroc(head: SddHead, pictures: Sequence[np.ndarray], labels: np.n
     return float(roc_auc_score(labels, head.unscaled(pictures)))
 
 
-def fit_sdd(train: Sequence[Example], val: Sequence[Example], backbone: Backbone, config: SddConfig = SddConfig(),
-            recipe: SddRecipe = SddRecipe(), seed: int = 0, checkpoint: Path | None = None, resume: bool = False,
-            teacher: Callable[[], Teacher] | None = None, enhancer: Path | None = None) -> Trained:
+def fit_sdd(
+    train: Sequence[Example],
+    val: Sequence[Example],
+    backbone: Backbone,
+    config: SddConfig = SddConfig(),
+    recipe: SddRecipe = SddRecipe(),
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    teacher: Callable[[], Teacher] | None = None,
+    enhancer: Path | None = None,
+) -> Trained:
     """Train on windows of `train`, keep the weights (their running mean) with the best AUROC on `val`.
 
     checkpoint: a file written after every epoch, so that `resume` loses at most the current one. teacher: makes that of the
@@ -271,8 +284,16 @@ def fit_sdd(train: Sequence[Example], val: Sequence[Example], backbone: Backbone
         file = enhancer or (checkpoint.with_suffix(".enhancer.pt") if checkpoint else None)
         if file and not resume:
             file.unlink(missing_ok=True)
-        pretrain_enhancer(model, head, lambda: draw_pool(pictures, labels, head.size, teacher(), recipe, seed), len(labels), recipe, seed,
-                          file, _made_alone(backbone, config, recipe, seed))
+        pretrain_enhancer(
+            model,
+            head,
+            lambda: draw_pool(pictures, labels, head.size, teacher(), recipe, seed),
+            len(labels),
+            recipe,
+            seed,
+            file,
+            _made_alone(backbone, config, recipe, seed),
+        )
         mean.load_state_dict(model.state_dict())
     while state["epoch"] < recipe.epochs and state["waited"] < recipe.patience:
         for group in optimiser.param_groups:  # falls linearly to a twentieth
@@ -308,8 +329,13 @@ def _after_epoch(state: dict, mean: Sdd, auroc: float, sums: dict[str, float]) -
     better = auroc > state["best"]
     line = {"epoch": state["epoch"] + 1, "auroc_val": round(auroc, 4)} | sums
     print(line, file=sys.stderr, flush=True)
-    return {"epoch": line["epoch"], "best": max(auroc, state["best"]), "waited": 0 if better else state["waited"] + 1,
-            "kept": {n: v.clone() for n, v in mean.trained().items()} if better else state["kept"], "log": [*state["log"], line]}
+    return {
+        "epoch": line["epoch"],
+        "best": max(auroc, state["best"]),
+        "waited": 0 if better else state["waited"] + 1,
+        "kept": {n: v.clone() for n, v in mean.trained().items()} if better else state["kept"],
+        "log": [*state["log"], line],
+    }
 
 
 def train_epoch(model: Sdd, mean: Sdd, head: SddHead, optimiser, data: Iterator, recipe: SddRecipe) -> dict[str, float]:

@@ -37,8 +37,15 @@ def test_hits_by_hand():
     assert _hits((0, 0, 4, 4), (6, 6, 8, 8)) == (0, 0)
 
 
-@pytest.mark.parametrize("caption, thing", [("a photo of a tin can in a grocery store", "tin can"), ("a painting of an owl", "owl"),
-                                            ("a picture of the sea", "sea"), ("something else", "something else")])
+@pytest.mark.parametrize(
+    "caption, thing",
+    [
+        ("a photo of a tin can in a grocery store", "tin can"),
+        ("a painting of an owl", "owl"),
+        ("a picture of the sea", "sea"),
+        ("something else", "something else"),
+    ],
+)
 def test_the_named_thing(caption, thing):
     assert named_thing(caption) == thing
 
@@ -77,6 +84,14 @@ def test_reports_say_what_the_words_add():
     cells = {"all": {"val": [0.9], "test": [0.7, 0.8]}, "image and crops: mean texts": {"val": [0.9], "test": [0.7, 0.7]}}
     assert "+0.050 on test" in item_report({"seeds": 2, "cells": cells})
     box = {"hit": 0.5, "overlap": 0.25, "random_hit": 0.125, "random_overlap": 0.1}
-    text = alignment_report({"photographs": 3, "seeds": 1, "true_above_other": 0.875, "wrong_word_lower": [{"lower": 0.75, "of": 2}],
-                             "pasted": 4, "boxes": {"plain": [box]}})
+    text = alignment_report(
+        {
+            "photographs": 3,
+            "seeds": 1,
+            "true_above_other": 0.875,
+            "wrong_word_lower": [{"lower": 0.75, "of": 2}],
+            "pasted": 4,
+            "boxes": {"plain": [box]},
+        }
+    )
     assert "87.5%" in text and "75.0% of 2" in text and "| plain | 0.500 | 0.125 | 0.250 | 0.100 |" in text

@@ -74,8 +74,10 @@ def test_a_mirrored_image_has_the_mirrored_map(sdd_suite):
 
 def test_a_blank_image_is_cold(sdd_suite):
     """On one scale for all images: a grey picture does not light up because its own extremes are near 0."""
-    noisy, blank = (explain.explain(suite_with(sdd_suite.backbone, Head(Red())), load_photo(pixels), ["difference"])
-                    for pixels in (picture(), np.full((70, 90, 3), 128, np.uint8)))
+    noisy, blank = (
+        explain.explain(suite_with(sdd_suite.backbone, Head(Red())), load_photo(pixels), ["difference"])
+        for pixels in (picture(), np.full((70, 90, 3), 128, np.uint8))
+    )
     assert np.abs(noisy.maps["difference"].values).max() > 0.05
     np.testing.assert_allclose(blank.maps["difference"].values, 0, atol=1e-5)
     plain = explain.numbers(blank, "difference")
@@ -194,7 +196,9 @@ def test_the_command_writes_everything(with_head, picture, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["explain", picture, "--out", str(out), "--caption", "a temple"]) == 0
     assert {path.name for path in out.iterdir()} == {
-        "explanation.json", *(f"{name}.{kind}" for name in ("sdd", *LAYERS[1:]) for kind in ("npy", "png"))}
+        "explanation.json",
+        *(f"{name}.{kind}" for name in ("sdd", *LAYERS[1:]) for kind in ("npy", "png")),
+    }
     record = json.loads((out / "explanation.json").read_text())
     assert record["file"] == picture and (record["width"], record["height"]) == np.load(out / "sdd.npy").shape[::-1]
     assert capsys.readouterr().out.count("\n") == 15

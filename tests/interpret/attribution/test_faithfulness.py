@@ -75,8 +75,11 @@ def test_a_planted_map_beats_its_baselines_on_either_side(sign):
     results = []
     for seed in range(12):
         (pixels, mask), (_, other) = red_square(seed), red_square(seed + 100)
-        results.append(faithfulness.faithfulness(lambda p: sign * redness(p), pixels,
-                                                 {"right": sign * mask.astype(float)}, {"right": sign * other.astype(float)}, seed))
+        results.append(
+            faithfulness.faithfulness(
+                lambda p: sign * redness(p), pixels, {"right": sign * mask.astype(float)}, {"right": sign * other.astype(float)}, seed
+            )
+        )
     found = faithfulness.compared(results, ["right"])
     for measure in faithfulness.MEASURES:
         assert set(found["right"][measure]["gain"]) == set(faithfulness.RIVALS)
@@ -181,9 +184,11 @@ def passing() -> dict:
     good, level = [0.3, 0.1, 0.5], [0.5, 0.4, 0.6]
     gain = dict.fromkeys(faithfulness.RIVALS, good)
     best = {"synthetic in real": {"auroc": [0.8, 0.7, 0.9]}, "lift": {"auroc": good}}
-    return {"curves": {"difference": {measure: {"gain": dict(gain)} for measure in faithfulness.MEASURES}},
-            "splices": {"difference": best} | {n: {"synthetic in real": {"auroc": level}} for n in ("random", "centre", "edges")},
-            "randomisation": {"difference": {"all": [0.1, 0.0, 0.2], "classifier": [0.3, 0.2, 0.4]}}}
+    return {
+        "curves": {"difference": {measure: {"gain": dict(gain)} for measure in faithfulness.MEASURES}},
+        "splices": {"difference": best} | {n: {"synthetic in real": {"auroc": level}} for n in ("random", "centre", "edges")},
+        "randomisation": {"difference": {"all": [0.1, 0.0, 0.2], "classifier": [0.3, 0.2, 0.4]}},
+    }
 
 
 def test_trust_says_what_failed():

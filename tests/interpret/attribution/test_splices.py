@@ -130,8 +130,10 @@ def test_localisation_leaves_out_what_was_not_seen():
 
 
 def test_a_random_map_is_at_chance():
-    found = [splices.localisation(splices.noise(np.zeros((256, 256, 3), np.uint8), seed), np.kron(quarter(), np.ones((4, 4))) > 0)
-             for seed in range(200)]
+    found = [
+        splices.localisation(splices.noise(np.zeros((256, 256, 3), np.uint8), seed), np.kron(quarter(), np.ones((4, 4))) > 0)
+        for seed in range(200)
+    ]
     assert np.mean([row["auroc"] for row in found]) == pytest.approx(0.5, abs=0.02)
     assert np.mean([row["pointing"] for row in found]) == pytest.approx(0.25, abs=0.1)
 
@@ -147,8 +149,11 @@ def test_splice_test_handles_the_sign_and_shows_what_is_only_pasting():
     def pasted(splice):  # reacts to the pasting, whatever was pasted
         return splice.mask.astype(np.float32)
 
-    made = [splices.make_splice(textured(seed), textured(seed + 50 * (1 + i)), seed, kind)
-            for seed in range(6) for i, kind in enumerate(splices.KINDS)]
+    made = [
+        splices.make_splice(textured(seed), textured(seed + 50 * (1 + i)), seed, kind)
+        for seed in range(6)
+        for i, kind in enumerate(splices.KINDS)
+    ]
     truth = {splice.pixels.tobytes(): splice for splice in made}
 
     def maps(pixels):

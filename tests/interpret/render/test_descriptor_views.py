@@ -45,7 +45,7 @@ def test_any_size(shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     assert all(view.shape == (256, 256) and view.dtype == np.uint8 for view in views(pixels).values())
     page = gallery(pixels)
-    assert page.count("<img src=\"data:image/png;base64,") == page.count("alt=") == page.count("<figcaption>") == len(CAPTIONS)
+    assert page.count('<img src="data:image/png;base64,') == page.count("alt=") == page.count("<figcaption>") == len(CAPTIONS)
 
 
 def test_the_scale_is_the_same_for_all_images():

@@ -67,8 +67,13 @@ def test_residual_chart_is_relative_to_the_mean_real_image(suite, picture):
 
 def test_selection_chart_has_a_cell_for_each_descriptor_and_source_with_its_sign():
     values = [0.5, -0.4, *[0.0] * 13]
-    result = {"descriptors": list(NAMES), "paper_core": [NAMES[0]], "chosen": [NAMES[1]], "score": [0.1, 0.2, *[0.0] * 13],
-              "relation": {"one": values, "two": values}}
+    result = {
+        "descriptors": list(NAMES),
+        "paper_core": [NAMES[0]],
+        "chosen": [NAMES[1]],
+        "score": [0.1, 0.2, *[0.0] * 13],
+        "relation": {"one": values, "two": values},
+    }
     heatmap = figures.selection_chart(result).data[0]
     assert np.shape(heatmap.z) == (15, 2) and heatmap.y[0].endswith("●") and heatmap.y[1].endswith("★")
     assert heatmap.text[0][0] == "−" and heatmap.text[1][1] == "+" and heatmap.text[2][0] == "0"

@@ -65,8 +65,14 @@ def test_it_shows_the_numbers_of_the_record(text, analysed):
     strongest = record["concepts"][0]
     assert strongest["positive"] in text and f"{strongest['contribution']:+.3f}" in text
     assert f"{record['physical_contributions']['saturation']:+.2f}" in text
-    for title in ("Methods", "The exact pixels", "Photographic concepts", "Orthogonal units", "Pixel residual",
-                  "Fifteen physical descriptors"):
+    for title in (
+        "Methods",
+        "The exact pixels",
+        "Photographic concepts",
+        "Orthogonal units",
+        "Pixel residual",
+        "Fifteen physical descriptors",
+    ):
         assert f"<h2>{title}</h2>" in text
     assert text.count("How good is this?") == 5 and text.count("<svg") == 4
 
@@ -95,15 +101,24 @@ def test_a_record_with_an_error_gives_its_sentence(analysed, suite):
     assert "“&lt;a&gt;” is empty." in text and "<h2>Methods" not in text and Tags(text).open == []
 
 
-@pytest.mark.parametrize("name, stem", [
-    ("photo.jpg", "photo"), ("../../etc/passwd", "passwd"), ("C:\\a\\b.png", "b"), ("…", "image"), (None, "image"),
-    ("a b<c>.tar.gz", "a-b-c-.tar"), (".hidden", "hidden"), ("x" * 300 + ".png", "x" * 40), ("con\n\x00.png", "con"),
-])
+@pytest.mark.parametrize(
+    "name, stem",
+    [
+        ("photo.jpg", "photo"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\a\\b.png", "b"),
+        ("…", "image"),
+        (None, "image"),
+        ("a b<c>.tar.gz", "a-b-c-.tar"),
+        (".hidden", "hidden"),
+        ("x" * 300 + ".png", "x" * 40),
+        ("con\n\x00.png", "con"),
+    ],
+)
 def test_file_names_are_safe(name, stem):
     assert safe_stem(name) == stem and re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", stem)
 
 
 def test_markdown_of_our_own_texts():
-    assert markdown("**a** *b* [c](https://x.org/1)") == (
-        '<strong>a</strong> <em>b</em> <a href="https://x.org/1" rel="noreferrer">c</a>')
+    assert markdown("**a** *b* [c](https://x.org/1)") == ('<strong>a</strong> <em>b</em> <a href="https://x.org/1" rel="noreferrer">c</a>')
     assert markdown("[x](javascript:alert(1)) <b>") == "[x](javascript:alert(1)) &lt;b&gt;"

@@ -7,7 +7,11 @@ from interpret.render import text as report
 
 def analysis(**changes) -> dict:
     base = {
-        "file": "x.jpg", "error": None, "width": 20, "height": 10, "backbone": "embedded",
+        "file": "x.jpg",
+        "error": None,
+        "width": 20,
+        "height": 10,
+        "backbone": "embedded",
         "file_facts": {"format": "JPEG", "jpeg_quality": 90, "has_exif": True, "has_c2pa": False},
         "verdict": {"label": "synthetic", "probability": 0.83, "logit": 1.6, "contributions": {"physical": 0.4}, "bias": 0.1},
         "detectors": {"physical": {"probability": 0.6, "logit": 0.4}, "residual": {"probability": 0.7, "logit": 0.8}},
@@ -17,8 +21,13 @@ def analysis(**changes) -> dict:
             {"name": "blur", "positive": "soft blur", "negative": "sharp focus", "activation": -0.2, "contribution": -0.3},
         ],
         "residual": {"spectrum luma": -0.4, "spectrum chroma": 0.2},
-        "orthogonal": {"contributions": [0.1, -0.7], "names": [[], [{"pole": "soft blur", "correlation": 0.5}]],
-                       "text_span": [[], []], "chance": [0.3, 0.2], "named": [False, True]},
+        "orthogonal": {
+            "contributions": [0.1, -0.7],
+            "names": [[], [{"pole": "soft blur", "correlation": 0.5}]],
+            "text_span": [[], []],
+            "chance": [0.3, 0.2],
+            "named": [False, True],
+        },
     }
     return base | changes
 
@@ -58,8 +67,10 @@ def test_no_verdict_without_heads():
 def test_released_heads_are_named_for_people_and_said_to_stand_beside_the_verdict():
     assert report.method_name("clip-cues/cm_antonyms_cnnspot") == "SynthCLIC's concept model (released, cnnspot)"
     assert report.method_name("univfd/fc").startswith("UniversalFakeDetect") and report.method_name("physical") == "Physical descriptors"
-    record = {"verdict": {"contributions": {"residual": 1.0, "physical": 0.0}},
-              "detectors": {"residual": {}, "physical": {}, "univfd/fc": {}}}
+    record = {
+        "verdict": {"contributions": {"residual": 1.0, "physical": 0.0}},
+        "detectors": {"residual": {}, "physical": {}, "univfd/fc": {}},
+    }
     assert "1 released head" in report.verdict_basis(record) and "pixel residual and physical descriptors" in report.verdict_basis(record)
     del record["detectors"]["univfd/fc"]
     assert report.verdict_basis(record) == ""

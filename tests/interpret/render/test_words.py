@@ -8,8 +8,16 @@ from interpret.render import words
 
 def measured(tmp_path, **splits):
     file = tmp_path / "evaluation.json"
-    file.write_text(json.dumps({"splits": {split: {"residual": {"overall": {"auroc": value, "auroc_95": [value - 0.1, value + 0.1]}}}
-                                           for split, value in splits.items()}}))
+    file.write_text(
+        json.dumps(
+            {
+                "splits": {
+                    split: {"residual": {"overall": {"auroc": value, "auroc_95": [value - 0.1, value + 0.1]}}}
+                    for split, value in splits.items()
+                }
+            }
+        )
+    )
     return file
 
 
@@ -22,8 +30,11 @@ def test_the_sentence_has_the_figures_of_the_file(tmp_path):
 def test_one_split_suffices_and_an_unmeasured_method_is_said_to_be(tmp_path):
     file = measured(tmp_path, test_unseen=0.7)
     assert "seen in training" not in words.how_good("residual", evaluation=file)
-    for unmeasured in (words.how_good("sdd", evaluation=file), words.how_good("residual", evaluation=tmp_path / "absent.json"),
-                       words.how_good("clip-cues/cm_antonyms_combined")):
+    for unmeasured in (
+        words.how_good("sdd", evaluation=file),
+        words.how_good("residual", evaluation=tmp_path / "absent.json"),
+        words.how_good("clip-cues/cm_antonyms_combined"),
+    ):
         assert "Not measured" in unmeasured and "AUROC" not in unmeasured
 
 

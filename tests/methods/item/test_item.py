@@ -85,8 +85,16 @@ def test_captions_are_made_where_none_is_given(tiny, pixels, monkeypatch):
     assert asked == [2] and [r.caption.source for r in alignment.readings] == [tiny.name, "user", tiny.name]
 
 
-HOSTILE = ["", "word " * 2000, "собака на пляже", "犬が海辺を走る", "<script>alert(1)</script> a dog", "\x00\u202e a dog", "👍",
-           "dog cat horse bird car bus train boat tree house " * 3]
+HOSTILE = [
+    "",
+    "word " * 2000,
+    "собака на пляже",
+    "犬が海辺を走る",
+    "<script>alert(1)</script> a dog",
+    "\x00\u202e a dog",
+    "👍",
+    "dog cat horse bird car bus train boat tree house " * 3,
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -172,8 +180,14 @@ def test_training_captions_know_neither_name_nor_label_nor_metadata(tiny, tmp_pa
 def random_head(width: int) -> ItemHead:
     generator = torch.Generator().manual_seed(0)
     count = 2 * width + 4
-    return ItemHead(torch.ones(count), torch.zeros(count), torch.randn(8, count, generator=generator), torch.zeros(8),
-                    torch.randn(8, generator=generator), torch.tensor(0.2))
+    return ItemHead(
+        torch.ones(count),
+        torch.zeros(count),
+        torch.randn(8, count, generator=generator),
+        torch.zeros(8),
+        torch.randn(8, generator=generator),
+        torch.tensor(0.2),
+    )
 
 
 def planted(count: int = 400, seed: int = 0, sure: float = 1.0) -> tuple[Alignment, torch.Tensor]:

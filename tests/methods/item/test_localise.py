@@ -47,11 +47,14 @@ def grid(*cells: tuple[int, int, float]) -> np.ndarray:
     return heat
 
 
-@pytest.mark.parametrize("heat, box", [
-    (grid((2, 3, 1), (2, 4, 1), (3, 3, 1), (6, 6, 1)), (3, 2, 5, 4)),  # the larger part wins
-    (grid((1, 1, 1), (2, 2, 1.5)), (2, 2, 3, 3)),  # a corner does not connect; of equal parts the hotter
-    (np.full((8, 8), 0.3, np.float32), (0, 0, 8, 8)),  # even: everything
-])
+@pytest.mark.parametrize(
+    "heat, box",
+    [
+        (grid((2, 3, 1), (2, 4, 1), (3, 3, 1), (6, 6, 1)), (3, 2, 5, 4)),  # the larger part wins
+        (grid((1, 1, 1), (2, 2, 1.5)), (2, 2, 3, 3)),  # a corner does not connect; of equal parts the hotter
+        (np.full((8, 8), 0.3, np.float32), (0, 0, 8, 8)),  # even: everything
+    ],
+)
 def test_hottest_part(heat, box):
     assert hottest(heat) == box
 

@@ -33,10 +33,23 @@ def test_the_paper_s_form_where_there_is_room(tokenizer):
         assert text.startswith("A dog on a beach. Laplacian variance: 0.03, Sobel mean: 0.10, Sobel std: 0.16, Residual variance:")
 
 
-@pytest.mark.parametrize("caption", [
-    "", "a dog", "a dog on a beach. it runs", "detail 85 edges 12", "Laplacian variance: 0.11, Sobel mean: 0.99",
-    "word " * 500, "туман над рекой " * 40, "夜の街" * 60, "<b>bold</b> & more", "a" * 500, "...", "x. y. z.",
-])
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "",
+        "a dog",
+        "a dog on a beach. it runs",
+        "detail 85 edges 12",
+        "Laplacian variance: 0.11, Sobel mean: 0.99",
+        "word " * 500,
+        "туман над рекой " * 40,
+        "夜の街" * 60,
+        "<b>bold</b> & more",
+        "a" * 500,
+        "...",
+        "x. y. z.",
+    ],
+)
 def test_numbers_are_never_cut_and_come_back(tokenizer, caption):
     tool, context = tokenizer
     text = write(tokenizer, caption)

@@ -159,9 +159,7 @@ def test_fit_separates_planted_data(planted, head):
 
 def test_fit_is_deterministic_and_takes_a_validation_set(planted):
     matrix, labels = planted
-    heads = [
-        ResidualHead.fit(matrix[:100], labels[:100], seed=1, validation=(matrix[300:], labels[300:])) for _ in range(2)
-    ]
+    heads = [ResidualHead.fit(matrix[:100], labels[:100], seed=1, validation=(matrix[300:], labels[300:])) for _ in range(2)]
     np.testing.assert_array_equal(heads[0].weight, heads[1].weight)
     assert np.isfinite(heads[0].logits(matrix)).all()
 

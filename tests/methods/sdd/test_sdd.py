@@ -32,8 +32,12 @@ def images():
 
 
 def evidence(*pixels):
-    return Evidence(ClipFeatures(torch.zeros(len(pixels), 1), torch.zeros(len(pixels), 1), None), np.zeros((len(pixels), 15)),
-                    np.zeros((len(pixels), 1)), pixels)
+    return Evidence(
+        ClipFeatures(torch.zeros(len(pixels), 1), torch.zeros(len(pixels), 1), None),
+        np.zeros((len(pixels), 15)),
+        np.zeros((len(pixels), 1)),
+        pixels,
+    )
 
 
 def test_shapes(model, images):
@@ -42,8 +46,13 @@ def test_shapes(model, images):
         tap.register_forward_hook(lambda module, inputs, output, name=name: seen.__setitem__(name, tuple(output.shape)))
     out = model(images)
     assert out.logits.shape == (4,) and out.tokens.shape == out.reconstruction.shape == (4, 17, 32) and out.features.shape == (4, 256)
-    assert seen == {"difference": (4, 32, 4, 4), "tokens": (4, 32, 4, 4), "stage1": (4, 4, 16, 16), "stage2": (4, 2, 8, 8),
-                    "stage3": (4, 1, 4, 4)}
+    assert seen == {
+        "difference": (4, 32, 4, 4),
+        "tokens": (4, 32, 4, 4),
+        "stage1": (4, 4, 16, 16),
+        "stage2": (4, 2, 8, 8),
+        "stage3": (4, 1, 4, 4),
+    }
 
 
 def test_the_paper_s_sizes_on_vit_l_14():
@@ -126,8 +135,17 @@ def test_neutral_modulation_is_that_without_a_difference_map(tiny, images, kind)
     torch.testing.assert_close(enhancer(images, torch.randn(4, 32, 4, 4)), enhancer(images, None))
 
 
-@pytest.mark.parametrize("change", [{"use_cfdl": False}, {"use_enhancer": False}, {"modulation": "square"}, {"modulated_stages": 2},
-                                    {"inputs": "highpass", "covariance": True}, {"inputs": "local"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"use_cfdl": False},
+        {"use_enhancer": False},
+        {"modulation": "square"},
+        {"modulated_stages": 2},
+        {"inputs": "highpass", "covariance": True},
+        {"inputs": "local"},
+    ],
+)
 def test_every_option_runs_and_learns(tiny, images, change):
     model = Sdd(tiny.model.visual, SddConfig(bag=5, heads=2, rank=2, **change), torch.randn(5, 32))
     out = model(images)
