@@ -81,9 +81,9 @@ class Stability:
 
 def stability(suite: Suite, photo: Photo) -> Stability:
     """All methods and the verdict on the photo as it is and on every change that can be made of it."""
-    from detector.data.perturbations import VARIANTS, at_most
+    from detector.data.perturbations import VARIANTS, shrink_to
 
-    pixels = at_most(photo.pixels, MOST_PIXELS)
+    pixels = shrink_to(photo.pixels, MOST_PIXELS)
     possible = [variant for variant in VARIANTS if variant.fits(pixels)]
     analyses, shown = [], shown_methods(suite)
     for photos in _passes(photo, pixels, possible):

@@ -1,4 +1,4 @@
-"""Photographic attributes: the concepts of the vocabulary that an operation can bring about, with the operations.
+"""Photographic attributes: the concepts of the vocabulary that an operation can induce, with the operations.
 
 The table serves four uses, so it is written once: captions while the embedded model is trained, tests on photographs
 it has not seen (apply the operation, the concept's activation must rise), what-if edits, and concept directions.
@@ -17,13 +17,14 @@ import cv2
 import numpy as np
 
 from detector.clip.vocabulary import Concept, vocabulary
+from detector.data.augmentation import recompress
 
 Operation = Callable[[np.ndarray, float], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """A concept of the vocabulary with what brings it about: `operation` its positive, `opposite` its negative pole."""
+    """A concept of the vocabulary; `operation` induces its positive pole, `opposite` its negative one."""
 
     concept: Concept
     operation: Operation
@@ -38,7 +39,7 @@ class Attribute:
 # --- helpers -------------------------------------------------------------------------------------------------------
 
 
-def _short(image: np.ndarray) -> int:
+def _short_side(image: np.ndarray) -> int:
     return min(image.shape[:2])
 
 
@@ -59,14 +60,14 @@ def _radius(image: np.ndarray) -> np.ndarray:
     """Distance from the centre, (H, W, 1); 1 at half the shorter side."""
     height, width = image.shape[:2]
     y, x = np.ogrid[:height, :width]
-    half = max(_short(image) / 2, 1)
+    half = max(_short_side(image) / 2, 1)
     return np.hypot((y - (height - 1) / 2) / half, (x - (width - 1) / 2) / half)[..., None].astype(np.float32)
 
 
 def _noise(image: np.ndarray, channels: int) -> np.ndarray:
     """Unit Gaussian noise whose grain is one 160th of the shorter side, at least a pixel; (H, W, channels)."""
     height, width = image.shape[:2]
-    cell = max(1, round(_short(image) / 160))
+    cell = max(1, round(_short_side(image) / 160))
     generator = np.random.default_rng(height * 65_537 + width)
     field = generator.standard_normal((-(-height // cell), -(-width // cell), channels)).astype(np.float32)
     return np.repeat(np.repeat(field, cell, 0), cell, 1)[:height, :width]
@@ -96,16 +97,16 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def blur(image, strength):
-    return _blur(image, (0.006 + 0.022 * strength) * _short(image))
+    return _blur(image, (0.006 + 0.022 * strength) * _short_side(image))
 
 
 def shallow_focus(image, strength):
     mask = np.clip((_radius(image) - 0.35) / 0.35, 0, 1)
-    return _mix(image, _blur(image, (0.012 + 0.03 * strength) * _short(image)), mask)
+    return _mix(image, _blur(image, (0.012 + 0.03 * strength) * _short_side(image)), mask)
 
 
 def motion_blur(image, strength):
-    length = max(3, int((0.05 + 0.11 * strength) * _short(image)) | 1)
+    length = max(3, int((0.05 + 0.11 * strength) * _short_side(image)) | 1)
     kernel = np.zeros((length, length), np.float32)
     kernel[length // 2] = 1 / length
     return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
@@ -126,7 +127,7 @@ def lens_flare(image, strength):
     y, x = np.ogrid[:height, :width]
     glow = np.zeros((height, width), np.float32)
     for centre_x, centre_y, size, weight in ((0.2, 0.15, 0.16, 1.0), (0.45, 0.42, 0.05, 0.45), (0.7, 0.7, 0.09, 0.4)):
-        distance = np.hypot(y - centre_y * height, x - centre_x * width) / _short(image)
+        distance = np.hypot(y - centre_y * height, x - centre_x * width) / _short_side(image)
         glow += weight * np.exp(-((distance / size) ** 2))
     colour = np.array([255, 232, 190], np.float32)
     return _to_uint8(image + (0.7 + 0.5 * strength) * glow[..., None] * colour)
@@ -141,7 +142,7 @@ def barrel_distortion(image, strength):
 
 
 def soft_glow(image, strength):
-    bloom = _blur(image, 0.04 * _short(image)).astype(np.float32)
+    bloom = _blur(image, 0.04 * _short_side(image)).astype(np.float32)
     screen = 255 - (255 - image.astype(np.float32)) * (255 - bloom) / 255
     return _mix(image, screen, 0.5 + 0.4 * strength)
 
@@ -229,14 +230,14 @@ def colour_noise(image, strength):
 
 def sharpening_halos(image, strength):
     base = image.astype(np.float32)
-    return _to_uint8(base + (1.8 + 1.7 * strength) * (base - _blur(base, 0.012 * _short(image))))
+    return _to_uint8(base + (1.8 + 1.7 * strength) * (base - _blur(base, 0.012 * _short_side(image))))
 
 
 def plastic_smoothing(image, strength):
-    diameter = max(5, int(0.05 * _short(image)) | 1)
+    diameter = max(5, int(0.05 * _short_side(image)) | 1)
     smooth = image
     for _ in range(2):  # two light passes flatten texture and keep edges better than one heavy pass
-        smooth = cv2.bilateralFilter(smooth, min(diameter, 15), 35 + 45 * strength, 0.03 * _short(image))
+        smooth = cv2.bilateralFilter(smooth, min(diameter, 15), 35 + 45 * strength, 0.03 * _short_side(image))
     return smooth
 
 
@@ -246,18 +247,17 @@ def banding(image, strength):
 
 
 def compression_blocks(image, strength):
-    small = _short(image) / 160
+    small = _short_side(image) / 160
     height, width = image.shape[:2]
     work = image if small < 1.3 else cv2.resize(image, (round(width / small), round(height / small)), interpolation=3)
     quality = int(16 - 11 * strength)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(work, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    coded = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return coded if coded.shape == image.shape else cv2.resize(coded, (width, height), interpolation=cv2.INTER_LINEAR)
+    output = recompress(work, ".jpg", quality)
+    return output if output.shape == image.shape else cv2.resize(output, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def checkerboard(image, strength):
     height, width = image.shape[:2]
-    cell = max(1, round(_short(image) / 100))
+    cell = max(1, round(_short_side(image) / 100))
     y, x = np.ogrid[:height, :width]
     sign = (((y // cell) + (x // cell)) % 2 * 2 - 1).astype(np.float32)[..., None]
     return _to_uint8(image + (9 + 15 * strength) * sign)
@@ -266,14 +266,14 @@ def checkerboard(image, strength):
 def pixelate(image, strength):
     height, width = image.shape[:2]
     cells = max(2, int(44 - 22 * strength))
-    factor = cells / _short(image)
+    factor = cells / _short_side(image)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     return cv2.resize(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (width, height), interpolation=0)
 
 
 def halftone(image, strength):
     height, width = image.shape[:2]
-    period = 0.032 * _short(image)
+    period = 0.032 * _short_side(image)
     y, x = np.ogrid[:height, :width]
     dots = (np.sin(2 * np.pi * y / period) * np.sin(2 * np.pi * x / period)).astype(np.float32)[..., None]
     return _to_uint8(image + (45 + 45 * strength) * dots)
@@ -283,7 +283,7 @@ def scratches(image, strength):
     height, width = image.shape[:2]
     generator = np.random.default_rng(height * 65_537 + width)
     overlay = np.zeros((height, width), np.uint8)
-    thickness = max(1, round(_short(image) / 160))
+    thickness = max(1, round(_short_side(image) / 160))
     for _ in range(8 + int(10 * strength)):
         start = int(generator.integers(width)), int(generator.integers(height))
         end = start[0] + int(generator.normal(0, 0.03 * width)), start[1] + int(generator.normal(0, 0.4 * height))
@@ -292,7 +292,7 @@ def scratches(image, strength):
 
 
 def ghosting(image, strength):
-    shift = (0.05 + 0.05 * strength) * _short(image)
+    shift = (0.05 + 0.05 * strength) * _short_side(image)
     return _mix(image, _warp(image, np.array([[1, 0, shift], [0, 1, shift / 3]], np.float32)), 0.5)
 
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,12 +29,15 @@ from detector.hub.weights import WeightsError, check_finite, read_weights
 from detector.hub.weights import fingerprint as weights_fingerprint
 from detector.steps import checkpoint
 
-VERSION = "clip-1"  # of what `prepare` and `encode` make beside the weights; part of the key under which features are kept
+VERSION = "clip-1"  # of what `prepare` and `encode` make beside the weights; part of the key of cached features
 WEIGHTS_FILE = "open_clip_model.safetensors"  # of a backbone's folder, as open_clip names it
 TEXT_CACHE = 20_000  # texts; about 20 MB at 256 numbers each
-LONGEST_CACHED = 500  # characters of a text that is cached: captions that users type may have 10,000
-TEXTS_AT_ONCE = 32  # texts in a batch: a large text tower needs seconds for them, and between batches it can be stopped
+MAX_CACHED_LENGTH = 500  # characters of a text that is cached: captions that users type may have 10,000
+TEXT_BATCH = 32  # texts in a batch: a large text tower needs seconds for them, and between batches it can be stopped
 LARGE_MODEL = 100_000_000  # parameters; below it reduced precision saves too little to be worth any difference
+
+
+OpenClip = Any  # open_clip's towers: their attributes differ from class to class
 
 
 class BackboneError(RuntimeError):
@@ -42,7 +46,7 @@ class BackboneError(RuntimeError):
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """What one forward of the vision tower gives for B images, float32 on the CPU. The last two are None where nobody asked for them.
+    """What one forward of the vision tower gives for B images, float32 on the CPU. The last two are None without `tokens`.
 
     pooled: (B, D) after the final layer norm, before the projection. projected: (B, E), not normalised.
     patches: (B, N, D) last block's patch tokens before the final layer norm, or None where the tower has none.
@@ -60,7 +64,8 @@ class ClipFeatures:
 
     def to(self, device: torch.device) -> ClipFeatures:
         """The same on another device, to train on."""
-        return ClipFeatures(*(None if part is None else part.to(device) for part in vars(self).values()))
+        patches, previous = (None if part is None else part.to(device) for part in (self.patches, self.previous))
+        return ClipFeatures(self.pooled.to(device), self.projected.to(device), patches, previous)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class ScoredView:
-    """The pixels that the vision tower saw, (S, S, 3) uint8, and where they lie in the photo: x0, y0, x1, y1."""
+    """The pixels that the vision tower reads, (S, S, 3) uint8, and their box in the photo: x0, y0, x1, y1."""
 
     pixels: np.ndarray
     box: tuple[int, int, int, int]
@@ -86,24 +91,24 @@ def bfloat16_is_faster() -> bool:
     def seconds(dtype: torch.dtype) -> float:
         matrix = torch.ones(256, 256, dtype=dtype)
         matrix @ matrix
-        started = time.perf_counter()
+        start = time.perf_counter()
         for _ in range(3):
             matrix @ matrix
-        return time.perf_counter() - started
+        return time.perf_counter() - start
 
     return seconds(torch.bfloat16) * 1.3 < seconds(torch.float32)
 
 
 def choose_device(device: str | None = None) -> torch.device:
-    """The device asked for, else CUDA where there is one, else the CPU. BackboneError if it cannot be used."""
+    """The named device, else CUDA where there is one, else the CPU. BackboneError if the device cannot be used."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen).cpu()
+        target = torch.device(device)
+        torch.zeros(1, device=target).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BackboneError(f"The device '{device}' cannot be used here; leave --device out or use 'cpu'.") from error
-    return chosen
+    return target
 
 
 def choose_precision(parameters: int, device: torch.device) -> torch.dtype:
@@ -121,7 +126,7 @@ def _folder(name: str) -> Path | None:
 
 
 def require_known(name: str) -> None:
-    """Raise BackboneError, one sentence, if `name` is neither here nor in open_clip's list. Loads no weights."""
+    """Raise BackboneError, one sentence, if `name` is neither on this machine nor in open_clip's list. Loads no weights."""
     import open_clip
 
     if folder := _folder(name):
@@ -146,7 +151,7 @@ def _create(name: str, progress: Progress | None):
     from open_clip.transform import merge_preprocess_dict
 
     if folder := _folder(name):
-        read_weights(folder / WEIGHTS_FILE, signed=name == EMBEDDED)  # open_clip itself looks at no checksum
+        read_weights(folder / WEIGHTS_FILE, with_checksums=name == EMBEDDED)  # open_clip itself looks at no checksum
         return open_clip.create_model(f"local-dir:{folder}")
     model_name, _, tag = name.partition("/")
     weights = fetch_weights(model_name, tag, progress)
@@ -158,7 +163,7 @@ def _create(name: str, progress: Progress | None):
     return model
 
 
-def _why_not(name: str, error: Exception) -> str:
+def _load_failure(name: str, error: Exception) -> str:
     """The sentence for weights that lie here but cannot be loaded."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
         return f"There is not enough memory for '{name}'; close other programs, or use the backbone '{EMBEDDED}'."
@@ -180,7 +185,7 @@ def create_model(name: str, progress: Progress | None = None):
     except (PublishedError, WeightsError) as error:
         raise BackboneError(str(error)) from error
     except Exception as error:  # a file of other keys or shapes, a damaged one, too little memory
-        raise BackboneError(_why_not(name, error)) from error
+        raise BackboneError(_load_failure(name, error)) from error
 
 
 class Backbone:
@@ -191,7 +196,7 @@ class Backbone:
         self.device = device
         self.precision = choose_precision(sum(p.numel() for p in model.parameters()), device)
         self.fingerprint = fingerprint(model)
-        self.model = model.eval().requires_grad_(False).to(device)
+        self.model: OpenClip = model.eval().requires_grad_(False).to(device)
         self.transform = make_transform(model)
         self.size = self.transform_size(model)
         self.tokenizer = make_tokenizer(model)
@@ -200,12 +205,12 @@ class Backbone:
 
     @classmethod
     def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None) -> Backbone:
-        """Load by name. Raises BackboneError, one sentence, if the name is unknown or its weights cannot be had.
+        """Load by name. Raises BackboneError, one sentence, if the name is unknown or its weights cannot be loaded.
 
         progress: called with (bytes so far, bytes in all) while weights come from the hub.
         """
-        chosen = choose_device(device)
-        return cls(name, create_model(name, progress), chosen)
+        target = choose_device(device)
+        return cls(name, create_model(name, progress), target)
 
     @staticmethod
     def transform_size(model) -> int:
@@ -215,15 +220,15 @@ class Backbone:
     def prepare(self, photo: Photo | np.ndarray, interpolation: str | None = None, resize: bool = True) -> Tensor:
         """(3, S, S) float32: shorter side to S, centre crop (or the whole image squashed), the model's normalisation.
 
-        By the model's own interpolation, or by another one ("bilinear", "bicubic": antialiased), as heads that others have
-        trained may want. Without `resize` the crop is cut at the image's own scale; a smaller image gets a black border.
+        interpolation: None for the model's, or "bilinear" or "bicubic" (antialiased), which released heads may need. Without `resize`
+        the crop is cut at the image's scale; a smaller image gets a black border.
         """
         pixels = photo.pixels if isinstance(photo, Photo) else photo
         transform = self.transform if interpolation is None and resize else make_transform(self.model, interpolation, resize)
         return transform(Image.fromarray(middle_part(pixels) if resize and not self.squashes else pixels))
 
     def view(self, photo: Photo) -> ScoredView:
-        """The exact pixels that `prepare` hands to the tower, back as uint8, and their place in the photo."""
+        """The exact pixels that `prepare` passes to the tower, back as uint8, and their box in the photo."""
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.preprocess["mean"], self.preprocess["std"]))
         pixels = ((self.prepare(photo) * std + mean) * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
         whole = (0, 0, photo.width, photo.height)
@@ -236,7 +241,7 @@ class Backbone:
 
     @property
     def squashes(self) -> bool:
-        """Whether the whole image is pressed into the square, as some models want, instead of cutting its middle out."""
+        """Whether the model's preprocessing squashes the whole image into the square instead of cropping its centre."""
         return self.preprocess["resize_mode"] == "squash"
 
     @property
@@ -260,34 +265,34 @@ class Backbone:
             if not hasattr(visual, "_pool"):  # ResNets and timm towers: only the projected feature is comparable
                 projected = visual(images)
                 return ClipFeatures(projected.float().cpu(), projected.float().cpu(), None)
-            kept = min(2, len(visual.transformer.resblocks))
-            out = visual.forward_intermediates(images, indices=kept, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True)
+            depth = min(2, len(visual.transformer.resblocks))
+            out = visual.forward_intermediates(images, indices=depth, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True)
             *previous, last = (
                 torch.cat(parts, dim=1)
                 for parts in zip(out["image_intermediates_prefix"], out["image_intermediates"], strict=True)  # each (B, 1 + N, D)
             )
             pooled, _ = visual._pool(last)  # (B, D)
             projected = pooled @ visual.proj if visual.proj is not None else pooled  # (B, E)
-        parts = (pooled, projected, last[:, 1:], *previous) if tokens else (pooled, projected, None)
-        return ClipFeatures(*(None if part is None else part.float().cpu() for part in parts))
+        extra = [part.float().cpu() for part in (last[:, 1:], *previous)] if tokens else [None]
+        return ClipFeatures(pooled.float().cpu(), projected.float().cpu(), *extra)
 
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:
         """(len(texts), E) unit rows; each distinct text is encoded once while it stays in the cache."""
         with self._lock:
-            known = {text: self._texts[text] for text in texts if text in self._texts}
-        missing = [text for text in dict.fromkeys(texts) if text not in known]
-        for start in range(0, len(missing), TEXTS_AT_ONCE):
+            embeddings = {text: self._texts[text] for text in texts if text in self._texts}
+        missing = [text for text in dict.fromkeys(texts) if text not in embeddings]
+        for start in range(0, len(missing), TEXT_BATCH):
             checkpoint()
-            chunk = missing[start : start + TEXTS_AT_ONCE]
+            chunk = missing[start : start + TEXT_BATCH]
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-                embedded = self.model.encode_text(self.tokenizer(chunk).to(self.device))
-            known.update(zip(chunk, F.normalize(embedded.float(), dim=-1).cpu(), strict=True))
+                rows = self.model.encode_text(self.tokenizer(chunk).to(self.device))
+            embeddings.update(zip(chunk, F.normalize(rows.float(), dim=-1).cpu(), strict=True))
         with self._lock:
             if len(self._texts) > TEXT_CACHE:  # phrases typed by users must not grow memory without end
                 self._texts.clear()
-            self._texts.update((text, known[text]) for text in missing if len(text) <= LONGEST_CACHED)
-        return torch.stack([known[text] for text in texts])
+            self._texts.update((text, embeddings[text]) for text in missing if len(text) <= MAX_CACHED_LENGTH)
+        return torch.stack([embeddings[text] for text in texts])
 
 
 def middle_part(pixels: np.ndarray, aspect: int = 8) -> np.ndarray:
@@ -303,9 +308,9 @@ def middle_part(pixels: np.ndarray, aspect: int = 8) -> np.ndarray:
 
 def centre_box(width: int, height: int) -> tuple[int, int, int, int]:
     """The centre square that a shortest-side resize and a centre crop keep, in pixels of the original."""
-    short = min(width, height)
-    x, y = (width - short) // 2, (height - short) // 2
-    return x, y, x + short, y + short
+    side = min(width, height)
+    x, y = (width - side) // 2, (height - side) // 2
+    return x, y, x + side, y + side
 
 
 def make_transform(model, interpolation: str | None = None, resize: bool = True):

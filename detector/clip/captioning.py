@@ -1,7 +1,7 @@
-"""One sentence for an image: written by a CoCa's own decoder, put together from nouns, or given by the user.
+"""One sentence for an image: from a CoCa's own decoder, from a list of nouns, or from the user.
 
 Nothing but pixels and the user's words goes in: no file name, no metadata, no generator's prompt, no label (docs/methods.md, 3).
-The decoder is asked greedily, so the same image gets the same caption.
+The decoder is greedy, so the same image gets the same caption.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from detector.clip.vocabulary import CONCEPTS
 from detector.steps import checkpoint
 
 NOUNS = CONCEPTS.with_name("nouns.txt")
-LONGEST = 20  # tokens that the decoder may write
-EARLIEST_END = 5  # tokens before which the decoder may not end, as in the released generation code's minimum length
-LONGEST_TYPED = 10_000  # characters of a user's caption that are kept
-RETRIEVED = 5  # nouns that stand in for a sentence where there is no decoder
+MAX_TOKENS = 20  # tokens that the decoder may write
+MIN_TOKENS = 5  # tokens before which the decoder may not end, as in the released generation code's minimum length
+MAX_CHARACTERS = 10_000  # characters of a user's caption; the rest is cut off
+NOUN_COUNT = 5  # nouns that stand in for a sentence where there is no decoder
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ def nouns() -> tuple[tuple[str, ...], ...]:
 
 
 def user_caption(text: str) -> Caption:
-    """The user's words on one line, control characters left out; any alphabet, markup as it stands. "" where there is neither a
-    letter nor a digit. What is too long for CLIP its tokenizer cuts."""
-    kept = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[:LONGEST_TYPED])
-    return Caption(" ".join(kept.split()) if re.search(r"[^\W_]", kept) else "", "user")
+    """The user's words on one line, in any alphabet, without control characters; "" where there is neither a letter nor a digit.
+    The tokenizer truncates what is too long for CLIP."""
+    printable = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[:MAX_CHARACTERS])
+    return Caption(" ".join(printable.split()) if re.search(r"[^\W_]", printable) else "", "user")
 
 
 def is_usable(text: str) -> bool:
-    """Whether a written caption says anything: at least two words with letters, and not the same one over and over."""
+    """Whether a caption says anything: it has at least two words with letters, and more than a third of its words are distinct."""
     words = re.findall(r"[^\W\d_]+", text.lower())
     return len(words) >= 2 and len(set(words)) > len(words) / 3
 
 
-def is_cut(backbone: Backbone, text: str) -> bool:
+def is_truncated(backbone: Backbone, text: str) -> bool:
     """Whether the text is longer than the text tower reads: its context less the two markers."""
     return len(backbone.tokenizer.encode(text)) > backbone.model.context_length - 2
 
@@ -72,7 +72,7 @@ def has_decoder(backbone: Backbone) -> bool:
 
 
 def captioner(backbone: Backbone) -> str:
-    """What tells one captioner from another: sixteen hex digits of the decoder's weights, or "nouns" and the list's."""
+    """Identity of what writes captions: sixteen hex digits of the decoder's weights, or "nouns" and sixteen of the noun list."""
     digest = hashlib.sha256(NOUNS.read_bytes())
     if not has_decoder(backbone):
         return f"nouns {digest.hexdigest()[:16]}"
@@ -82,8 +82,8 @@ def captioner(backbone: Backbone) -> str:
 
 
 def image_tokens(backbone: Backbone, images: Tensor, features: ClipFeatures) -> Tensor:
-    """(B, N, D) what the decoder attends to. With CLS pooling these are the patch tokens after the final layer norm, at hand
-    from the one forward; a CoCa with an attentional pooler is asked again."""
+    """(B, N, D) what the decoder attends to. With CLS pooling these are the patch tokens of `features` after the final
+    layer norm; a CoCa with an attentional pooler needs another forward."""
     visual = backbone.model.visual
     if getattr(visual, "attn_pool", None) is None and features.patches is not None:
         return visual.ln_post(features.patches.to(backbone.device))
@@ -92,29 +92,29 @@ def image_tokens(backbone: Backbone, images: Tensor, features: ClipFeatures) -> 
 
 @torch.inference_mode()
 def write(backbone: Backbone, tokens: Tensor) -> list[str]:
-    """Greedy captions for (B, N, D) image tokens: at most LONGEST tokens, no end before EARLIEST_END."""
-    model, tool = backbone.model, backbone.tokenizer
-    start, end, longest = tool.sot_token_id, tool.eot_token_id, min(LONGEST, backbone.model.context_length - 2)
-    written = torch.full((len(tokens), 1 + longest), end, device=tokens.device)
-    written[:, 0], going = start, torch.arange(len(tokens), device=tokens.device)
-    for length in range(longest):
+    """Greedy captions for (B, N, D) image tokens: at most MAX_TOKENS tokens and at least MIN_TOKENS."""
+    model, tokenizer = backbone.model, backbone.tokenizer
+    start, end, max_tokens = tokenizer.sot_token_id, tokenizer.eot_token_id, min(MAX_TOKENS, backbone.model.context_length - 2)
+    sequences = torch.full((len(tokens), 1 + max_tokens), end, device=tokens.device)
+    sequences[:, 0], active = start, torch.arange(len(tokens), device=tokens.device)
+    for length in range(max_tokens):
         checkpoint()
-        _, embedded = model._encode_text(written[going, : length + 1])
-        logits = model.text_decoder(tokens[going], embedded)[:, -1]  # (going, vocabulary)
+        _, states = model._encode_text(sequences[active, : length + 1])
+        logits = model.text_decoder(tokens[active], states)[:, -1]  # (going, vocabulary)
         logits[:, start] = -torch.inf
-        if length < EARLIEST_END:
+        if length < MIN_TOKENS:
             logits[:, end] = -torch.inf
-        written[going, length + 1] = logits.argmax(1)
-        going = going[written[going, length + 1] != end]
-        if not len(going):
+        sequences[active, length + 1] = logits.argmax(1)
+        active = active[sequences[active, length + 1] != end]
+        if not len(active):
             break
-    return [_sentence(tool, row.tolist(), end) for row in written]
+    return [_sentence(tokenizer, row.tolist(), end) for row in sequences]
 
 
-def _sentence(tool, row: list[int], end: int) -> str:
-    """The words between the markers, punctuation drawn to its word."""
+def _sentence(tokenizer, row: list[int], end: int) -> str:
+    """The words between the markers, no space before punctuation."""
     inside = row[1 : row.index(end)] if end in row else row[1:]
-    return re.sub(r"\s+([.,!?;:])", r"\1", tool.decode(inside)).strip()
+    return re.sub(r"\s+([.,!?;:])", r"\1", tokenizer.decode(inside)).strip()
 
 
 @torch.inference_mode()
@@ -122,12 +122,12 @@ def retrieve(backbone: Backbone, projected: Tensor) -> list[str]:
     """For a CLIP without a decoder: the nouns nearest to each image, (B, E) in, joined to a line."""
     singular = [forms[0] for forms in nouns()]
     texts = backbone.encode_text([f"a photo of a {noun}" for noun in singular])
-    best = (F.normalize(projected, dim=1) @ texts.T).topk(RETRIEVED, dim=1).indices
+    best = (F.normalize(projected, dim=1) @ texts.T).topk(NOUN_COUNT, dim=1).indices
     return [", ".join(singular[i] for i in row) for row in best.tolist()]
 
 
 def caption(backbone: Backbone, images: Tensor, features: ClipFeatures) -> list[Caption]:
-    """A caption for each of the B images, prepared (B, 3, S, S) and encoded; a nonsensical one is replaced by nothing."""
+    """A caption for each of the B images, prepared (B, 3, S, S) and encoded; one that `is_usable` rejects becomes ""."""
     decoder = has_decoder(backbone)
     texts = write(backbone, image_tokens(backbone, images, features)) if decoder else retrieve(backbone, features.projected)
     source = backbone.name if decoder else "nouns"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-VERSION = "copies-1"  # of what one seed gives; part of the key under which features are kept
+VERSION = "copies-1"  # of what one seed gives; part of the key of cached features
 
 
-def augmented(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def augment(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A random crop of half to all of the area, scaled by 0.5 to 1.6, perhaps mirrored, blurred and saved as JPEG or WebP.
 
     (H, W, 3) uint8 → (h, w, 3) uint8. The crop's area follows arXiv 2602.12381's training. Scale, a blur of up to 2 pixels, and
-    qualities of 35 to 100 where the paper has 65 to 100: choice; after milder ones the low-level methods called whatever was blurred
-    or saved once more by one name, real or synthetic.
+    qualities of 35 to 100 (the paper: 65 to 100) are choices: after milder copies the low-level methods gave one label to every
+    image that was blurred or saved once more.
     """
     image = _crop(pixels, generator)
     if generator.random() < 0.5:
@@ -42,7 +42,13 @@ def _scale(image: np.ndarray, factor: float, generator: np.random.Generator) -> 
 
 
 def recompress(image: np.ndarray, suffix: str, quality: int) -> np.ndarray:
-    """Save as `.jpg` or `.webp` at a quality of 1 to 100 and read back."""
+    """(H, W, 3) uint8 RGB, saved as `.jpg` or `.webp` at a quality of 1 to 100 and read back: the same shape.
+
+    ValueError if the encoder refuses the image, as for a side beyond `perturbations.JPEG_SIDE` or `WEBP_SIDE`.
+    """
     flag = cv2.IMWRITE_WEBP_QUALITY if suffix == ".webp" else cv2.IMWRITE_JPEG_QUALITY
-    _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [flag, quality])
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    success, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [flag, quality])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if success else None
+    if decoded is None:
+        raise ValueError(f"An image of {image.shape[1]} × {image.shape[0]} pixels cannot be saved as {suffix}.")
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

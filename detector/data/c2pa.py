@@ -1,15 +1,15 @@
-"""Whether a file carries a C2PA manifest store; neither validated nor complete by that."""
+"""Whether a file carries a C2PA manifest store. The store is not validated."""
 
 from __future__ import annotations
 
 from PIL import Image
 
-MAX_MENTIONS = 100_000  # of "c2pa" that are looked at; a real manifest store names it some hundred times
+MAX_MENTIONS = 100_000  # of "c2pa" that are checked; a real manifest store has some hundred
 _BEHIND = 72  # bytes at most between a box's kind and the word: a uuid box has identifier, purpose and offset there
 
 
 def has_c2pa(image: Image.Image, data: bytes | None) -> bool:
-    """JPEG APP11, PNG caBX, else a JUMBF or uuid box anywhere in the file."""
+    """True if there is a JPEG APP11 segment, a PNG caBX chunk, or a JUMBF or uuid box that names c2pa; data: the file's bytes."""
     segments = getattr(image, "applist", ())
     if any(name == "APP11" and b"jumb" in payload and b"c2pa" in payload for name, payload in segments):
         return True
@@ -41,11 +41,11 @@ def _box_before(data: bytes, word: int) -> bool:
     """
     first = max(0, word - _BEHIND - 4)
     for kind in (b"jumb", b"uuid"):
-        place = data.find(kind, first, word)
-        while place >= 0:
-            length, start = int.from_bytes(data[max(0, place - 4) : place], "big"), place - 4
+        start_of_kind = data.find(kind, first, word)
+        while start_of_kind >= 0:
+            length, start = int.from_bytes(data[max(0, start_of_kind - 4) : start_of_kind], "big"), start_of_kind - 4
             # 0 stands for "to the end of the file", 1 for a length of 64 bits
             if start >= 0 and (length <= 1 or word + 4 - start <= length <= len(data) - start):
                 return True
-            place = data.find(kind, place + 1, word)
+            start_of_kind = data.find(kind, start_of_kind + 1, word)
     return False

@@ -7,18 +7,19 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
-from detector.data.augmentation import augmented
-from detector.data.images import ImageError, load_photo
+from detector.data.augmentation import augment
+from detector.data.images import load_photo
 
 CLASS_FOLDERS = {"real": 0, "0_real": 0, "nature": 0, "synthetic": 1, "1_fake": 1, "fake": 1, "ai": 1}
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".jp2", ".jfif"}
 
 CLASS_NAMES = ("real", "synthetic")  # by label
-ENOUGH = 30  # images of a class, of which fewer than one draw in a hundred sets none aside for validation: 0.85^30
+MIN_OF_A_CLASS = 30  # images of a class, of which fewer than one draw in a hundred sets none aside for validation: 0.85^30
 
 
 class DataError(ValueError):
@@ -36,20 +37,23 @@ class Example:
 
 
 def views(example: Example, copies: int, seed: int) -> list[np.ndarray]:
-    """The image as it is and `copies` random copies of it; the same for the same seed and file name."""
-    try:
-        pixels = load_photo(example.path).pixels
-    except ImageError as error:
-        raise DataError(f"The data holds an unusable image, '{example.path}': {error}") from error
+    """The image as it is, then `copies` random copies of it, (H, W, 3) uint8 each; the same for the same seed and file name.
+
+    DataError, one sentence, if the file cannot be decoded or a copy cannot be encoded.
+    """
     key = int.from_bytes(hashlib.sha256(example.path.name.encode()).digest()[:6], "big")
     generator = np.random.default_rng((seed, key))
-    return [pixels, *(augmented(pixels, generator) for _ in range(copies))]
+    try:
+        pixels = load_photo(example.path).pixels
+        return [pixels, *(augment(pixels, generator) for _ in range(copies))]
+    except ValueError as error:  # `ImageError`, or a side too long for an encoder
+        raise DataError(f"The data holds an unusable image, '{example.path}': {error}") from error
 
 
-class Pictures(Sequence):
-    """The pixels of examples, (H, W, 3) uint8 each, made whenever one is asked for: a split's would fill the memory.
+class Pictures(Sequence[np.ndarray]):
+    """The pixels of examples, (H, W, 3) uint8 each, decoded at each access: those of a whole split would fill the memory.
 
-    copy: for each example 0, the image as it is (default), or which of its random copies; seed: theirs.
+    copy: for each example 0, the image as it is (default), or the number of one of its random copies; seed: of the copies.
     """
 
     def __init__(self, examples: Sequence[Example], copy: Sequence[int] | None = None, seed: int = 0):
@@ -58,25 +62,31 @@ class Pictures(Sequence):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pictures: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray | Pictures:
+        if isinstance(index, slice):
+            return self.rows(np.arange(len(self))[index])
         return views(self.examples[index], self.copy[index], self.seed)[-1]
 
     def rows(self, mask: np.ndarray) -> Pictures:
-        """Those of a mask or of places."""
-        chosen = np.arange(len(self))[mask]
-        return Pictures([self.examples[i] for i in chosen], [self.copy[i] for i in chosen], self.seed)
+        """The pictures of a boolean mask (N,) or of integer positions."""
+        positions = np.arange(len(self))[mask]
+        return Pictures([self.examples[i] for i in positions], [self.copy[i] for i in positions], self.seed)
 
     def originals(self) -> list[Example]:
-        """The examples that stand in it as they are."""
+        """The examples whose copy number is 0."""
         return [example for example, copy in zip(self.examples, self.copy, strict=True) if copy == 0]
 
 
 def read_dataset(folder: Path | str) -> list[Example]:
     """All examples of a data folder, in a fixed order.
 
-    Either `manifest.csv` (columns file, split, label, source) or class folders (`real`/`synthetic`, `0_real`/`1_fake`,
-    `nature`/`ai`) at any depth; the other folder names then make the source, `train`/`val`/`test` among them the split.
-    Raises DataError if there is no such thing or only one class.
+    The folder holds `manifest.csv` (columns file, split, label, source) or class folders (`real`/`synthetic`, `0_real`/`1_fake`,
+    `nature`/`ai`) at any depth. Of the other folder names `train`, `val` and `test` give the split, the rest the source.
+    Raises DataError if there is neither, or only one class.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -137,40 +147,41 @@ def _from_folders(folder: Path) -> list[Example]:
 def with_splits(examples: list[Example], val_share: float = 0.15, test: bool = False) -> list[Example]:
     """Give examples that name no split one by a hash of their file name: `val` for `val_share` of them, else `train`.
 
-    With `test`, as many again become `test`. Where no example is in `val`, `train` gives up `val_share` of its own to it.
+    With `test`, as many again become `test`. Where no example is in `val`, a share `val_share` of `train` becomes `val`.
     """
-    drawn = {""} if any(e.split == "val" for e in examples) else {"", "train"}
+    divided_splits = {""} if any(e.split == "val" for e in examples) else {"", "train"}
 
     def draw(example: Example) -> str:
         digest = hashlib.sha256(example.path.name.encode()).digest()
         place = int.from_bytes(digest[:4], "big") / 2**32
-        tested = test and not example.split and place < 2 * val_share
-        return "val" if place < val_share else "test" if tested else "train"
+        is_test = test and not example.split and place < 2 * val_share
+        return "val" if place < val_share else "test" if is_test else "train"
 
-    return [Example(e.path, e.label, e.source, draw(e)) if e.split in drawn else e for e in examples]
+    return [Example(e.path, e.label, e.source, draw(e)) if e.split in divided_splits else e for e in examples]
 
 
 def training_splits(examples: list[Example], folder: Path | str) -> tuple[list[Example], list[Example]]:
     """Examples to train on and to validate with. Raises DataError where one of the two lacks a class."""
-    drawn = with_splits(examples)
-    parts = {name: select(drawn, name) for name in ("train", "val")}
+    all_splits = with_splits(examples)
+    parts = {name: select(all_splits, name) for name in ("train", "val")}
     for name, part in parts.items():
         missing = sorted({0, 1} - {example.label for example in part})
         if missing and any(example.split == "val" for example in examples):
             raise DataError(f"The split '{name}' of '{folder}' has no {CLASS_NAMES[missing[0]]} images; add some of both classes to it.")
         if missing:
-            raise DataError(_too_few(drawn, folder))
+            raise DataError(_too_few(all_splits, folder))
     return parts["train"], parts["val"]
 
 
-def _too_few(drawn: list[Example], folder: Path | str) -> str:
-    usable = [example.label for example in drawn if example.split in ("train", "val")]
+def _too_few(examples: list[Example], folder: Path | str) -> str:
+    usable = [example.label for example in examples if example.split in ("train", "val")]
     counts = " and ".join(f"{usable.count(label)} {name}" for label, name in enumerate(CLASS_NAMES))
     return (
         f"'{folder}' holds {counts} images to train on, too few to set some of each class aside for validation; "
-        f"use {ENOUGH} or more of each class, or sort them into folders train/ and val/."
+        f"use {MIN_OF_A_CLASS} or more of each class, or sort them into folders train/ and val/."
     )
 
 
 def select(examples: list[Example], split: str) -> list[Example]:
+    """The examples of one split."""
     return [example for example in examples if example.split == split]

@@ -1,6 +1,6 @@
-"""What reading an opened file would take, estimated from its header before a pixel is decoded; too much is refused.
+"""Time and memory that decoding would take, estimated from the header before a pixel is decoded; too much is refused.
 
-`effort` looks at bytes, before any parser sees them; here Pillow has read the header, so that size and kind are known.
+`decode_limits` looks at bytes, before any parser reads them; here Pillow has read the header, so that size and kind are known.
 Every constant is a measurement with Pillow 12.3 on one core of the machine that the tests ran on (see each comment).
 """
 
@@ -43,15 +43,15 @@ _NONSENSE = f"is a JPEG 2000 picture whose headers make no sense; {_AGAIN}"
 
 
 def excess(image: Image.Image, data: bytes) -> str | None:
-    """Why an opened file is refused, as a sentence without its subject and full stop; None where it can be read.
+    """Why a file is refused, as a sentence without its subject and full stop; None where it can be read.
 
-    The number of pixels is the caller's to check.
+    image: opened, not decoded. The caller checks the number of pixels.
     """
     if image.format == "JPEG2000":
         return _codestream_excess(data)
     if _scanned_pixels(image, data) > MAX_SCANNED_PIXELS:
         return _SCANS
-    return _judged(estimate(image, len(data)))
+    return _cost_excess(estimate(image, len(data)))
 
 
 def icon_excess(data: bytes) -> str | None:
@@ -60,8 +60,8 @@ def icon_excess(data: bytes) -> str | None:
         if at + 12 <= len(data) and _product(struct.unpack_from(">II", data, at + 4)) > MAX_ICON_PIXELS:
             return _ICON
     for at in _places(data, jpeg2000.CODESTREAM):
-        if found := _codestream_excess(data[at:]):
-            return found
+        if complaint := _codestream_excess(data[at:]):
+            return complaint
     return None
 
 
@@ -77,21 +77,21 @@ def _places(data: bytes, pattern: bytes) -> list[int]:
     return places
 
 
-def _judged(cost: Cost) -> str | None:
+def _cost_excess(cost: Cost) -> str | None:
     return _TOO_MUCH if cost.seconds > MAX_SECONDS or cost.memory > MAX_MEMORY else None
 
 
 def _codestream_excess(data: bytes) -> str | None:
     try:
-        return _judged(jpeg2000.cost(data, jpeg2000.codestream_start(data)))
-    except jpeg2000.Nonsense:
+        return _cost_excess(jpeg2000.cost(data, jpeg2000.codestream_start(data)))
+    except jpeg2000.MalformedHeader:
         return _NONSENSE
 
 
 def estimate(image: Image.Image, size: int) -> Cost:
-    """Of every format but JPEG 2000. size: bytes of the file."""
+    """Cost of decoding any format but JPEG 2000. size: bytes of the file."""
     pixels, transparent = image.width * image.height, image.mode in _TRANSPARENT or "transparency" in image.info
-    memory = _MEMORY.get(image.format, _USUAL_MEMORY)[transparent]
+    memory = _MEMORY.get(image.format or "", _USUAL_MEMORY)[transparent]
     seconds = pixels * (_TRANSPARENT_PIXEL if transparent else _PIXEL)
     if image.format in _RAW:
         seconds += pixels * _raw_bytes(image) * (_INTERLACED_BYTE if image.info.get("interlace") else _RAW_BYTE)
@@ -104,7 +104,8 @@ def estimate(image: Image.Image, size: int) -> Cost:
 
 def _raw_bytes(image: Image.Image) -> int:
     """Bytes a pixel as the file holds them, from Pillow's name of the layout: 3 for "RGB", 8 for "RGBA;16B"."""
-    layout = image.tile[0][3] if getattr(image, "tile", None) else image.mode
+    tile = getattr(image, "tile", None)
+    layout = tile[0][3] if tile else image.mode
     layout = layout if isinstance(layout, str) else layout[0] if layout and isinstance(layout[0], str) else image.mode
     channels, _, depth = layout.partition(";")
     return (1 if channels in ("I", "F") else len(channels)) * (4 if "32" in depth else 2 if "16" in depth else 1)
@@ -114,9 +115,9 @@ def _scanned_pixels(image: Image.Image, data: bytes) -> float:
     """Pixels times scans of a JPEG, also of those in the strips or tiles of a TIFF; 0 for other formats."""
     if image.format in ("JPEG", "MPO"):
         return image.width * image.height * data.count(_SCAN)
-    if image.format != "TIFF" or image.tag_v2.get(_COMPRESSION) not in _JPEG_IN_TIFF:
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+    if tags is None or tags.get(_COMPRESSION) not in _JPEG_IN_TIFF:
         return 0
-    tags = image.tag_v2
     places, lengths = (_values(tags, _PLACES), _values(tags, _LENGTHS))
     if len(places) != len(lengths) or sum(lengths) > 2 * len(data):  # the same bytes may be named again and again
         return image.width * image.height * max(1, len(places)) * data.count(_SCAN)

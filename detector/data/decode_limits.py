@@ -29,13 +29,16 @@ _NETPBM = re.compile(rb"P(\w{1,5})((?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]{1,10}){2,3})
 _BARE_MARKERS = {0x01, *range(0xD0, 0xDA)}  # JPEG: markers without a length
 
 
-def burden(data: bytes) -> str | None:
-    """What would keep a decoder busy for minutes or fill the memory, in words such as "more than 50,000 chunks"; else None."""
+def costly_content(data: bytes) -> str | None:
+    """Content of a file that would keep a decoder busy for minutes or fill the memory, in words such as "more than 50,000 chunks".
+
+    None where there is no such content.
+    """
     for start, check in ((b"\x89PNG", _png), (b"GIF8", _gif), (b"\xff\xd8\xff", _jpeg), (b"BM", _bitmap), (b"P", _netpbm)):
-        if data.startswith(start) and (found := check(data)):
-            return found
+        if data.startswith(start) and (complaint := check(data)):
+            return complaint
     if data.startswith((b"II", b"MM")):
-        return tag_burden(data)
+        return costly_tags(data)
     return _box_tags(data) if data[4:8] == b"ftyp" else None
 
 
@@ -93,7 +96,7 @@ def _gif_parts(data: bytes) -> Iterator[tuple[str, list[int]]]:
 
 def _gif_blocks(data: bytes, position: int) -> tuple[list[int], int]:
     """Lengths of the blocks from `position` up to the empty one, and the place behind that."""
-    lengths = []
+    lengths: list[int] = []
     while position < len(data) and data[position] and len(lengths) <= MAX_BLOCKS:
         lengths.append(data[position])
         position += 1 + data[position]
@@ -126,15 +129,15 @@ def _jpeg(data: bytes) -> str | None:
             position += 4 + len(segment)
     else:
         return f"more than {MAX_PIECES:,} segments or filler bytes before the picture"
-    return next(filter(None, map(tag_burden, blocks.values())), None)
+    return next(filter(None, map(costly_tags, blocks.values())), None)
 
 
 # --- others --------------------------------------------------------------------------------------------------------
 
 
 def _bitmap(data: bytes) -> str | None:
-    run_length_coded = data[14:15] >= b"\x28" and data[30:34] in (b"\1\0\0\0", b"\2\0\0\0")
-    return f"more than {SLOW_BYTES // 2**20} MiB of run-length code" if run_length_coded and len(data) > SLOW_BYTES else None
+    run_length = data[14:15] >= b"\x28" and data[30:34] in (b"\1\0\0\0", b"\2\0\0\0")
+    return f"more than {SLOW_BYTES // 2**20} MiB of run-length code" if run_length and len(data) > SLOW_BYTES else None
 
 
 def _netpbm(data: bytes) -> str | None:
@@ -151,28 +154,28 @@ def _netpbm(data: bytes) -> str | None:
 
 
 def _box_tags(data: bytes) -> str | None:
-    """AVIF: Pillow reads the EXIF block as it opens the file. Where that stands only the decoder knows, so all are looked at."""
+    """AVIF: Pillow reads the EXIF block as it opens the file. Only the decoder knows where that stands, so all are checked."""
     headers = [match.start() for match, _ in zip(_TIFF_START.finditer(data), range(MAX_DIRECTORIES + 1), strict=False)]
     if len(headers) > MAX_DIRECTORIES:
         return f"more than {MAX_DIRECTORIES:,} blocks of tags"
-    return next(filter(None, (tag_burden(data, at) for at in headers)), None)
+    return next(filter(None, (costly_tags(data, at) for at in headers)), None)
 
 
 # --- tags ----------------------------------------------------------------------------------------------------------
 
 
-def tag_burden(data: bytes, at: int = 0) -> str | None:
-    """The same for a TIFF or an EXIF block whose header stands at `at`: too many tags, strips, or values claimed in all."""
-    tags = claimed = 0
+def costly_tags(data: bytes, at: int = 0) -> str | None:
+    """The same for a TIFF or an EXIF block whose header stands at `at`: too many tags or strips, or more values than fit in the file."""
+    tags = total = 0
     for count, entries in _directories(data, at):
         tags += count
         if tags > MAX_TAGS:
             return f"more than {MAX_TAGS:,} tags"
         for tag, kind, values in entries:
-            claimed += _SIZES.get(kind, 0) * values
+            total += _SIZES.get(kind, 0) * values
             if tag in _STRIP_TAGS and values > MAX_STRIPS:
                 return f"more than {MAX_STRIPS:,} strips or tiles"
-        if claimed > 2 * len(data) + MAX_COMMENT_BYTES:
+        if total > 2 * len(data) + MAX_COMMENT_BYTES:
             return "tags that claim more than there is in the file"
     return None
 
@@ -181,19 +184,19 @@ def _directories(data: bytes, at: int) -> Iterator[tuple[int, list[tuple[int, in
     """(number of tags, (tag, type, number of values) of each) for every directory of the block, each place once."""
     order, big = "<" if data[at : at + 1] == b"I" else ">", b"+" in data[at + 2 : at + 4]
     entry, place = (f"{order}HHQ8s", f"{order}Q") if big else (f"{order}HHI4s", f"{order}I")
-    waiting, seen, width = _numbers(data, at + (8 if big else 4), place), set(), struct.calcsize(entry)
-    while waiting:
-        start = waiting.pop()
-        counts = _numbers(data, at + start, f"{order}Q" if big else f"{order}H") if start and start not in seen else ()
-        seen.add(start)
+    queue, visited, width = _numbers(data, at + (8 if big else 4), place), set(), struct.calcsize(entry)
+    while queue:
+        start = queue.pop()
+        counts = _numbers(data, at + start, f"{order}Q" if big else f"{order}H") if start and start not in visited else ()
+        visited.add(start)
         if not counts:
             continue
         first = at + start + (8 if big else 2)
         count = min(counts[0], MAX_TAGS + 1, (len(data) - first) // width)
         entries = list(struct.iter_unpack(entry, data[first : first + count * width]))
         yield count + 1, [values[:3] for values in entries]
-        waiting += _numbers(data, first + count * width, place)
-        waiting += [struct.unpack_from(place, value)[0] for tag, _, _, value in entries if tag in _DIRECTORY_TAGS]
+        queue += _numbers(data, first + count * width, place)
+        queue += [struct.unpack_from(place, value)[0] for tag, _, _, value in entries if tag in _DIRECTORY_TAGS]
 
 
 def _numbers(data: bytes, at: int, form: str) -> list[int]:

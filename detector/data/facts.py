@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ _SUBSAMPLING = {(1.0, 1.0): "4:4:4", (2.0, 1.0): "4:2:2", (2.0, 2.0): "4:2:0"}
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file says of itself, read before anything is changed. In-memory images know only a part of it."""
+    """What a file says of itself, as stored. Images made in memory have only a part of it."""
 
     format: str | None  # Pillow's name ("JPEG", "PNG", "MPO", …); None for arrays and images made in memory
     size_bytes: int | None  # None where there was no file
@@ -36,11 +37,11 @@ class FileFacts:
     jpeg_quality: int | None  # 1..100, an estimate: see `_jpeg_quality`; None where not JPEG
     chroma_subsampling: str | None  # "4:4:4", "4:2:2" or "4:2:0"; None for grey, other ratios and other formats
     has_exif: bool  # an EXIF block is present, readable or not
-    has_c2pa: bool  # a C2PA manifest is present; neither validated nor complete by that
+    has_c2pa: bool  # a C2PA manifest is present; it is not validated
 
 
 def facts_of(image: Image.Image, data: bytes | None, mode: str, orientation: int) -> FileFacts:
-    """Of a loaded image. data: its file, if any; mode: before it was loaded; orientation: EXIF, 1..8."""
+    """The facts of a loaded image. data: bytes of its file, if any; mode: before it was loaded; orientation: EXIF, 1..8."""
     width, height = image.size
     if image.format == "TIFF" and orientation >= 5:  # turned by Pillow, which turns it as it loads
         width, height = height, width
@@ -70,15 +71,15 @@ def _frame_count(image: Image.Image) -> int:
 
 
 def _page_count(image: Image.Image) -> int:
-    present = image.tell()
-    pages = present + 1
+    index = image.tell()
+    pages = index + 1
     try:
         while pages < _MAX_COUNTED_PAGES:
             image.seek(pages)
             pages += 1
     except EOFError:
         pass
-    image.seek(present)
+    image.seek(index)
     return pages
 
 
@@ -91,7 +92,8 @@ def _jpeg_quality(image: Image.Image) -> int | None:
     tables = getattr(image, "quantization", None)
     if not tables:
         return None
-    number = image.layer[0][3] if getattr(image, "layer", None) else 0
+    layers = getattr(image, "layer", None)
+    number = layers[0][3] if layers else 0
     table = np.asarray(tables.get(number, next(iter(tables.values()))))
     if table.shape != (64,):
         return None
@@ -102,7 +104,7 @@ def _jpeg_quality(image: Image.Image) -> int | None:
 
 
 def _chroma_subsampling(image: Image.Image) -> str | None:
-    layers = getattr(image, "layer", None) or ()
+    layers: Sequence[tuple[int, int, int, int]] = getattr(image, "layer", None) or ()
     if len(layers) < 3:
         return None
     (_, horizontal, vertical, _), (_, chroma_horizontal, chroma_vertical, _) = layers[:2]

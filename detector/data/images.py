@@ -30,17 +30,17 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, _imaging
 
 from detector.data.decode_cost import excess, icon_excess
-from detector.data.decode_limits import SLOW_BYTES, burden, tag_burden
+from detector.data.decode_limits import SLOW_BYTES, costly_content, costly_tags
 from detector.data.facts import FileFacts, facts_of
 
-VERSION = "decoding-1"  # of the pixels that a file becomes; part of the key under which features are kept
+VERSION = "decoding-1"  # of the pixels that a file becomes; part of the key of cached features
 
 # Above a camera's JPEG even at 100 megapixels (tens of MiB), far below what would fill a small server's memory
 # when several people upload at once.
 MAX_BYTES = 64 * 2**20
 
 # Most telephones and medium-format cameras stay below 108 million pixels. At 120 million, decoding was measured to peak at
-# 1.2 GB in colour and 1.7 GB with transparency; `cost.MAX_MEMORY` bounds the formats that take more for each pixel.
+# 1.2 GB in colour and 1.7 GB with transparency; `decode_cost.MAX_MEMORY` bounds the formats that take more for each pixel.
 MAX_PIXELS = 120_000_000
 
 # Pillow compares sizes inside its decoders with a limit of its own, and warns in words of its own. Raised once, at
@@ -131,7 +131,7 @@ def load_photo(source: str | Path | bytes | Image.Image | np.ndarray) -> Photo:
     try:
         return _develop(*_acquire(source), name)
     except Exception as error:
-        subject = _quoted(name) if name else "The file" if isinstance(source, bytes) else "The image"
+        subject = _quote(name) if name else "The file" if isinstance(source, bytes) else "The image"
         raise ImageError(f"{subject} {_complaint(error)}.") from error
 
 
@@ -143,7 +143,7 @@ def _file_name(source: object) -> str | None:
     return Path(path).name or None if isinstance(path, (str, Path)) else None
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     """The file's name in quotation marks, safe to print and cut to 60 characters."""
     printable = "".join(character if character.isprintable() else "?" for character in name)
     return f"“{printable if len(printable) <= 60 else printable[:59] + '…'}”"
@@ -221,8 +221,8 @@ def _open(data: bytes) -> Image.Image:
     That guard warns or raises in words of its own, by a limit that the whole process shares; ours follows right after.
     """
     _refuse_markup(data)
-    if found := burden(data):
-        raise _Refusal(f"holds {found}, which could keep this program busy for minutes; save it again as PNG or JPEG and choose that")
+    if complaint := costly_content(data):
+        raise _Refusal(f"holds {complaint}, which could keep this program busy for minutes; save it again as PNG or JPEG and choose that")
     if data.startswith(_ICON_STARTS) and (complaint := icon_excess(data)):
         raise _Refusal(complaint)
     Image.preinit()  # the common formats first, as `Image.open` tries them
@@ -230,8 +230,8 @@ def _open(data: bytes) -> Image.Image:
     for name in [name for name in Image.ID if name in _COMMON_FORMATS or len(data) <= SLOW_BYTES]:
         factory, accepts = Image.OPEN[name]
         try:
-            accepted = accepts is None or accepts(data[:16])  # a text where the plug-in lacks its library
-            if name not in _REFUSED_FORMATS and accepted and not isinstance(accepted, str):
+            match = accepts is None or accepts(data[:16])  # a text where the plug-in lacks its library
+            if name not in _REFUSED_FORMATS and match and not isinstance(match, str):
                 return factory(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # how plug-ins say "not mine"
@@ -254,8 +254,8 @@ def _why_unreadable(data: bytes) -> str:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
         return "is a HEIC photo, which cannot be read here; export it as JPEG and choose that"
     if len(data) > SLOW_BYTES:
-        known, limit = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file", SLOW_BYTES // 2**20
-        return f"is no {known}, and others are read up to {limit} MiB only; save it as PNG and choose that"
+        formats, limit = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file", SLOW_BYTES // 2**20
+        return f"is no {formats}, and others are read up to {limit} MiB only; save it as PNG and choose that"
     return "is not an image, or its first bytes are damaged; choose a JPEG, PNG, WebP, AVIF, GIF or TIFF file"
 
 
@@ -305,7 +305,7 @@ def _develop(image: Image.Image, data: bytes | None, name: str | None) -> Photo:
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation (or XMP's, as Pillow has it), 1..8; 1 where it cannot be read."""
     try:
-        if tag_burden(_exif_block(image)):  # what stands in the file as it is was looked at before, what was packed was not
+        if costly_tags(_exif_block(image)):  # what stands in the file as it is was looked at before, what was packed was not
             return 1
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
         return int(value) if value in range(1, 9) else 1
@@ -329,7 +329,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES or image.mode in ("I", "F"):
         image = Image.fromarray(_eight_bits(image))
     elif image.mode == "LAB":
-        image = ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
+        image = _through_profile(image, ImageCms.createProfile("LAB"))
     elif _may_be_transparent(image):
         image = _on_white(image)
     if image.mode != "CMYK":  # its own profile describes inks, so that must come before the conversion
@@ -341,14 +341,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> np.ndarray:
     """Grey of 16 or 32 bits as (H, W) uint8; the rules stand in the module's docstring."""
     values = np.asarray(image)
-    convert = _sixteen_bits if image.mode != "F" and (image.mode != "I" or image.format == "PPM") else _stretch(values)
+    convert = _divide_by_257 if image.mode != "F" and (image.mode != "I" or image.format == "PPM") else _stretch(values)
     grey = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), _BAND_ROWS):
         grey[top : top + _BAND_ROWS] = convert(values[top : top + _BAND_ROWS])
     return grey
 
 
-def _sixteen_bits(values: np.ndarray) -> np.ndarray:
+def _divide_by_257(values: np.ndarray) -> np.ndarray:
     return (values.astype(np.uint32) + 128) // 257  # rounds, as 257 is odd
 
 
@@ -391,6 +391,12 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
             return image
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except Exception:  # a profile is decoration: the picture without it is still the picture
+        return _through_profile(image, source)
+    except Exception:  # the picture can be used without its profile
         return image
+
+
+def _through_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile | ImageCms.core.CmsProfile) -> Image.Image:
+    """The image in sRGB, mode RGB. profile: what its numbers mean."""
+    converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    return image if converted is None else converted  # None only for conversions in place

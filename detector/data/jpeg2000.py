@@ -32,7 +32,7 @@ _SIZE, _STYLE, _COMPONENT_STYLE, _TILE_PART, _DATA, _END = 0x51, 0x52, 0x53, 0x9
 _SEGMENTS = {0x50, 0x52, 0x53, 0x55, 0x57, 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61, 0x63, 0x64, 0x74, 0x75, 0x77, 0x78}
 
 
-class Nonsense(ValueError):
+class MalformedHeader(ValueError):
     """The headers contradict the standard, or themselves."""
 
 
@@ -79,13 +79,13 @@ def codestream_start(data: bytes) -> int:
         if length < header:
             break
         position += length
-    raise Nonsense("no codestream")
+    raise MalformedHeader("no codestream")
 
 
 def cost(data: bytes, start: int) -> Cost:
     """Of the codestream at `start`; every component of every tile counts as the costliest coding style that is named."""
     if data[start : start + 4] != CODESTREAM:
-        raise Nonsense("no size segment")
+        raise MalformedHeader("no size segment")
     size, styles = _headers(data, start)
     layers = max(style.layers for style in styles)
     counts = [_cells(style, size) for style in styles]
@@ -133,9 +133,9 @@ def _headers(data: bytes, start: int) -> tuple[_Size, list[_CodingStyle]]:
                 content = content[1 if size.components < 257 else 2 :]
                 styles.append(_style(content[1:], layers, bool(content[0] & 1)))
         except (struct.error, IndexError) as error:
-            raise Nonsense("a segment is cut off") from error
+            raise MalformedHeader("a segment is cut off") from error
     if size is None or not styles:
-        raise Nonsense("no coding style")
+        raise MalformedHeader("no coding style")
     return size, styles
 
 
@@ -151,7 +151,7 @@ def _segments(data: bytes, position: int) -> Iterator[tuple[int, bytes]]:
         elif start == 0xFF and marker == _TILE_PART and position + 12 <= len(data):
             length = struct.unpack_from(">I", data, position + 6)[0]
             if length and length < 12:
-                raise Nonsense("a tile part shorter than its header")
+                raise MalformedHeader("a tile part shorter than its header")
             part, position = position + length if length else len(data), position + 12
         elif start == 0xFF and length >= 2 and (marker in _SEGMENTS or marker == _SIZE and position == first):
             yield marker, data[position + 4 : position + 2 + length]
@@ -159,15 +159,15 @@ def _segments(data: bytes, position: int) -> Iterator[tuple[int, bytes]]:
         elif part and position == part:
             return  # behind the last tile part OpenJPEG, too, reads no further
         else:
-            raise Nonsense("bytes between the segments")
-    raise Nonsense("too many parts")
+            raise MalformedHeader("bytes between the segments")
+    raise MalformedHeader("too many parts")
 
 
 def _size(content: bytes) -> _Size:
     right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, components = struct.unpack_from(">8IH", content, 2)
     width, height = right - left, bottom - top
     if min(width, height, tile_width, tile_height) < 1 or not 1 <= components <= MAX_COMPONENTS:
-        raise Nonsense("sizes or components that no decoder takes")
+        raise MalformedHeader("sizes or components that no decoder takes")
     tiles = ceil((right - tile_left) / tile_width) * ceil((bottom - tile_top) / tile_height)
     return _Size(width, height, min(tile_width, width), min(tile_height, height), max(1, tiles), components)
 
@@ -175,9 +175,9 @@ def _size(content: bytes) -> _Size:
 def _style(content: bytes, layers: int, with_precincts: bool) -> _CodingStyle:
     levels = content[0]
     if levels > 32:
-        raise Nonsense("more than 33 resolutions")
+        raise MalformedHeader("more than 33 resolutions")
     block = (content[1] & 15) + 2, (content[2] & 15) + 2
     sides = content[5 : 6 + levels] if with_precincts else b"\xff" * (levels + 1)
     if len(sides) <= levels:
-        raise Nonsense("precincts are missing")
+        raise MalformedHeader("precincts are missing")
     return _CodingStyle(layers, levels, block, tuple((side & 15, side >> 4) for side in sides))

@@ -1,7 +1,7 @@
-"""The same picture, handled as pictures are on their way through the net: saved again, resized, blurred, cropped, mirrored.
+"""Changes that pictures undergo on their way through the net: saved again, resized, blurred, cropped, mirrored.
 
-One table of changes for two uses: how stable the verdict on one image is (`interpret/stability.py`) and how robust the methods
-are on a labelled folder (`detector/evaluation/robustness.py`). All kinds and levels: choice, ours. Pixels are (H, W, 3) uint8 RGB
+One table of changes serves two uses: how stable the verdict on one image is (`interpret/stability.py`) and how robust the methods
+are on a labelled folder (`detector/evaluation/robustness.py`). All kinds and levels are choices. Pixels are (H, W, 3) uint8 RGB
 everywhere, and no change touches its input.
 """
 
@@ -48,40 +48,40 @@ def webp(quality: int) -> Variant:
     return Variant(f"WebP {quality}", f"saved as WebP {quality}", lambda image: recompress(image, ".webp", quality), WEBP_SIDE)
 
 
-def resized(factor: float) -> Variant:
+def resize(factor: float) -> Variant:
     """Both sides times `factor`, at least 1 pixel: averaged over areas to shrink, bicubic to enlarge."""
     percent = f"{100 * factor:.0f} %"
     return Variant(f"size {percent}", f"resized to {percent}", lambda image: _resize(image, factor))
 
 
-def blurred(sigma: float) -> Variant:
+def blur(sigma: float) -> Variant:
     """A Gaussian blur; sigma in pixels."""
     return Variant(f"blur {sigma:g} px", f"blurred by {sigma:g} px", lambda image: cv2.GaussianBlur(image, (0, 0), sigma))
 
 
-def cropped(share: float) -> Variant:
+def crop(share: float) -> Variant:
     """The middle part with `share` of each side, at least 1 pixel."""
     percent = f"{100 * share:.0f} %"
     return Variant(f"middle {percent}", f"cropped to the middle {percent} of its sides", lambda image: _middle(image, share))
 
 
-def mirrored() -> Variant:
+def mirror() -> Variant:
     """Left and right exchanged."""
     return Variant("mirrored", "mirrored", lambda image: np.ascontiguousarray(image[:, ::-1]))
 
 
-def _scaled(shape: tuple[int, ...], factor: float) -> tuple[int, int]:
+def _scaled_shape(shape: tuple[int, ...], factor: float) -> tuple[int, int]:
     """Height and width times `factor`, rounded, at least 1."""
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 
 
 def _resize(image: np.ndarray, factor: float) -> np.ndarray:
-    height, width = _scaled(image.shape, factor)
+    height, width = _scaled_shape(image.shape, factor)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
 
 
 def _middle(image: np.ndarray, share: float) -> np.ndarray:
-    height, width = _scaled(image.shape, share)
+    height, width = _scaled_shape(image.shape, share)
     y, x = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return np.ascontiguousarray(image[y : y + height, x : x + width])
 
@@ -96,26 +96,26 @@ VARIANTS = (
     jpeg(70),
     jpeg(50),
     webp(80),
-    resized(0.5),
-    resized(0.75),
-    resized(1.5),
-    blurred(1),
-    cropped(0.8),
-    mirrored(),
+    resize(0.5),
+    resize(0.75),
+    resize(1.5),
+    blur(1),
+    crop(0.8),
+    mirror(),
 )
 CURVES = {  # kind of change → its levels, mildest first
     "JPEG": (jpeg(95), jpeg(85), jpeg(70), jpeg(50), jpeg(40)),
     "WebP": (webp(95), webp(80), webp(50)),
-    "resize": (resized(1.5), resized(0.75), resized(0.5)),
-    "blur": (blurred(0.5), blurred(1), blurred(2)),
+    "resize": (resize(1.5), resize(0.75), resize(0.5)),
+    "blur": (blur(0.5), blur(1), blur(2)),
 }
 
 
-def at_most(pixels: np.ndarray, most: int) -> np.ndarray:
-    """The image itself where it has at most `most` pixels, else shrunk to no more than that by averaging over areas."""
+def shrink_to(pixels: np.ndarray, max_pixels: int) -> np.ndarray:
+    """The image itself where it has at most `max_pixels` pixels, else a copy shrunk to that by averaging over areas."""
     count = pixels.shape[0] * pixels.shape[1]
-    if count <= most:
+    if count <= max_pixels:
         return pixels
-    height, width = _scaled(pixels.shape, np.sqrt(most / count))
-    height = max(1, min(height, most // width))  # rounding, and sides that cannot fall below 1, may leave too many
-    return cv2.resize(pixels, (min(width, most // height), height), interpolation=cv2.INTER_AREA)
+    height, width = _scaled_shape(pixels.shape, np.sqrt(max_pixels / count))
+    height = max(1, min(height, max_pixels // width))  # rounding, and sides that cannot fall below 1, may leave too many
+    return cv2.resize(pixels, (min(width, max_pixels // height), height), interpolation=cv2.INTER_AREA)

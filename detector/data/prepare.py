@@ -75,27 +75,27 @@ def prepare(
     name: one of NAMES. source: local folder (also the hub's parquet files or what `save_to_disk` wrote) or CSV file; without one
     the set is streamed from the hub with the `datasets` library. limit: at most so many images of each source, class and split;
     a stream is read to its end even so, because its sources may come in any order. columns: other names for image, label, source
-    and split. progress: called with the number of images dealt with. DataError, one sentence, if it cannot be had.
+    and split. progress: called with the number of images so far. DataError, one sentence, if the set cannot be read.
 
     Files are copied, not linked: DIR then stands by itself, and nothing done to it reaches the originals.
     """
     if name not in NAMES:
         raise DataError(f"There is no data set '{name}' here; there are {', '.join(NAMES)}.")
-    if source is None and name not in HUB_SETS:
-        raise DataError(f"'{name}' has no place on the hub; name its folder or table with --from.")
     if unknown := set(columns or ()) - set(COLUMNS):
         raise DataError(f"There is no column {', '.join(sorted(unknown))} to rename; there are {', '.join(COLUMNS)}.")
     if (out / "manifest.csv").exists():
         raise DataError(f"'{out}' holds a manifest.csv already; choose another folder.")
-    return write_items(limited(read_items(name, source, columns or {}), limit), out, progress)
+    return write_items(limit_items(read_items(name, source, columns or {}), limit), out, progress)
 
 
 def read_items(name: str, source: Path | None, columns: Mapping[str, str]) -> Iterator[Item]:
-    """The images of a data set, one after another; no bytes are read before `Item.read`."""
-    if name == "table":
-        return from_table(source, columns)
+    """The images of a data set, one after another; no bytes are read before `Item.read`. DataError if a source is needed."""
     if name in HUB_SETS and (source is None or is_hub_copy(source)):
         return from_rows(stream(source or HUB_SETS[name], columns), columns)
+    if source is None:
+        raise DataError(f"'{name}' has no place on the hub; name its folder or table with --from.")
+    if name == "table":
+        return from_table(source, columns)
     return from_folder(source, pooled=name in POOLED_SETS, val_is_test=name == "genimage")
 
 
@@ -109,11 +109,11 @@ def is_hub_copy(folder: Path) -> bool:
 
 def parquet_files(folder: Path) -> dict[str, list[str]]:
     """Split → parquet files, by the word with which the hub begins their names (`train-00000-of-00002.parquet`)."""
-    found: dict[str, list[str]] = {}
+    files: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*.parquet")):
         word = re.split(r"[-_.]", path.name)[0].lower()
-        found.setdefault(SPLITS.get(word, "train"), []).append(str(path))
-    return found
+        files.setdefault(SPLITS.get(word, "train"), []).append(str(path))
+    return files
 
 
 def stream(place: str | Path, columns: Mapping[str, str]) -> Iterator[tuple[str, dict]]:
@@ -124,7 +124,7 @@ def stream(place: str | Path, columns: Mapping[str, str]) -> Iterator[tuple[str,
         raise DataError("Reading this needs the 'datasets' library: `pip install datasets`, or name a folder with --from.") from error
     try:
         for split, rows in _splits(datasets, place).items():
-            yield from ((split, row) for row in _undecoded(datasets, rows, columns))
+            yield from ((split, row) for row in _raw_rows(datasets, rows, columns))
     except DataError:
         raise
     except Exception as error:  # the library and its network client raise many kinds
@@ -139,7 +139,7 @@ def _splits(datasets, place: str | Path) -> Mapping:
     return datasets.load_dataset("parquet", data_files=parquet_files(place), streaming=True)
 
 
-def _undecoded(datasets, rows, columns: Mapping[str, str]) -> Iterator[dict]:
+def _raw_rows(datasets, rows, columns: Mapping[str, str]) -> Iterator[dict]:
     """Rows of one split with the image as {"bytes", "path"}, and the label in words where the set numbers its classes.
 
     Such numbers mean whatever the set's names say: folders `fake` and `real` become 0 and 1 in this order.
@@ -148,11 +148,11 @@ def _undecoded(datasets, rows, columns: Mapping[str, str]) -> Iterator[dict]:
     features = getattr(rows, "features", None) or {}
     if features and image not in features:
         raise DataError(_lacks([image], features))
-    names = getattr(features.get(label), "names", None)
+    names: list[str] = getattr(features.get(label), "names", None) or []
     for row in rows.cast_column(image, datasets.Image(decode=False)):
         number = row.get(label)
-        known = bool(names) and isinstance(number, int) and 0 <= number < len(names)
-        yield row | {label: names[number]} if known else row
+        has_name = isinstance(number, int) and 0 <= number < len(names)
+        yield row | {label: names[number]} if has_name else row
 
 
 def from_rows(rows: Iterable[tuple[str, dict]], columns: Mapping[str, str] | None = None) -> Iterator[Item]:
@@ -229,12 +229,12 @@ def from_table(table: Path, columns: Mapping[str, str]) -> Iterator[Item]:
     try:
         with open(table, newline="", encoding="utf-8-sig") as lines:
             rows = csv.DictReader(lines)
-            found = {name: _column(rows.fieldnames or (), name, columns) for name in COLUMNS}
-            for needed in ("image", "label"):
-                if found[needed] is None:
-                    raise DataError(f"{table.name} needs a column named {columns.get(needed) or ', '.join(COLUMNS[needed])}.")
+            names = {name: _column(rows.fieldnames or (), name, columns) for name in COLUMNS}
+            for required in ("image", "label"):
+                if names[required] is None:
+                    raise DataError(f"{table.name} needs a column named {columns.get(required) or ', '.join(COLUMNS[required])}.")
             for row in rows:
-                file, label, source, split = (row[column] if column else None for column in found.values())
+                file, label, source, split = (row[column] if column else None for column in names.values())
                 path = _inside(table.parent, file or "")
                 yield Item(path.read_bytes, label_of(label), source or table.stem, split_of(split))
     except (UnicodeDecodeError, csv.Error, OSError) as error:
@@ -242,8 +242,8 @@ def from_table(table: Path, columns: Mapping[str, str]) -> Iterator[Item]:
 
 
 def _column(present: Iterable[str], name: str, columns: Mapping[str, str]) -> str | None:
-    wanted = (columns[name].lower(),) if name in columns else COLUMNS[name]
-    return next((column for column in present if column.strip().lower() in wanted), None)
+    names = (columns[name].lower(),) if name in columns else COLUMNS[name]
+    return next((column for column in present if column.strip().lower() in names), None)
 
 
 def _inside(folder: Path, file: str) -> Path:
@@ -255,7 +255,7 @@ def _inside(folder: Path, file: str) -> Path:
 # --- writing -------------------------------------------------------------------------------------------------------
 
 
-def limited(items: Iterable[Item], limit: int | None) -> Iterator[Item]:
+def limit_items(items: Iterable[Item], limit: int | None) -> Iterator[Item]:
     """At most `limit` items of each source, class and split, the first ones."""
     counts: dict[tuple[str, str, int], int] = {}
     for item in items:
@@ -266,41 +266,44 @@ def limited(items: Iterable[Item], limit: int | None) -> Iterator[Item]:
 
 
 def write_items(items: Iterable[Item], out: Path, progress: Callable[[int], None] | None = None) -> dict[str, int]:
-    """The items' bytes as numbered files and a manifest.csv; what is no image is left out, repeated content written once.
+    """Write the items' bytes as numbered files, and manifest.csv; return the counts "images", "skipped" and "repeated".
 
-    The same content in another source or class is kept: sources may share real images. DataError unless both classes come.
+    What is no image is skipped. Content is written once for each source and class, since sources may share real images.
+    progress: called with the number of items so far. DataError unless there are images of both classes.
     """
-    written = {"images": 0, "skipped": 0, "repeated": 0}
+    counts = {"images": 0, "skipped": 0, "repeated": 0}
     (out / "images").mkdir(parents=True, exist_ok=True)
-    partial, seen, labels = out / "manifest.csv.partial", set(), set()
+    partial = out / "manifest.csv.partial"
+    contents: set[tuple[bytes, int, str]] = set()
+    labels: set[int] = set()
     with open(partial, "w", newline="", encoding="utf-8") as lines:
         rows = csv.writer(lines)
         rows.writerow(["file", "split", "label", "source"])
-        for done, item in enumerate(items, 1):
-            outcome, file = _write(item, out, written["images"], seen)
-            written[outcome] += 1
+        for number, item in enumerate(items, 1):
+            outcome, file = _write(item, out, counts["images"], contents)
+            counts[outcome] += 1
             if outcome == "images":
                 labels.add(item.label)
                 rows.writerow([file, item.split, item.label, item.source])
             if progress:
-                progress(done)
+                progress(number)
     if labels != {0, 1}:
         raise DataError("There was no usable image of both classes in it.")
     partial.rename(out / "manifest.csv")
-    return written
+    return counts
 
 
-def _write(item: Item, out: Path, number: int, seen: set) -> tuple[str, str]:
-    """What became of an item ("images", "skipped" or "repeated") and its file below `out`, '' if there is none."""
+def _write(item: Item, out: Path, number: int, contents: set[tuple[bytes, int, str]]) -> tuple[str, str]:
+    """Write one item. The key of `write_items`' counts that it falls under, and its file below `out`, '' if none was written."""
     try:
         content = item.read()
         suffix = (load_photo(content).facts.format or "img").lower()
     except (ImageError, OSError):
         return "skipped", ""
     key = hashlib.sha256(content).digest(), item.label, item.source
-    if key in seen:
+    if key in contents:
         return "repeated", ""
-    seen.add(key)
+    contents.add(key)
     file = f"images/{number:06d}.{suffix}"
     (out / file).write_bytes(content)
     return "images", file

@@ -1,4 +1,4 @@
-"""A suite measured on a labelled folder: every method and the verdict, on each split."""
+"""Measures of every method and of the verdict on each split of a labelled folder."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from detector.methods.table import Table
 from detector.progress import progress
 from detector.suite import Suite
 from detector.training.features import cached, captioned, windowed
+from detector.verdict.fusion import Fusion
 
 
 def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[str] | None = None) -> dict:
-    """Split → method → measures, for the splits that `chosen_splits` gives."""
-    groups = chosen_splits(data, splits)
-    return {split: evaluate_table(suite, measured(suite, groups[split], cache, split)) for split in progress(groups, title="splits")}
+    """Split → method → measures, for the splits of `evaluation_splits`. cache: folder of cached features, None for none."""
+    groups = evaluation_splits(data, splits)
+    return {split: evaluate_table(suite, feature_table(suite, groups[split], cache, split)) for split in progress(groups, title="splits")}
 
 
-def chosen_splits(data: Path, splits: list[str] | None = None) -> dict[str, list[Example]]:
+def evaluation_splits(data: Path, splits: list[str] | None = None) -> dict[str, list[Example]]:
     """Split → examples. Without `splits`: every split whose name starts with `test`, else all images as "all".
 
     DataError, one sentence, if a split does not hold both classes.
@@ -30,17 +31,17 @@ def chosen_splits(data: Path, splits: list[str] | None = None) -> dict[str, list
     groups: dict[str, list[Example]] = {}
     for example in read_dataset(data):
         groups.setdefault(example.split or "all", []).append(example)
-    chosen = splits or [name for name in groups if name.startswith("test")] or list(groups)
-    for split in chosen:
+    names = splits or [name for name in groups if name.startswith("test")] or list(groups)
+    for split in names:
         if {example.label for example in groups.get(split, [])} != {0, 1}:
             raise DataError(f"The split '{split}' of '{data}' needs images of both classes; there are {', '.join(groups)}.")
-    return {split: groups[split] for split in chosen}
+    return {split: groups[split] for split in names}
 
 
 def evaluate_table(suite: Suite, table: Table) -> dict:
     """All measures of every method and of the verdict on one split."""
     logits = all_logits(suite, table.evidence)
-    result = {
+    result: dict[str, dict[str, dict]] = {
         method: {
             "overall": measures(table.labels, values),
             "sources": by_source(table.labels, table.sources, values),
@@ -54,7 +55,7 @@ def evaluate_table(suite: Suite, table: Table) -> dict:
         for method, threshold in frozen_thresholds(suite, percent / 100).items():
             result[method]["overall"][f"frozen_at_{percent}_fpr"] = at_threshold(table.labels, logits[method], threshold)
     if suite.fusion:
-        result["verdict"]["overall"] |= verdict_measures(suite, table.labels, logits["verdict"])
+        result["verdict"]["overall"] |= verdict_measures(suite.fusion, table.labels, logits["verdict"])
     return result
 
 
@@ -62,8 +63,8 @@ def frozen_thresholds(suite: Suite, false_positive_rate: float) -> dict[str, flo
     """Method, and "verdict", → the lowest logit above which at most a share `false_positive_rate` of the real validation
     images lies.
 
-    The validation images are those that travel with the verdict, so methods that it does not read have no such threshold;
-    {} without a verdict. Few real images make a share of 1 % coarse.
+    The validation logits come from the verdict's file, so a method that the verdict does not read has no such threshold; {} without a
+    verdict. With few real images a share of 1 % is coarse.
     """
     if suite.fusion is None:
         return {}
@@ -75,21 +76,22 @@ def frozen_thresholds(suite: Suite, false_positive_rate: float) -> dict[str, flo
     }
 
 
-def verdict_measures(suite: Suite, labels: np.ndarray, fused: np.ndarray) -> dict[str, float]:
-    """Coverage (share with a label) and the share of wrong labels among those, and for each class among all."""
-    decided = np.array([suite.fusion.label(value) for value in fused])
-    labelled = decided != "inconclusive"
-    wrong = labelled & ((decided == "synthetic") != (labels == 1))
+def verdict_measures(fusion: Fusion, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """ "coverage": share of images with a label; "error_of_labelled": share of wrong labels among these; "real_called_synthetic" and
+    "synthetic_called_real": share of wrong labels among all images of the class. labels, logits: (N,), of the verdict."""
+    decisions = np.array([fusion.label(value) for value in logits])
+    has_label = decisions != "inconclusive"
+    wrong = has_label & ((decisions == "synthetic") != (labels == 1))
     return {
-        "coverage": float(labelled.mean()),
-        "error_of_labelled": float(wrong.sum() / max(labelled.sum(), 1)),
+        "coverage": float(has_label.mean()),
+        "error_of_labelled": float(wrong.sum() / max(has_label.sum(), 1)),
         "real_called_synthetic": float(wrong[labels == 0].mean()),
         "synthetic_called_real": float(wrong[labels == 1].mean()),
     }
 
 
-def measured(suite: Suite, examples: list[Example], cache: Path | None, title: str) -> Table:
-    """The table of the examples as they are, with all that the suite's methods read."""
+def feature_table(suite: Suite, examples: list[Example], cache: Path | None, title: str) -> Table:
+    """The table of the examples without random copies, with everything that the suite's methods read."""
     table = cached(suite.backbone, examples, 0, 0, cache, title)
     if not suite.heads.keys().isdisjoint(CAPTIONED):
         table = captioned(table, suite.backbone, 0, cache, title)
@@ -97,12 +99,12 @@ def measured(suite: Suite, examples: list[Example], cache: Path | None, title: s
 
 
 def all_logits(suite: Suite, evidence: Evidence) -> dict[str, np.ndarray]:
-    """Method, and "verdict" first where there is one, → (N,) logits; 0, undecided, where a method has no answer."""
+    """Method, and "verdict" first where there is one, → (N,) logits; 0 where a method has no answer."""
     raw = suite.logits(evidence)
     logits = {method: np.nan_to_num(values, nan=0.0) for method, values in raw.items()}
     return {"verdict": suite.fusion.fuse(raw), **logits} if suite.fusion else logits
 
 
 def measured_on(suite: Suite) -> dict:
-    """Which weights figures belong to: fingerprint of the backbone, and the digest of every head and of the verdict."""
+    """The weights that were measured: fingerprint of the backbone, and the digest of every head and of the verdict."""
     return {"backbone": suite.backbone.fingerprint, "heads": {method: card.digest for method, card in sorted(suite.cards.items())}}

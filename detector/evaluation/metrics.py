@@ -1,4 +1,4 @@
-"""How good logits are: the field's measures, per source and overall, with bootstrap intervals.
+"""Measures of logits: AUROC, AP, TPR, ECE and others, for each source and overall, with bootstrap intervals.
 
 A synthetic source is compared with all real images of the split, as arXiv 2602.12381 does; a data set whose sources
 hold both classes (CNNSpot's folders) is compared source by source with its own real images.
@@ -14,7 +14,10 @@ BOOTSTRAPS = 1000
 
 
 def auroc_interval(labels: np.ndarray, scores: np.ndarray, seed: int = 0, draws: int = BOOTSTRAPS) -> tuple[float, float]:
-    """95 % bootstrap interval of the AUROC, images drawn with replacement within each class."""
+    """95 % bootstrap interval of the AUROC, images drawn with replacement within each class.
+
+    labels: (N,) 0 real, 1 synthetic. scores: (N,), higher speaks for synthetic.
+    """
     generator = np.random.default_rng(seed)
     real, synthetic = scores[labels == 0], np.sort(scores[labels == 1])
     values = []
@@ -28,7 +31,7 @@ def auroc_interval(labels: np.ndarray, scores: np.ndarray, seed: int = 0, draws:
 
 
 def calibration_error(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error with equally wide bins, 0 (calibrated) to 1."""
+    """Expected calibration error of P(synthetic), (N,), with equally wide bins: 0 (calibrated) to 1."""
     index = np.minimum((probability * bins).astype(int), bins - 1)
     gaps = [
         abs(labels[index == b].mean() - probability[index == b].mean()) * (index == b).mean() for b in range(bins) if (index == b).any()
@@ -37,7 +40,7 @@ def calibration_error(labels: np.ndarray, probability: np.ndarray, bins: int = 1
 
 
 def true_positive_rate(labels: np.ndarray, scores: np.ndarray, false_positive_rate: float) -> float:
-    """Share of synthetic images found where at most `false_positive_rate` of the real ones are called synthetic.
+    """Share of synthetic images above the lowest threshold that at most `false_positive_rate` of the real ones exceed.
 
     The threshold is the best in hindsight, taken from these very images; `frozen_thresholds` takes it from others.
     """
@@ -46,18 +49,18 @@ def true_positive_rate(labels: np.ndarray, scores: np.ndarray, false_positive_ra
 
 
 def measures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float | list[float] | int]:
-    """AP, AUROC with interval; at the frozen threshold (logit 0) accuracy, balanced accuracy and F1 of "synthetic"; TPR at
-    1 % and 5 % FPR; ECE and Brier of σ(logit)."""
-    probability, called = expit(logits), logits > 0
-    recall = [called[labels == 1].mean(), (~called[labels == 0]).mean()]
+    """AP, AUROC with interval; at the threshold logit 0 accuracy, balanced accuracy and F1 of "synthetic"; TPR at 1 % and 5 % FPR;
+    ECE and Brier of σ(logit). labels: (N,) 0 real, 1 synthetic; logits: (N,), higher speaks for synthetic. Both classes must occur."""
+    probability, positive = expit(logits), logits > 0
+    recall = [positive[labels == 1].mean(), (~positive[labels == 0]).mean()]
     return {
         "images": [int((labels == 0).sum()), int((labels == 1).sum())],
         "auroc": float(roc_auc_score(labels, logits)),
         "auroc_95": list(auroc_interval(labels, logits)),
         "ap": float(average_precision_score(labels, logits)),
         "balanced_accuracy": float(np.mean(recall)),
-        "accuracy": float((called == (labels == 1)).mean()),
-        "f1": float(2 * (called & (labels == 1)).sum() / max(called.sum() + (labels == 1).sum(), 1)),
+        "accuracy": float((positive == (labels == 1)).mean()),
+        "f1": float(2 * (positive & (labels == 1)).sum() / max(positive.sum() + (labels == 1).sum(), 1)),
         "tpr_at_1_fpr": true_positive_rate(labels, logits, 0.01),
         "tpr_at_5_fpr": true_positive_rate(labels, logits, 0.05),
         "ece": calibration_error(labels, probability),
@@ -67,16 +70,16 @@ def measures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float | list[f
 
 def at_threshold(labels: np.ndarray, logits: np.ndarray, threshold: float) -> dict[str, float]:
     """The threshold, and the shares of synthetic (tpr) and of real images (fpr) whose logit lies above it."""
-    called = logits > threshold
-    return {"threshold": threshold, "tpr": float(called[labels == 1].mean()), "fpr": float(called[labels == 0].mean())}
+    positive = logits > threshold
+    return {"threshold": threshold, "tpr": float(positive[labels == 1].mean()), "fpr": float(positive[labels == 0].mean())}
 
 
 def source_rows(labels: np.ndarray, sources: np.ndarray) -> dict[str, np.ndarray]:
     """Synthetic source → mask of its images with its own real images where it has some, else with all real ones."""
     masks = {}
     for source in sorted(set(sources[labels == 1])):
-        own_real = (sources == source) & (labels == 0)
-        masks[str(source)] = ((sources == source) & (labels == 1)) | (own_real if own_real.any() else labels == 0)
+        source_real = (sources == source) & (labels == 0)
+        masks[str(source)] = ((sources == source) & (labels == 1)) | (source_real if source_real.any() else labels == 0)
     return masks
 
 
@@ -92,9 +95,9 @@ def mean_ap(labels: np.ndarray, sources: np.ndarray, logits: np.ndarray) -> floa
 
 
 def chance_map(labels: np.ndarray, sources: np.ndarray) -> float:
-    """The mAP to expect of scores that know nothing: the mean over sources of the share of synthetic images, 0 to 1.
+    """The mAP to expect of random scores: the mean over sources of the share of synthetic images, 0 to 1.
 
-    An AP depends on that share, so that an mAP can only be read beside this and compared on the same images.
+    An AP depends on that share, so compare mAPs only on the same images.
     """
     return float(np.mean([labels[rows].mean() for rows in source_rows(labels, sources).values()]))
 

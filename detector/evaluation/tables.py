@@ -1,6 +1,6 @@
-"""What was measured, as the Markdown of README and model cards. No figure in them is copied by hand.
+"""Stored figures as the Markdown of README and model cards, so that no figure there is copied by hand.
 
-Nothing heavy is imported here: the page, too, puts stored figures into words.
+Nothing heavy is imported here, since the page uses this module too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from detector.data.perturbations import AS_IS
 from detector.markdown import markdown_table, write_between_marks
 
 _MARK = re.compile(r"<!-- (sources(?: [a-z_]+)+) -->")
-MEAN_TEXTS = "image and crops: mean texts"  # the control of the study of ITEM that tells what the words are worth
+MEAN_TEXTS = "image and crops: mean texts"  # the control of ITEM's study that shows what the words are worth
 
 
 # --- evaluate ------------------------------------------------------------------------------------------------------
@@ -28,31 +28,31 @@ def overall_table(results: dict) -> str:
     return markdown_table(
         headers,
         (
-            [split, method, _interval(found["overall"]), *_figures(found["overall"], names)]
+            [split, method, _interval(figures["overall"]), *_cells(figures["overall"], names)]
             for split, methods in results.items()
-            for method, found in methods.items()
+            for method, figures in methods.items()
         ),
     )
 
 
-def _interval(found: dict) -> str:
-    low, high = found["auroc_95"]
-    return f"{found['auroc']:.3f} ({low:.3f}–{high:.3f})"
+def _interval(figures: dict) -> str:
+    low, high = figures["auroc_95"]
+    return f"{figures['auroc']:.3f} ({low:.3f}–{high:.3f})"
 
 
-def _figures(found: dict, names: Iterable[str]) -> list[str]:
-    return [f"{found[name]:.3f}" for name in names]
+def _cells(figures: dict, names: Iterable[str]) -> list[str]:
+    return [f"{figures[name]:.3f}" for name in names]
 
 
 def papers_table(results: dict) -> str:
-    """Markdown: the measures that the papers report, a row for each method, columns for each split; '' where none were taken."""
-    if not all("accuracy" in found["overall"] for methods in results.values() for found in methods.values()):
+    """Markdown: the measures that the papers report, a row for each method, columns for each split; '' where these were not measured."""
+    if not all("accuracy" in figures["overall"] for methods in results.values() for figures in methods.values()):
         return ""
     names = {"mean_ap_over_sources": "mAP over sources", "accuracy": "accuracy", "f1": "F1"}
     rows = []
     for method in dict.fromkeys(method for methods in results.values() for method in methods):
-        found = [results[split].get(method, {}).get("overall") for split in results]
-        rows.append([method, *(f"{overall[key]:.3f}" if overall else "–" for overall in found for key in names)])
+        figures = [results[split].get(method, {}).get("overall") for split in results]
+        rows.append([method, *(f"{overall[key]:.3f}" if overall else "–" for overall in figures for key in names)])
     return markdown_table(["method", *(f"{split} {name}" for split in results for name in names.values())], rows)
 
 
@@ -63,7 +63,7 @@ def source_table(results: dict, method: str = "verdict") -> str:
     return markdown_table(
         headers,
         (
-            [split, source, str(m["images"][1]), _interval(m), *_figures(m, names)]
+            [split, source, str(m["images"][1]), _interval(m), *_cells(m, names)]
             for split, methods in results.items()
             for source, m in methods[method]["sources"].items()
         ),
@@ -71,11 +71,11 @@ def source_table(results: dict, method: str = "verdict") -> str:
 
 
 def frozen_table(results: dict) -> str:
-    """Markdown: found (TPR) and false alarms (FPR) at thresholds that the validation images set; '' where none were taken."""
+    """Markdown: TPR and FPR at thresholds that the validation images set; '' where these were not measured."""
     rows = []
     for split, methods in results.items():
-        for method, found in methods.items():
-            levels = [found["overall"].get(f"frozen_at_{percent}_fpr") for percent in (1, 5)]
+        for method, figures in methods.items():
+            levels = [figures["overall"].get(f"frozen_at_{percent}_fpr") for percent in (1, 5)]
             if all(levels):
                 rows.append([split, method, *(f"{m['tpr']:.3f} ({m['fpr']:.3f})" for m in levels)])
     headers = ["split", "method", "TPR (FPR) at the threshold for 1 %", "TPR (FPR) at the threshold for 5 %"]
@@ -99,10 +99,10 @@ def decision_table(results: dict) -> str:
 def report(results: dict) -> str:
     """The text that stands in README and card: the tables, each under a sentence that says what it is."""
     parts = [overall_table(results)]
-    if frozen := frozen_table(results):
+    if thresholds_table := frozen_table(results):
         parts.append(
             "TPR above is at the threshold that is best in hindsight. At thresholds frozen on validation images, above which 1 % "
-            "or 5 % of the real ones lie, with the share of real test images above them:\n\n" + frozen
+            "or 5 % of the real ones lie, with the share of real test images above them:\n\n" + thresholds_table
         )
     if papers := papers_table(results):
         parts.append(
@@ -138,8 +138,8 @@ def sources_table(results: dict, methods: Sequence[str]) -> str:
 
 def _rows(results: dict, methods: Sequence[str], kind: str, count: Callable[[dict], int], text: Callable[[dict], str]) -> list[list[str]]:
     rows = []
-    for split, found in results.items():
-        measured = {method: found.get(method, {}).get(kind, {}) for method in methods}
+    for split, figures in results.items():
+        measured = {method: figures.get(method, {}).get(kind, {}) for method in methods}
         for source in dict.fromkeys(source for sources in measured.values() for source in sources):
             of = [sources.get(source) for sources in measured.values()]
             rows.append([split, source, str(next(count(m) for m in of if m)), *(text(m) if m else "–" for m in of)])
@@ -168,18 +168,18 @@ def robustness_table(results: dict, split: str) -> str:
     levels = results["splits"][split]
     methods = list(next(iter(levels.values())))
     return markdown_table(
-        [split, *methods], ([name, *(_cell(method, found[method]) for method in methods)] for name, found in levels.items())
+        [split, *methods], ([name, *(_cell(method, figures[method]) for method in methods)] for name, figures in levels.items())
     )
 
 
-def _cell(method: str, found: dict) -> str:
-    return _interval(found) if method == "verdict" else f"{found['auroc']:.3f}"
+def _cell(method: str, figures: dict) -> str:
+    return _interval(figures) if method == "verdict" else f"{figures['auroc']:.3f}"
 
 
 def changed_decision_table(results: dict) -> str:
     """Markdown: the verdict alone at every level, on every split; AUROC, and what it decides. '' without a verdict."""
     splits = results["splits"]
-    if not all("verdict" in found for levels in splits.values() for found in levels.values()):
+    if not all("verdict" in figures for levels in splits.values() for figures in levels.values()):
         return ""
     names = {
         "auroc": "AUROC",
@@ -204,19 +204,19 @@ def worst_sentences(results: dict) -> str:
     """For each split the changes under which the verdict fares worst, each measure by itself. '' without a verdict."""
     parts = []
     for split, levels in results["splits"].items():
-        if not all("verdict" in found for found in levels.values()):
+        if not all("verdict" in figures for figures in levels.values()):
             return ""
-        verdicts = {name: found["verdict"] for name, found in levels.items()}
+        verdicts = {name: figures["verdict"] for name, figures in levels.items()}
         start, lowest = verdicts[AS_IS.name], min(verdicts, key=lambda name: verdicts[name]["auroc"])
         parts.append(
             f'On {split} the verdict\'s AUROC is {start["auroc"]:.3f} as it is and lowest for "{lowest}" '
             f"({verdicts[lowest]['auroc']:.3f}); it calls real images synthetic most often for "
-            f"{_most(verdicts, 'real_called_synthetic')}, synthetic ones real for {_most(verdicts, 'synthetic_called_real')}."
+            f"{_worst_level(verdicts, 'real_called_synthetic')}, synthetic ones real for {_worst_level(verdicts, 'synthetic_called_real')}."
         )
     return " ".join(parts)
 
 
-def _most(verdicts: dict[str, dict], key: str) -> str:
+def _worst_level(verdicts: dict[str, dict], key: str) -> str:
     """The change with the largest share, that share, and the one of the images as they are."""
     name = max(verdicts, key=lambda level: verdicts[level][key])
     return f'"{name}" ({verdicts[name][key]:.0%}, as it is {verdicts[AS_IS.name][key]:.0%})'
@@ -226,8 +226,8 @@ def robustness_report(results: dict) -> str:
     """The text of the card: every method at every level, then what the verdict decides."""
     parts = [images_sentence(results)]
     parts += [f"AUROC, for the verdict with its 95 % interval:\n\n{robustness_table(results, split)}" for split in results["splits"]]
-    if decided := changed_decision_table(results):
-        parts += ["What the verdict decides:\n\n" + decided, worst_sentences(results)]
+    if decisions := changed_decision_table(results):
+        parts += ["What the verdict decides:\n\n" + decisions, worst_sentences(results)]
     return "\n\n".join(parts)
 
 
@@ -251,7 +251,7 @@ REPORTS = {"robustness": robustness_report, "robustness summary": robustness_sum
 def embedded_report(metrics: dict) -> str:
     """What `pretrain` measured on its `test` split, with the aims, and the attribute operations that fell short."""
     rises = metrics.get("attribute_rise", {})
-    short = {name: share for name, share in rises.items() if share < 0.8}
+    failures = {name: share for name, share in rises.items() if share < 0.8}
     names = {
         "flickr8k_r10": ("image → text R@10 on Flickr8k", 0.35),
         "imagenette_zero_shot": ("zero-shot accuracy, ten Imagenette classes", 0.65),
@@ -259,11 +259,11 @@ def embedded_report(metrics: dict) -> str:
     }
     rows = [(text, metrics[name], aim) for name, (text, aim) in names.items() if name in metrics]
     if rises:
-        rows.append(("operations whose concept rises in ≥ 80 % of 200 photographs", 1 - len(short) / len(rises), 0.80))
+        rows.append(("operations whose concept rises in ≥ 80 % of 200 photographs", 1 - len(failures) / len(rises), 0.80))
     table = markdown_table(["measure", "value", "aim"], ([name, f"{value:.3f}", f"{aim:.2f}"] for name, value, aim in rows))
-    if not short:
+    if not failures:
         return table
-    return f"{table}\n\nOperations that fall short: " + ", ".join(f"{n} ({v:.2f})" for n, v in sorted(short.items())) + "."
+    return f"{table}\n\nOperations that fall short: " + ", ".join(f"{n} ({v:.2f})" for n, v in sorted(failures.items())) + "."
 
 
 def text_gains(cells: dict[str, dict[str, list[float]]], splits: Sequence[str]) -> dict[str, float]:

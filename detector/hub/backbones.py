@@ -1,4 +1,4 @@
-"""Weights from the Hugging Face hub: found by open_clip's own table, resumed after a cut, checked, kept.
+"""Weights from the Hugging Face hub: open_clip's own table names them; a download is resumed, checked and cached.
 
 huggingface_hub throws away what it has of a file when a download is cut, so the bytes are fetched by `download`; its
 metadata request still says where they are, how many, and what their SHA-256 must be. Every failure is a PublishedError:
@@ -20,7 +20,7 @@ ROOM_ADVICE = "make room there, or let CUESCOPE_CACHE name a folder on another d
 OTHER_ADVICE = "try again later, or use the backbone 'embedded'"
 
 
-def weights_place(model_name: str, tag: str) -> tuple[str, list[str]]:
+def hub_files(model_name: str, tag: str) -> tuple[str, list[str]]:
     """(hub repository, file names to try in this order) of an open_clip MODEL and TAG; safetensors before pickles.
 
     PublishedError for the few tags that lie elsewhere.
@@ -37,35 +37,35 @@ def weights_place(model_name: str, tag: str) -> tuple[str, list[str]]:
 
 
 def find_weights(model_name: str, tag: str) -> Path | None:
-    """The weights' file where it is already here, in our cache or in huggingface_hub's. Asks no network."""
+    """The weights' file in our cache or in huggingface_hub's; None if it is in neither. Uses no network."""
     from huggingface_hub import try_to_load_from_cache
 
-    repository, names = weights_place(model_name, tag)
+    repository, names = hub_files(model_name, tag)
     for name in names:
-        if (own := _kept(repository, name)).is_file():
-            return own
-        if isinstance(found := try_to_load_from_cache(repository, name), str):
-            return Path(found)
+        if (path := _cache_path(repository, name)).is_file():
+            return path
+        if isinstance(entry := try_to_load_from_cache(repository, name), str):
+            return Path(entry)
     return None
 
 
 def fetch_weights(model_name: str, tag: str, progress: Progress | None = None) -> Path:
-    """The weights of an open_clip MODEL and TAG: those that are here, else downloaded from the hub.
+    """The weights' file of an open_clip MODEL and TAG, from a cache or downloaded from the hub.
 
     A file enters the cache only when its size and SHA-256 are those that the hub names. progress: called with (bytes so
     far, bytes in all). Raises PublishedError, one sentence. `HF_ENDPOINT` and `HF_HUB_OFFLINE` are honoured.
     """
-    if found := find_weights(model_name, tag):
-        return found
-    repository, names = weights_place(model_name, tag)
+    if path := find_weights(model_name, tag):
+        return path
+    repository, names = hub_files(model_name, tag)
     for name in names:
         source = _source(repository, name)
         if source:
-            return _downloaded(source, _kept(repository, name), progress)
+            return _download_weights(source, _cache_path(repository, name), progress)
     raise PublishedError(f"The hub has no weights file {' or '.join(names)} in {repository}; choose another tag.")
 
 
-def _downloaded(source: PinnedFile, path: Path, progress: Progress | None) -> Path:
+def _download_weights(source: PinnedFile, path: Path, progress: Progress | None) -> Path:
     _check_room(source, path)
     try:
         return download(source, path, progress)
@@ -80,16 +80,18 @@ def _check_room(source: PinnedFile, path: Path) -> None:
     """Refuse at once what would fill the disk after an hour."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        lacking = source.size - (partial.stat().st_size if partial.is_file() else 0)
+        remaining = source.size - (partial.stat().st_size if partial.is_file() else 0)
         folder = next(parent for parent in path.parents if parent.is_dir())
         free = shutil.disk_usage(folder).free
     except OSError:  # the download will say what is wrong with the folder
         return
-    if free < lacking:
-        raise PublishedError(f"{source.name} still needs {lacking / 1e9:.2f} GB, but {folder} has {free / 1e9:.2f} GB left; {ROOM_ADVICE}.")
+    if free < remaining:
+        raise PublishedError(
+            f"{source.name} still needs {remaining / 1e9:.2f} GB, but {folder} has {free / 1e9:.2f} GB left; {ROOM_ADVICE}."
+        )
 
 
-def _kept(repository: str, name: str) -> Path:
+def _cache_path(repository: str, name: str) -> Path:
     return cache_folder() / "hub" / repository.replace("/", "--") / name
 
 
@@ -102,17 +104,18 @@ def _source(repository: str, name: str) -> PinnedFile | None:
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None  # the client itself reads it once, at import
     url = hf_hub_url(repository, name, endpoint=endpoint)
     try:
-        found = get_hf_file_metadata(url)
+        metadata = get_hf_file_metadata(url)
     except EntryNotFoundError:
         return None
     except Exception as error:  # the client raises many kinds, its HTTP library's own among them
         raise PublishedError(_refusal(label, error)) from error
-    if not found.size or len(found.etag or "") != 64:  # the hub names a large file by its SHA-256
+    sha256 = metadata.etag or ""
+    if not metadata.size or len(sha256) != 64:  # the hub names a large file by its SHA-256
         raise PublishedError(
             f"{url.partition('/' + repository)[0]} answers for {label} without size and checksum, as no hub does; "
             "check HF_ENDPOINT and whether the network wants a sign-in, or use the backbone 'embedded'."
         )
-    return PinnedFile(label, url, found.etag, found.size, mirrored=False, advice=ADVICE)
+    return PinnedFile(label, url, sha256, metadata.size, has_mirror=False, advice=ADVICE)
 
 
 def _refusal(label: str, error: Exception) -> str:

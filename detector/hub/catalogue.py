@@ -1,4 +1,4 @@
-"""What others have released: thirteen heads and a vocabulary, where they lie, and what they must be fed.
+"""Thirteen heads and a vocabulary that others have released: where they lie, and which input they need.
 
 Pinned to commits of their public repositories and to SHA-256 checksums. Nothing is loaded or downloaded here.
 """
@@ -15,7 +15,7 @@ _WIDTHS = {"pooled": 1024, "projected": 768}  # of ViT-L/14, at 224 and at 336 p
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedSource(PinnedFile):
-    """Where a head comes from and what it expects to be fed."""
+    """Where a head comes from and which input it needs."""
 
     method: str  # "linear", "orthogonal" or "concept"
     backbone: str  # MODEL/TAG of open_clip
@@ -107,6 +107,6 @@ VOCABULARY = PinnedFile(
 )
 
 
-def released(backbone: str) -> list[str]:
+def released_names(backbone: str) -> list[str]:
     """Names of all released heads for `backbone` (MODEL/TAG)."""
     return [name for name, source in SOURCES.items() if source.backbone == backbone]

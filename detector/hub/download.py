@@ -1,4 +1,4 @@
-"""Pinned files from public repositories: fetched on the user's choice, resumed after a cut, checked before use.
+"""Pinned files from public repositories: downloaded on the user's choice, resumed after an interruption, checked before use.
 
 A file enters the cache under its own name only after its size and SHA-256 agree with the pinned ones. `CUESCOPE_CACHE` names
 another cache folder, `CUESCOPE_PUBLISHED_URL` a mirror, which is held to the same pins.
@@ -24,22 +24,22 @@ TIMEOUT_SECONDS = 30  # without a single byte, after which a connection counts a
 
 
 class PublishedError(RuntimeError):
-    """A published file cannot be had; the message is one sentence for the user."""
+    """A published file cannot be downloaded or read. The message is one sentence for the user."""
 
 
 class _WrongFile(PublishedError):
-    """What arrived is not the published file, so what is there of it must not be resumed."""
+    """The bytes that arrived are not those of the published file, so that the partial file must not be resumed."""
 
 
 @dataclass(frozen=True)
 class PinnedFile:
-    """A public file and what must arrive. mirrored: whether a mirror may stand in; advice: what to do where it fails."""
+    """A public file with its checksum and size. has_mirror: a mirror may stand in for the url; advice: what to do after a failure."""
 
     name: str
     url: str
     sha256: str
     size: int  # bytes
-    mirrored: bool = True
+    has_mirror: bool = True
     advice: str = "check the connection and try again, or give a local copy of the file"
 
     @property
@@ -49,7 +49,7 @@ class PinnedFile:
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: `CUESCOPE_CACHE`, else `cuescope` in the user's cache folder."""
+    """The folder of downloaded files: `CUESCOPE_CACHE`, else `cuescope` in the user's cache folder."""
     override = os.environ.get("CUESCOPE_CACHE")
     if sys.platform == "win32":
         user = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
@@ -66,7 +66,7 @@ def cache_folder() -> Path:
 def fetch_pinned(source: PinnedFile, cache: str | os.PathLike | None = None, progress: Progress | None = None) -> Path:
     """The pinned file, downloaded into `cache` (default `cache_folder()`) unless it is there.
 
-    A cut download is kept as `….partial` and resumed by the next call; a file that disagrees with its pins is deleted.
+    An interrupted download stays as `….partial` and the next call resumes it; a file that differs from its pins is deleted.
     `progress` is called with (bytes so far, bytes in all). Raises `PublishedError`, one sentence, on every failure of
     network, disk or checksum.
     """
@@ -75,10 +75,10 @@ def fetch_pinned(source: PinnedFile, cache: str | os.PathLike | None = None, pro
 
 
 def download(source: PinnedFile, path: Path, progress: Progress | None = None) -> Path:
-    """Download the file to `path`, resuming what is there of it as `….partial`; see `fetch_pinned`."""
+    """Download the file to `path`, resuming a `….partial` beside it; see `fetch_pinned`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_name(f"{path.name}.lock")):
+        with _lock_file(path.with_name(f"{path.name}.lock")):
             if not is_pinned_file(source, path):  # another process may have fetched it while this one waited
                 _fetch_into(source, path, progress)
         return path
@@ -98,7 +98,7 @@ def is_pinned_file(source: PinnedFile, path: Path) -> bool:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def _lock_file(lock: Path) -> Iterator[None]:
     """Let one thread or process at a time download a file: two that append to one partial file would spoil it."""
     with open(lock, "wb") as handle:
         try:
@@ -112,47 +112,47 @@ def _alone(lock: Path) -> Iterator[None]:
 
 def _fetch_into(source: PinnedFile, path: Path, progress: Progress | None) -> None:
     partial = path.with_name(f"{path.name}.partial")
-    resumed = partial.exists()
+    has_partial = partial.exists()
     try:
         _download(source, partial, progress)
         if not is_pinned_file(source, partial):
             raise _WrongFile(f"{_address(source)} does not have the published checksum, so it was deleted unopened.")
     except _WrongFile:
         partial.unlink(missing_ok=True)
-        if not resumed:
+        if not has_partial:
             raise
-        return _fetch_into(source, path, progress)  # the fault may lie in the part kept from before
+        return _fetch_into(source, path, progress)  # the fault may lie in the older partial file
     os.replace(partial, path)
 
 
 def _download(source: PinnedFile, partial: Path, progress: Progress | None) -> None:
     """Append to `partial` what it lacks."""
-    done = partial.stat().st_size if partial.exists() else 0
-    if done >= source.size:  # complete, or too long: the checksum decides
+    size = partial.stat().st_size if partial.exists() else 0
+    if size >= source.size:  # complete, or too long: the checksum decides
         return
-    with _opened(source, done) as response, open(partial, "ab") as file:
-        done = _first_byte(source, response, done)
-        file.truncate(done)  # a server that ignores the range sends the file from its start
-        while done < source.size:
-            chunk = _received(source, response, source.size - done)
+    with _open_url(source, size) as response, open(partial, "ab") as file:
+        size = _first_byte(source, response, size)
+        file.truncate(size)  # a server that ignores the range sends the file from its start
+        while size < source.size:
+            chunk = _read_chunk(source, response, source.size - size)
             if not chunk:
-                raise _network_error(source, f"the connection ended after {done} of {source.size} bytes")
+                raise _network_error(source, f"the connection ended after {size} of {source.size} bytes")
             file.write(chunk)
-            done += len(chunk)
+            size += len(chunk)
             if progress is not None:
-                progress(done, source.size)
+                progress(size, source.size)
 
 
 def _address(source: PinnedFile) -> str:
     mirror = os.environ.get("CUESCOPE_PUBLISHED_URL")
-    if not mirror or not source.mirrored:
+    if not mirror or not source.has_mirror:
         return source.url
     if not mirror.startswith(("http://", "https://")):
         raise PublishedError("CUESCOPE_PUBLISHED_URL must begin with http:// or https://.")
     return f"{mirror.rstrip('/')}/{source.file}"
 
 
-def _opened(source: PinnedFile, start: int) -> http.client.HTTPResponse:
+def _open_url(source: PinnedFile, start: int) -> http.client.HTTPResponse:
     headers = {"User-Agent": "cuescope"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         request = urllib.request.Request(_address(source), headers=headers)
@@ -160,29 +160,29 @@ def _opened(source: PinnedFile, start: int) -> http.client.HTTPResponse:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and start:  # the file over there is no longer than the part here
-            return _opened(source, 0)
+            return _open_url(source, 0)
         raise _network_error(source, reason(error)) from error
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address that is none
         raise _network_error(source, reason(error)) from error
 
 
-def _received(source: PinnedFile, response: http.client.HTTPResponse, wanted: int) -> bytes:
-    """Whatever has arrived, at most `wanted` bytes: a cut then costs nothing that had come before it."""
+def _read_chunk(source: PinnedFile, response: http.client.HTTPResponse, limit: int) -> bytes:
+    """The bytes that have arrived, at most `limit`: a broken connection then loses nothing that came before."""
     try:
-        return response.read1(min(wanted, 1 << 20))
+        return response.read1(min(limit, 1 << 20))
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a malformed chunk length
         raise _network_error(source, reason(error)) from error
 
 
-def _first_byte(source: PinnedFile, response: http.client.HTTPResponse, asked: int) -> int:
+def _first_byte(source: PinnedFile, response: http.client.HTTPResponse, offset: int) -> int:
     """The offset at which the answer begins. Raises where its length is not that of the published file."""
     if response.status == 206:
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
         first, length = (int(span[1]), int(span[2])) if span else (-1, -1)
     else:
-        length = response.headers.get("Content-Length", "")
-        first, length = 0, int(length) if length.isdecimal() else source.size  # chunked: the checksum decides
-    if length != source.size or first not in (0, asked):
+        text = response.headers.get("Content-Length", "")
+        first, length = 0, int(text) if text.isdecimal() else source.size  # chunked: the checksum decides
+    if length != source.size or first not in (0, offset):
         raise _WrongFile(f"{_address(source)} does not have the {source.size} bytes of the published file.")
     return first
 

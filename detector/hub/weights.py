@@ -1,6 +1,6 @@
-"""Weights files that say who they are: safetensors whose header holds checksums of the tensors and of itself.
+"""Weights files with checksums: safetensors whose header holds one of the tensors and one of itself.
 
-A flipped bit in either is found when the file is read, before any number of it is used. `fingerprint` names a whole model by all
+Reading detects a flipped bit in either before any number is used. `fingerprint` names a whole model by all
 of its tensors, so that a head that was trained on other weights is refused.
 """
 
@@ -34,12 +34,12 @@ def tensor_digest(tensors: Mapping[str, Tensor | np.ndarray]) -> str:
 def _one_digest(name: str, tensor: Tensor | np.ndarray) -> bytes:
     plain = torch.as_tensor(tensor).detach().cpu().contiguous()
     digest = hashlib.sha256(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-    digest.update(plain.reshape(-1).view(torch.uint8).numpy())
+    digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
     return digest.digest()
 
 
 def fingerprint(tensors: Mapping[str, Tensor | np.ndarray], record: Mapping[str, object]) -> str:
-    """Sixteen hex digits of all tensors and of a record of plain values that numbers depend on besides, such as preprocessing."""
+    """Sixteen hex digits of all tensors and of a record of plain values that numbers depend on also depend on, such as preprocessing."""
     plain = json.dumps(record, sort_keys=True, default=list)
     return hashlib.sha256(f"{tensor_digest(tensors)} {plain}".encode()).hexdigest()[:16]
 
@@ -61,10 +61,10 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor | np.ndarray], header
     os.replace(temporary, path)
 
 
-def read_weights(path: Path, signed: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_weights(path: Path, with_checksums: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and header of a file. WeightsError, one sentence, if it cannot be read or differs from its checksums.
 
-    signed: False also takes files that hold no checksums, as other programs write them.
+    with_checksums: False also accepts files without checksums, as other programs write them.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -74,13 +74,13 @@ def read_weights(path: Path, signed: bool = True) -> tuple[dict[str, Tensor], di
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"The weights file {path.name} cannot be read; get it again or train it again.") from error
-    _check_digests(path, tensors, header, signed)
+    _check_digests(path, tensors, header, with_checksums)
     return tensors, header
 
 
-def _check_digests(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], signed: bool) -> None:
+def _check_digests(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], with_checksums: bool) -> None:
     names = {TENSORS, HEADER} & header.keys()
-    if not names and not signed:
+    if not names and not with_checksums:
         return
     if len(names) < 2:
         raise WeightsError(f"The header of {path.name} lacks its checksums; get the file again or train it again.")
@@ -101,14 +101,14 @@ def check_shapes(what: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, 
     A side that is given as a word may have any length, the same wherever the word stands. what: the subject of the sentence.
     """
     if tensors.keys() != shapes.keys():
-        odd = sorted(tensors.keys() ^ shapes.keys())[0]
-        raise WeightsError(f"{what} does not have the tensors of its method (see '{odd}'); train it again.")
+        mismatch = sorted(tensors.keys() ^ shapes.keys())[0]
+        raise WeightsError(f"{what} does not have the tensors of its method (see '{mismatch}'); train it again.")
     lengths: dict[str, int] = {}
     for name, shape in shapes.items():
         actual = tuple(tensors[name].shape)
-        fits = len(actual) == len(shape) and all(
+        matches = len(actual) == len(shape) and all(
             length == (lengths.setdefault(side, length) if isinstance(side, str) else side)
             for length, side in zip(actual, shape, strict=True)
         )
-        if not fits:
+        if not matches:
             raise WeightsError(f"{what} has a tensor '{name}' of shape {actual}, which does not fit; train it again.")

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from detector.clip.vocabulary import Concept
-from detector.hub.catalogue import NAMES, SOURCES, VOCABULARY, PublishedSource, released
+from detector.hub.catalogue import NAMES, SOURCES, VOCABULARY, PublishedSource, released_names
 from detector.hub.download import Progress, PublishedError, cache_folder, fetch_pinned, is_pinned, is_pinned_file, reason
 from detector.methods.concepts.head import ConceptHead
 from detector.methods.orthogonal.head import LinearProbe, OrthogonalHead
@@ -241,7 +241,7 @@ def fetch(name: str, cache: str | os.PathLike | None = None, progress: Progress 
 
 def present(backbone: str) -> list[str]:
     """Names of the released heads for `backbone` (MODEL/TAG) whose files are in the cache, whole and unchanged."""
-    return [name for name in released(backbone) if is_pinned_file(SOURCES[name], cache_path(name))]
+    return [name for name in released_names(backbone) if is_pinned_file(SOURCES[name], cache_path(name))]
 
 
 def has_vocabulary() -> bool:

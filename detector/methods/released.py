@@ -15,7 +15,7 @@ from torch import Tensor
 from detector.clip.backbone import Backbone, ClipFeatures
 from detector.clip.vocabulary import Concept
 from detector.data.images import Photo
-from detector.hub.catalogue import SOURCES, TRAININGS, VOCABULARY, released
+from detector.hub.catalogue import SOURCES, TRAININGS, VOCABULARY, released_names
 from detector.hub.download import Progress, PublishedError, fetch_pinned
 from detector.methods import published
 from detector.methods.published import PublishedHead
@@ -61,7 +61,7 @@ def fetch_released(backbone: str, progress: Progress | None = None) -> list[str]
 
     progress: called with (bytes so far, bytes in all) over all files. Returns the heads' names.
     """
-    sources = [SOURCES[name] for name in released(backbone)]
+    sources = [SOURCES[name] for name in released_names(backbone)]
     if not sources:
         raise PublishedError(f"No head has been released for the backbone '{backbone}'.")
     if any(source.method == "concept" for source in sources):
@@ -72,7 +72,7 @@ def fetch_released(backbone: str, progress: Progress | None = None) -> list[str]
         done += source.size
     if progress:
         progress(total, total)
-    return released(backbone)
+    return released_names(backbone)
 
 
 def released_features(

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from detector.data.windows import Box, cut, window_boxes
+from detector.data.windows import Box, crop_window, window_boxes
 from detector.devices import to_numpy
 from detector.progress import progress
 from detector.steps import checkpoint
@@ -192,7 +192,7 @@ def heatmaps(
     layers = list(layers or layers_of(head))
     small, note = reduced(pixels, head.size, most)
     height, width = small.shape[:2]
-    boxes = window_boxes(width, height, head.size, most=most)
+    boxes = window_boxes(width, height, head.size, limit=most)
     sums = {layer: np.zeros((height, width), np.float32) for layer in layers if layer != WINDOWS}
     weights, logits = np.zeros((height, width), np.float32), []
     for places, mirrored, found, maps in _passes(head, small, boxes, list(sums), batch, progress):
@@ -228,7 +228,7 @@ def window_evidence(head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box]) 
         view = pixels[:, ::-1] if mirrored else pixels
         for start in range(0, len(boxes), 16):  # a large image's windows at once would fill the memory
             places = boxes[start : start + 16]
-            for box, logit in zip(places, head.window_logits([cut(view, box, head.size) for box in places]), strict=True):
+            for box, logit in zip(places, head.window_logits([crop_window(view, box, head.size) for box in places]), strict=True):
                 _add(weights, box, None, mirrored, head.size)
                 _add(total, box, np.float32(logit), mirrored, head.size)
     return _mean(total, weights)
@@ -259,7 +259,7 @@ def _passes(
         for start in range(0, len(boxes), batch):
             checkpoint()
             places = boxes[start : start + batch]
-            logits, maps = _read(head, [cut(view, box, head.size) for box in places], layers)
+            logits, maps = _read(head, [crop_window(view, box, head.size) for box in places], layers)
             yield places, mirrored, logits, maps
             done += len(places)
             if progress:

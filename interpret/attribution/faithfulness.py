@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from detector.data.datasets import Example
-from detector.data.windows import cut
+from detector.data.windows import crop_window
 from detector.progress import progress
 from interpret.attribution.cam import WINDOWS, WindowHead, heatmap, heatmaps, layers_of
 from interpret.attribution.splices import CONTROL, baselines, interval, make_splices, splice_test
@@ -249,7 +249,7 @@ def _scorer(head: WindowHead) -> Scorer:
     """Pictures of one size, not larger than a window → logits, by the head's own model."""
 
     def score(pictures: Sequence[np.ndarray]) -> np.ndarray:
-        return head.window_logits([cut(picture, (0, 0, picture.shape[1], picture.shape[0]), head.size) for picture in pictures])
+        return head.window_logits([crop_window(picture, (0, 0, picture.shape[1], picture.shape[0]), head.size) for picture in pictures])
 
     return score
 

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 
 from interpret.panels import address, limits, uploads
 
-LONGEST_TEXT = 10_000  # characters, as `detector.clip.captioning.LONGEST_TYPED`; also of all names in a list together
+LONGEST_TEXT = 10_000  # characters, as `detector.clip.captioning.MAX_CHARACTERS`; also of all names in a list together
 NO_UPLOAD = "The image is not among the uploads here, or no longer; upload it again."
 FAILED = "This did not work; analyse the image again, and if that does not help, try another one."
 

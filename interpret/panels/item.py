@@ -243,10 +243,10 @@ def _words(seen: Seen, alignment: Alignment) -> Edited:
 
 def _remarks(suite: Suite, item: dict) -> list[str]:
     """What the reader should know of this caption and this model."""
-    from detector.clip.captioning import is_cut
+    from detector.clip.captioning import is_truncated
 
     remarks = []
-    if is_cut(suite.backbone, item["caption"]):
+    if is_truncated(suite.backbone, item["caption"]):
         remarks.append("CLIP reads only the beginning of so long a caption.")
     if any(character.isalpha() for character in item["caption"]) and not item["caption"].isascii():
         remarks.append("CLIP learned from English captions: numbers for words in other scripts say little.")

@@ -18,7 +18,7 @@ from timing import least
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from detector.clip.backbone import Backbone  # noqa: E402
-from detector.data.windows import cut  # noqa: E402
+from detector.data.windows import crop_window  # noqa: E402
 from detector.methods.registry import find_heads, read_head  # noqa: E402
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     backbone = Backbone.load("embedded")
     head, _ = read_head(find_heads("embedded")["sdd"], "sdd", backbone)
     pixels = np.random.default_rng(0).integers(0, 256, (768, 1024, 3), dtype=np.uint8)
-    windows = [cut(pixels, box, head.size) for box in head.boxes(pixels)]
+    windows = [crop_window(pixels, box, head.size) for box in head.boxes(pixels)]
     single = lambda: [head.window_logits([window]) for window in windows]  # noqa: E731
     print(f"{len(windows)} windows of {head.size} pixels, one thread:")
     print(f"  in one batch        {1000 * least(lambda: head.unscaled([pixels]), repeats, time.process_time):.0f} ms")

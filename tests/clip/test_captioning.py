@@ -7,12 +7,12 @@ from tiny import write_tiny
 
 from detector.clip.backbone import Backbone
 from detector.clip.captioning import (
-    EARLIEST_END,
-    LONGEST,
+    MAX_TOKENS,
+    MIN_TOKENS,
     caption,
     has_decoder,
     image_tokens,
-    is_cut,
+    is_truncated,
     is_usable,
     nouns,
     retrieve,
@@ -52,11 +52,11 @@ def test_greedy_writing_is_the_textbook_loop(tiny, images):
         row = [tool.sot_token_id]
         with torch.inference_mode():
             latent, embs = tiny.model._encode_image(image[None])
-            for step in range(min(LONGEST, 14)):
+            for step in range(min(MAX_TOKENS, 14)):
                 out = tiny.model(None, torch.tensor([row]), image_latent=latent, image_embs=embs, output_labels=False)
                 logits = out["logits"][0, -1]
                 logits[tool.sot_token_id] = -torch.inf
-                if step < EARLIEST_END:
+                if step < MIN_TOKENS:
                     logits[tool.eot_token_id] = -torch.inf
                 row.append(int(logits.argmax()))
                 if row[-1] == tool.eot_token_id:
@@ -135,8 +135,8 @@ def test_a_caption_is_cut_where_another_word_would_not_be_read(tiny):
     for count in range(1, 30):
         text = "dog " * count
         same = torch.equal(tiny.tokenizer([text + "cat"]), tiny.tokenizer([text + "dog"]))
-        assert is_cut(tiny, text + "cat") == same
-    assert not is_cut(tiny, "")
+        assert is_truncated(tiny, text + "cat") == same
+    assert not is_truncated(tiny, "")
 
 
 def test_nouns_have_one_or_two_forms():

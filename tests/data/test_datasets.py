@@ -1,13 +1,15 @@
 """detector/data/datasets.py and detector/data/augmentation.py: layouts, splits, refusals, random copies."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data.augmentation import augmented, recompress
+from detector.data.augmentation import augment, recompress
 from detector.data.datasets import DataError, Example, Pictures, read_dataset, training_splits, views, with_splits
+from detector.data.perturbations import JPEG_SIDE, WEBP_SIDE
 
 
 def touch(folder, *names):
@@ -118,10 +120,10 @@ def test_splits_are_drawn_once_for_a_name(tmp_path):
 
 def test_random_copies_repeat_and_keep_the_type():
     pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    first, again, other = (augmented(pixels, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (augment(pixels, np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert first.dtype == np.uint8 and first.ndim == 3 and first.shape != other.shape
-    assert augmented(np.zeros((1, 1, 3), np.uint8), np.random.default_rng(0)).shape == (1, 1, 3)
+    assert augment(np.zeros((1, 1, 3), np.uint8), np.random.default_rng(0)).shape == (1, 1, 3)
 
 
 def test_pictures_make_the_copy_that_a_row_stands_for(tmp_path):
@@ -134,6 +136,26 @@ def test_pictures_make_the_copy_that_a_row_stands_for(tmp_path):
     assert pictures.originals() == [example] and Pictures([example]).originals() == [example]
     np.testing.assert_array_equal(pictures.rows([2])[0], pictures[2])
     np.testing.assert_array_equal(pictures[0], pixels)
+
+
+def test_pictures_can_be_sliced():
+    examples = [Example(Path(f"{i}.png"), 0, "made up") for i in range(4)]
+    part = Pictures(examples, [0, 1, 0, 1])[1:3]
+    assert part.examples == (examples[1], examples[2]) and part.copy == (1, 0)
+
+
+@pytest.mark.parametrize("suffix, side", [(".jpg", JPEG_SIDE), (".webp", WEBP_SIDE)])
+def test_a_side_that_the_encoder_refuses_gets_one_sentence(suffix, side):
+    assert recompress(np.zeros((1, side, 3), np.uint8), suffix, 90).shape == (1, side, 3)
+    with pytest.raises(ValueError, match=f"{side + 1} × 1 pixels cannot be saved as {suffix}"):
+        recompress(np.zeros((1, side + 1, 3), np.uint8), suffix, 90)
+
+
+def test_a_copy_that_cannot_be_encoded_names_the_image(tmp_path, monkeypatch):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "one.png")
+    monkeypatch.setattr("detector.data.datasets.augment", lambda pixels, generator: recompress(pixels.repeat(20_000, 1), ".webp", 90))
+    with pytest.raises(DataError, match="one.png.*cannot be saved"):
+        views(Example(tmp_path / "one.png", 0, "made up"), 1, 0)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from detector.data import jpeg2000
 from detector.data.decode_cost import MAX_MEMORY, MAX_SECONDS, estimate, excess
 from detector.data.images import ImageError, load_photo
-from detector.data.jpeg2000 import Nonsense, cost
+from detector.data.jpeg2000 import MalformedHeader, cost
 
 
 def encode(image: Image.Image, format: str, **options) -> bytes:
@@ -174,7 +174,7 @@ CONTRADICTIONS = {
 @pytest.mark.parametrize("kind", CONTRADICTIONS)
 def test_headers_that_two_readers_could_understand_differently_are_refused(kind):
     data = CONTRADICTIONS[kind]
-    with pytest.raises(Nonsense):
+    with pytest.raises(MalformedHeader):
         cost(data, jpeg2000.codestream_start(data))
     with pytest.raises(ImageError):
         load_photo(data)
@@ -189,7 +189,7 @@ def test_no_bytes_make_the_estimate_fail():
             data[place] = generator.integers(0, 256)
         try:
             assert cost(bytes(data), jpeg2000.codestream_start(bytes(data))).seconds >= 0
-        except Nonsense:
+        except MalformedHeader:
             pass
 
 

@@ -18,8 +18,8 @@ from detector.data.decode_limits import (
     MAX_STRIPS,
     MAX_TAGS,
     SLOW_BYTES,
-    burden,
-    tag_burden,
+    costly_content,
+    costly_tags,
 )
 from detector.data.images import ImageError, load_photo
 
@@ -165,7 +165,7 @@ def exif_with(tags: dict) -> Image.Exif:
 @pytest.mark.parametrize("kind", HONEST)
 def test_an_honest_file_passes(kind):
     data = HONEST[kind]()
-    assert burden(data) is None
+    assert costly_content(data) is None
     assert load_photo(data).facts.size_bytes == len(data)
 
 
@@ -178,7 +178,7 @@ def test_greedy_tags_in_an_exif_block_cost_the_orientation_and_not_the_image(for
 def test_greedy_tags_in_an_avif_are_refused():
     honest = encode("AVIF", exif=b"Exif\0\0" + tiff([(40_000, 1, 2**16, 8)], bytes(2**16)))
     place = honest.index(b"II*\0")
-    assert burden(honest) is None and tag_burden(honest, place) is None
+    assert costly_content(honest) is None and costly_tags(honest, place) is None
     block = greedy(20)
     crafted = honest[:place] + block + honest[place + len(block) :]  # the file's other boxes no longer matter: it is not opened
     with pytest.raises(ImageError, match="claim more"):
@@ -186,7 +186,7 @@ def test_greedy_tags_in_an_avif_are_refused():
 
 
 def test_directories_that_name_each_other_end():
-    assert tag_burden(tiff([(34_665, 4, 1, 8)], b"", following=8)) is None
+    assert costly_tags(tiff([(34_665, 4, 1, 8)], b"", following=8)) is None
 
 
 @pytest.mark.parametrize("format", ["SGI", "PCX", "DDS"])
@@ -211,4 +211,4 @@ STARTS = [b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff", b"BM", b"P6 ", b"II*
 def test_no_bytes_make_the_scan_fail(start):
     noise = np.random.default_rng(1).integers(0, 256, 5000, dtype=np.uint8).tobytes()
     for length in [*range(60), 500, 5000]:
-        assert isinstance(burden(start + noise[:length]), str | None)
+        assert isinstance(costly_content(start + noise[:length]), str | None)

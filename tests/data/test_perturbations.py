@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.data.perturbations import AS_IS, CURVES, VARIANTS, at_most, blurred, cropped, jpeg, mirrored, resized, webp
+from detector.data.perturbations import AS_IS, CURVES, VARIANTS, blur, crop, jpeg, mirror, resize, shrink_to, webp
 
 ALL = {variant.name: variant for variant in (*VARIANTS, *(v for levels in CURVES.values() for v in levels))}
 
@@ -32,22 +32,22 @@ def test_as_it_is_costs_no_copy():
 
 def test_mirrored_and_cropped_by_hand():
     image = np.arange(5 * 10 * 3, dtype=np.uint8).reshape(5, 10, 3)
-    assert (mirrored().apply(image)[:, 0] == image[:, 9]).all()
-    assert (cropped(0.6).apply(image) == image[1:4, 2:8]).all()  # three of five rows, six of ten columns, from the middle
+    assert (mirror().apply(image)[:, 0] == image[:, 9]).all()
+    assert (crop(0.6).apply(image) == image[1:4, 2:8]).all()  # three of five rows, six of ten columns, from the middle
 
 
 def test_resized_by_hand():
     image = np.zeros((4, 8, 3), np.uint8)
     image[::2] = 200
-    small = resized(0.5).apply(image)
+    small = resize(0.5).apply(image)
     assert small.shape == (2, 4, 3) and (small == 100).all()  # each new pixel is the mean of four
-    assert resized(1.5).apply(image).shape == (6, 12, 3)
+    assert resize(1.5).apply(image).shape == (6, 12, 3)
 
 
 def test_a_blur_spreads_a_dot_and_keeps_the_sum():
     image = np.zeros((31, 31, 3), np.uint8)
     image[15, 15] = 255
-    soft = blurred(1).apply(image)[..., 0].astype(float)
+    soft = blur(1).apply(image)[..., 0].astype(float)
     assert soft.sum() == pytest.approx(255, rel=0.06) and soft[15, 15] == pytest.approx(255 / (2 * np.pi), rel=0.03)
 
 
@@ -73,11 +73,11 @@ def test_the_longest_side_that_a_format_holds(variant, side):
 
 @pytest.mark.parametrize("shape, most", [((100, 200), 5000), ((1, 9000), 100), ((9000, 1), 100), ((7, 3), 20), ((3, 7), 1)])
 def test_at_most_is_kept(shape, most):
-    small = at_most(np.full((*shape, 3), 9, np.uint8), most)
+    small = shrink_to(np.full((*shape, 3), 9, np.uint8), most)
     assert small.shape[0] * small.shape[1] <= most and (small == 9).all()
 
 
 def test_at_most_keeps_the_shape_and_leaves_smaller_images_alone():
-    assert at_most(np.zeros((100, 200, 3), np.uint8), 5000).shape == (50, 100, 3)
+    assert shrink_to(np.zeros((100, 200, 3), np.uint8), 5000).shape == (50, 100, 3)
     image = np.zeros((50, 100, 3), np.uint8)
-    assert at_most(image, 5000) is image
+    assert shrink_to(image, 5000) is image

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.data.windows import cut, window_boxes
+from detector.data.windows import crop_window, window_boxes
 
 SIZES = [(256, 256), (144, 144), (145, 300), (1000, 333), (40, 500), (1, 1), (7, 3), (287, 288)]
 
@@ -27,26 +27,26 @@ def test_windows_overlap_by_a_quarter(width, height):
 @pytest.mark.parametrize("width, height", SIZES)
 @pytest.mark.parametrize("most", [None, 4, 9])
 def test_mirrored_images_have_mirrored_windows(width, height, most):
-    boxes = window_boxes(width, height, 144, most=most)
+    boxes = window_boxes(width, height, 144, limit=most)
     mirrored = {(width - x1, y0, width - x0, y1) for x0, y0, x1, y1 in boxes}
     assert all(min(abs(x0 - box[0]) for box in boxes if box[1] == y0) <= 1 for x0, y0, _, _ in mirrored)
 
 
 @pytest.mark.parametrize("most", [1, 2, 4, 5, 9])
 def test_at_most_so_many_evenly_spaced(most):
-    boxes = window_boxes(6000, 4000, 144, most=most)
+    boxes = window_boxes(6000, 4000, 144, limit=most)
     assert 1 <= len(boxes) <= most and len(set(boxes)) == len(boxes)
 
 
 def test_one_window_lies_in_the_middle():
-    assert window_boxes(300, 200, 100, most=1) == [(100, 50, 200, 150)]
+    assert window_boxes(300, 200, 100, limit=1) == [(100, 50, 200, 150)]
 
 
 @pytest.mark.parametrize("shape", [(200, 200), (144, 30), (1, 1), (143, 144)])
 def test_cut_is_always_full_and_begins_with_the_pixels(shape):
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     box = window_boxes(shape[1], shape[0], 144)[0]
-    window = cut(pixels, box, 144)
+    window = crop_window(pixels, box, 144)
     assert window.shape == (144, 144, 3)
     inside = pixels[box[1] : box[3], box[0] : box[2]]
     assert np.array_equal(window[: inside.shape[0], : inside.shape[1]], inside)

@@ -15,7 +15,7 @@ from gradio_client import Client, handle_file
 from tiny import write_tiny
 
 from detector.clip.backbone import Backbone
-from detector.clip.captioning import is_cut, user_caption
+from detector.clip.captioning import is_truncated, user_caption
 from detector.data.images import load_photo
 from detector.methods.base import Evidence
 from detector.methods.item.alignment import align, record
@@ -135,7 +135,7 @@ def test_hostile_captions_give_numbers_or_a_sentence(use, text):
     assert ("no usable caption" in found[READING]) == (not usable) == (found[TABLE][0][1] == "no caption")
     assert found[SCORE].visible == (usable and "item" in suite.heads) == bool(found[NUMBERS])
     assert not re.search(r"<(?!/?p>)", found[READING])  # nothing but our own paragraphs
-    assert ("only the beginning" in found[READING]) == is_cut(suite.backbone, text)
+    assert ("only the beginning" in found[READING]) == is_truncated(suite.backbone, text)
     assert ("English captions" in found[READING]) == bool(re.search(r"[а-я犬]", text))
 
 

@@ -6,7 +6,7 @@ import torch
 
 from detector.clip.backbone import ClipFeatures
 from detector.data.datasets import DataError
-from detector.evaluation.evaluate import chosen_splits, evaluate_table, frozen_thresholds, verdict_measures
+from detector.evaluation.evaluate import evaluate_table, evaluation_splits, frozen_thresholds, verdict_measures
 from detector.evaluation.tables import report
 from detector.methods.base import Evidence, Score
 from detector.methods.table import Table
@@ -35,7 +35,7 @@ def probe_suite() -> Suite:
 def test_verdict_measures_by_hand():
     # real: labelled real, none, synthetic (wrong), real; synthetic: real (wrong), none, synthetic, synthetic
     labels, fused = np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([-2, 0.0, 4, -5, -3, 0.5, 2, 9])
-    assert verdict_measures(probe_suite(), labels, fused) == {
+    assert verdict_measures(probe_suite().fusion, labels, fused) == {
         "coverage": 6 / 8,
         "error_of_labelled": 2 / 6,
         "real_called_synthetic": 1 / 4,
@@ -44,7 +44,7 @@ def test_verdict_measures_by_hand():
 
 
 def test_a_verdict_that_labels_nothing_is_not_wrong():
-    found = verdict_measures(probe_suite(), np.array([0, 1]), np.zeros(2))
+    found = verdict_measures(probe_suite().fusion, np.array([0, 1]), np.zeros(2))
     assert found["coverage"] == 0 and found["error_of_labelled"] == 0
 
 
@@ -77,6 +77,6 @@ def test_splits_to_measure(tmp_path):
         for name in ("real", "synthetic"):
             (tmp_path / split / name).mkdir(parents=True)
             (tmp_path / split / name / "a.png").touch()
-    assert list(chosen_splits(tmp_path)) == ["test"] and list(chosen_splits(tmp_path, ["train"])) == ["train"]
+    assert list(evaluation_splits(tmp_path)) == ["test"] and list(evaluation_splits(tmp_path, ["train"])) == ["train"]
     with pytest.raises(DataError, match="there are test, train"):
-        chosen_splits(tmp_path, ["val"])
+        evaluation_splits(tmp_path, ["val"])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from detector.data.datasets import DataError, Example
-from detector.data.perturbations import AS_IS, CURVES, blurred, jpeg
-from detector.evaluation.robustness import drawn, robustness, scores
+from detector.data.perturbations import AS_IS, CURVES, blur, jpeg
+from detector.evaluation.robustness import robustness, sample, scores
 from detector.evaluation.tables import robustness_report, robustness_summary, worst_sentences
 from detector.suite import Suite
 
@@ -41,11 +41,11 @@ def results(small, data):
 
 def test_the_draw_is_fixed_balanced_and_without_repeats():
     examples = [Example(Path(f"{label}-{i}"), label, "s") for label in (0, 1) for i in range(30)]
-    first = drawn(examples, 10, seed=0)
-    assert first == drawn(examples, 10, seed=0) != drawn(examples, 10, seed=1)
+    first = sample(examples, 10, seed=0)
+    assert first == sample(examples, 10, seed=0) != sample(examples, 10, seed=1)
     assert [sum(e.label == label for e in first) for label in (0, 1)] == [10, 10] and len({e.path for e in first}) == 20
-    assert len(drawn(examples, 99, seed=0)) == 60
-    assert drawn(examples, 5, seed=0) == [e for e in first if e in drawn(examples, 5, seed=0)]  # fewer are a part of more
+    assert len(sample(examples, 99, seed=0)) == 60
+    assert sample(examples, 5, seed=0) == [e for e in first if e in sample(examples, 5, seed=0)]  # fewer are a part of more
 
 
 def test_every_level_measures_every_method(results, small):
@@ -61,7 +61,7 @@ def test_every_level_measures_every_method(results, small):
 def test_scores_are_those_of_the_changed_pixels(small, data):
     examples = [Example(path, 0, "s") for path in sorted((data / "test" / "synthetic").iterdir())]
     pixels = [cv2.cvtColor(cv2.imread(str(example.path)), cv2.COLOR_BGR2RGB) for example in examples]
-    for variant in (AS_IS, blurred(2), jpeg(40)):
+    for variant in (AS_IS, blur(2), jpeg(40)):
         expected = small.logits(small.evidence([variant.apply(image) for image in pixels]))
         found = scores(small, examples, variant)
         assert found["physical"] == pytest.approx(expected["physical"], abs=1e-4)

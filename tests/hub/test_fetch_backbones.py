@@ -315,7 +315,7 @@ def test_a_repository_without_weights_gets_one_sentence(stand_in, tiny_tag):
 
 def test_the_papers_backbones_have_a_place_on_the_hub():
     for name in ("ViT-L-14-336-quickgelu", "ViT-L-14-quickgelu"):
-        repository, names = hub.weights_place(name, "openai")
+        repository, names = hub.hub_files(name, "openai")
         assert repository.count("/") == 1 and names[0].endswith(".safetensors")
 
 
@@ -324,7 +324,7 @@ def test_the_real_architecture_all_the_way(stand_in, tmp_path):
     model_name, tag = "ViT-L-14-336-quickgelu", "openai"
     model = open_clip.create_model(model_name)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "weights.safetensors")
-    repository, names = hub.weights_place(model_name, tag)
+    repository, names = hub.hub_files(model_name, tag)
     stand_in.put(f"/{repository}/resolve/main/{names[0]}", (tmp_path / "weights.safetensors").read_bytes())
     (tmp_path / "weights.safetensors").unlink()
     stand_in.cut = 700_000_000

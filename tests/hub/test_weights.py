@@ -56,7 +56,7 @@ def test_files_of_other_programs_are_read_where_no_checksum_is_asked_for(tmp_pat
     from safetensors.torch import save_file
 
     save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
-    assert torch.equal(read_weights(tmp_path / "other.safetensors", signed=False)[0]["weight"], torch.ones(2))
+    assert torch.equal(read_weights(tmp_path / "other.safetensors", with_checksums=False)[0]["weight"], torch.ones(2))
     with pytest.raises(WeightsError, match="lacks its checksums"):
         read_weights(tmp_path / "other.safetensors")
 
@@ -141,7 +141,7 @@ def test_the_fingerprint_follows_activation_and_attention_heads(tiny):
 
 def test_a_backbone_that_holds_nan_is_refused(tmp_path):
     folder = write_tiny(tmp_path / "nan")
-    tensors, header = read_weights(folder / WEIGHTS_FILE, signed=False)
+    tensors, header = read_weights(folder / WEIGHTS_FILE, with_checksums=False)
     tensors["visual.proj"][0, 0] = float("nan")
     write_weights(folder / WEIGHTS_FILE, tensors, header)
     with pytest.raises(BackboneError, match="not finite"):

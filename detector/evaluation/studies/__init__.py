@@ -1,7 +1,7 @@
 """Questions that a card should answer, each measured by one command: `python -m detector study NAME --data DIR`."""
 
 from detector.evaluation.studies.alignment import alignment_report, alignment_study
-from detector.evaluation.studies.base import Study, told
+from detector.evaluation.studies.base import Study, captioned_tables, data_folder
 from detector.evaluation.studies.concepts import concepts_report, concepts_study
 from detector.evaluation.studies.cross import cross_report, cross_study
 from detector.evaluation.studies.format import format_report, format_study
@@ -16,19 +16,20 @@ STUDIES = {
     "units": Study(units_study, units_report, "does the number of orthogonal units matter, and do they come back?"),
     "concepts": Study(concepts_study, concepts_report, "how good and how sparse is the gated concept model?"),
     "format": Study(
-        lambda corpora, backbone, seeds: format_study(corpora[0].folder),
+        lambda folders, backbone, seeds: format_study(folders[0]),
         format_report,
         "how much of the descriptors' skill is file format?",
+        data_folder,
         reads=("physical",),
     ),
-    "alignment": Study(alignment_study, alignment_report, "do captions and boxes fit photographs?", lambda backbone, data, cache: data),
+    "alignment": Study(alignment_study, alignment_report, "do captions and boxes fit photographs?", data_folder),
     "item": Study(
-        lambda corpora, backbone, seeds: item_study(told(corpora, backbone), backbone, seeds),
+        lambda corpora, backbone, seeds: item_study(captioned_tables(corpora, backbone), backbone, seeds),
         item_report,
         "what are the words worth to ITEM?",
     ),
     "physical_clip": Study(
-        lambda corpora, backbone, seeds: physical_clip_study(told(corpora, backbone), backbone, seeds),
+        lambda corpora, backbone, seeds: physical_clip_study(captioned_tables(corpora, backbone), backbone, seeds),
         ablation_report,
         "what is each part of image, caption and descriptors worth?",
         reads=("physical",),

@@ -1,6 +1,6 @@
-"""What every study has: a data set's tables, how its heads are scored over seeds, and how a study is named and kept.
+"""Common parts of all studies: a data set's tables, scores over seeds, and the entry of a study.
 
-A study trains small heads on kept features with several seeds and reports them on the test splits; nothing is chosen there.
+A study trains small heads on cached features with several seeds and measures them on the test splits, where nothing is selected.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ COPIES, FEATURE_SEED = 4, 0  # as `train` does, so that its cached features serv
 class Corpus:
     """The tables of one data DIR: `train` with random copies, `val`, and every split whose name begins with `test`.
 
-    folder: the DIR itself, for studies that read its images; cache: where measured features are kept. None for a made-up part.
+    cache: the folder of cached features; None for a part of another corpus.
     """
 
     name: str
     train: Table
     val: Table
     tests: dict[str, Table]
-    folder: Path | None = None
     cache: Path | None = None
 
 
@@ -44,17 +43,22 @@ def load_corpus(backbone: Backbone, data: Path, cache: Path | None) -> Corpus:
     examples = with_splits(read_dataset(data), test=True)
     splits = {name: [e for e in examples if e.split == name] for name in dict.fromkeys(e.split for e in examples)}
     tests = [name for name in splits if name.startswith("test")]
-    for needed in ("train", "val", *(tests or ["test"])):
-        if {e.label for e in splits.get(needed, [])} != {0, 1}:
-            raise DataError(f"The split '{needed}' of '{data}' needs images of both classes.")
+    for split in ("train", "val", *(tests or ["test"])):
+        if {e.label for e in splits.get(split, [])} != {0, 1}:
+            raise DataError(f"The split '{split}' of '{data}' needs images of both classes.")
     tables = {
         name: cached(backbone, splits[name], COPIES if name == "train" else 0, FEATURE_SEED, cache, name)
         for name in ("train", "val", *tests)
     }
-    return Corpus(data.name, tables.pop("train"), tables.pop("val"), tables, data, cache)
+    return Corpus(data.name, tables.pop("train"), tables.pop("val"), tables, cache)
 
 
-def told(corpora: list[Corpus], backbone: Backbone) -> dict[str, Table]:
+def data_folder(backbone: Backbone, data: Path, cache: Path | None) -> Path:
+    """The data DIR itself, for studies that read no cached features."""
+    return data
+
+
+def captioned_tables(corpora: list[Corpus], backbone: Backbone) -> dict[str, Table]:
     """Split → table with captions, of the one data set."""
     corpus = only(corpora)
     tables = {"train": corpus.train, "val": corpus.val} | corpus.tests
@@ -75,12 +79,12 @@ def scores(head, table: Table) -> dict[str, float]:
 
 
 def chance(tables: dict[str, Table]) -> dict[str, float]:
-    """Split → the mAP of scores that know nothing."""
+    """Split → the mAP of random scores, 0 to 1."""
     return {name: chance_map(table.labels, table.sources) for name, table in tables.items()}
 
 
 def chance_words(result: dict) -> str:
-    """What `chance` found, in one sentence."""
+    """The values of `chance` in one sentence."""
     return "Chance alone has an mAP of " + ", ".join(f"{value:.3f} on {name}" for name, value in result["chance"].items()) + "."
 
 
@@ -92,8 +96,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def over_seeds(fit: Callable[[int], object], corpus: Corpus, seeds: int) -> tuple[list, dict]:
     """The heads of all seeds, and split → measure → spread."""
     heads = [fit(seed) for seed in range(seeds)]
-    found = {split: [scores(head, windowed(table, head, corpus.cache, split)) for head in heads] for split, table in corpus.tests.items()}
-    return heads, {split: {m: spread([row[m] for row in rows]) for m in ("auroc", "map")} for split, rows in found.items()}
+    values = {split: [scores(head, windowed(table, head, corpus.cache, split)) for head in heads] for split, table in corpus.tests.items()}
+    return heads, {split: {m: spread([row[m] for row in rows]) for m in ("auroc", "map")} for split, rows in values.items()}
 
 
 def seed_range(value: dict[str, float], digits: int = 3) -> str:
@@ -118,20 +122,20 @@ def heads_table(rows: dict[str, dict], extra: dict[str, Callable[[dict], str]]) 
 
 @dataclass(frozen=True)
 class Study:
-    """run: (corpora, backbone, seeds) → plain numbers. report: those → Markdown. question: what it answers. load: (backbone,
-    data, cache) → what `run` takes one of for each data DIR. reads: methods whose pixel features or whose shipped head it measures.
+    """run: (inputs, backbone, seeds) → plain numbers, an input for each data DIR. report: those numbers → Markdown. question: what it
+    answers. load: (backbone, data, cache) → the input of a data DIR. reads: methods whose pixel features or shipped head it measures.
 
-    A new study is one more entry of STUDIES; the command line and the card's marks follow its name.
+    A new study is an entry of STUDIES; the command line and the marks of the cards use its name.
     """
 
-    run: Callable[[list[Corpus], Backbone, int], dict]
+    run: Callable[[list, Backbone, int], dict]
     report: Callable[[dict], str]
     question: str
     load: Callable[[Backbone, Path, Path | None], object] = load_corpus
     reads: tuple[str, ...] = ()
 
     def measured_on(self, backbone: Backbone) -> dict:
-        """Which weights and features its figures belong to. A study trains heads of its own, so no other head counts."""
+        """The weights and features that it measures. A study trains its heads, so shipped heads count only where it reads them."""
         heads = {method: path for method, path in find_heads(backbone.name).items() if method in self.reads and method not in PIXEL_METHODS}
         return {
             "backbone": backbone.fingerprint,

@@ -1,4 +1,4 @@
-"""What is left on generators that no training image came from?"""
+"""How well do heads work on generators that no training image came from?"""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def cross_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
     columns = {f"{part.name} {split}": table for part in parts for split, table in part.tests.items()}
     columns |= foreign_tests(corpora[0]) if len(corpora) == 1 else {}
     cells = [
-        {"method": method, "trained": part.name, "tested": column, **measured}
+        {"method": method, "trained": part.name, "tested": column, **figures}
         for method, fit in cross_fitters(backbone).items()
         for part in parts
-        for column, measured in _tested([fit(part, seed) for seed in range(seeds)], columns).items()
+        for column, figures in _scores_by_column([fit(part, seed) for seed in range(seeds)], columns).items()
     ]
     return {
         "seeds": seeds,
@@ -46,10 +46,10 @@ def cross_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
     }
 
 
-def _tested(heads: list, columns: dict[str, Table]) -> dict[str, dict]:
+def _scores_by_column(heads: list, columns: dict[str, Table]) -> dict[str, dict]:
     """Column → AUROC and mAP, each as `spread` over the heads."""
-    found = {name: [scores(head, table) for head in heads] for name, table in columns.items()}
-    return {name: {m: spread([row[m] for row in rows]) for m in ("auroc", "map")} for name, rows in found.items()}
+    values = {name: [scores(head, table) for head in heads] for name, table in columns.items()}
+    return {name: {m: spread([row[m] for row in rows]) for m in ("auroc", "map")} for name, rows in values.items()}
 
 
 def synthetic_sources(table: Table) -> list[str]:
@@ -59,8 +59,8 @@ def synthetic_sources(table: Table) -> list[str]:
 
 def foreign_tests(corpus: Corpus) -> dict[str, Table]:
     """The test splits in which no image comes from a generator of `train`."""
-    known = synthetic_sources(corpus.train)
-    return {split: table for split, table in corpus.tests.items() if not np.isin(synthetic_sources(table), known).any()}
+    sources = synthetic_sources(corpus.train)
+    return {split: table for split, table in corpus.tests.items() if not np.isin(synthetic_sources(table), sources).any()}
 
 
 def cross_fitters(backbone: Backbone) -> dict[str, Callable[[Corpus, int], object]]:
@@ -96,20 +96,20 @@ def halves(corpus: Corpus) -> list[Corpus]:
     if len(sources) < 2:
         raise DataError("With one data folder this study needs at least two synthetic sources in 'train'.")
     before = np.cumsum([(corpus.train.sources == source).sum() for source in sources])[:-1]
-    cut = int(np.argmin(np.abs(before - (corpus.train.labels == 1).sum() / 2))) + 1
-    return [_restricted(corpus, name, chosen) for name, chosen in (("A", sources[:cut]), ("B", sources[cut:]))]
+    index = int(np.argmin(np.abs(before - (corpus.train.labels == 1).sum() / 2))) + 1
+    return [_subset(corpus, name, names) for name, names in (("A", sources[:index]), ("B", sources[index:]))]
 
 
-def _restricted(corpus: Corpus, name: str, chosen: list[str]) -> Corpus:
+def _subset(corpus: Corpus, name: str, names: list[str]) -> Corpus:
     """The corpus without the other synthetic sources."""
 
-    def own(table: Table) -> Table:
-        return table.rows((table.labels == 0) | np.isin(table.sources, chosen))
+    def rows_of(table: Table) -> Table:
+        return table.rows((table.labels == 0) | np.isin(table.sources, names))
 
-    tests = {split: own(table) for split, table in corpus.tests.items() if np.isin(synthetic_sources(table), chosen).any()}
-    part = Corpus(name, own(corpus.train), own(corpus.val), tests)
+    tests = {split: rows_of(table) for split, table in corpus.tests.items() if np.isin(synthetic_sources(table), names).any()}
+    part = Corpus(name, rows_of(corpus.train), rows_of(corpus.val), tests)
     if not (part.val.labels == 1).any():
-        raise DataError(f"'val' has no image of the sources {', '.join(chosen)}.")
+        raise DataError(f"'val' has no image of the sources {', '.join(names)}.")
     return part
 
 

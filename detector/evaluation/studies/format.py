@@ -30,19 +30,19 @@ SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"fixed": physical.measu
 CONDITIONS = ("matched", "reals JPEG, synthetics PNG")
 
 
-def recompressed(pixels: np.ndarray, name: str) -> np.ndarray:
+def recompress_once(pixels: np.ndarray, name: str) -> np.ndarray:
     """(H, W, 3) uint8 after one JPEG compression whose quality is drawn from the file's name: the same at every run."""
     low, high = QUALITY
     quality = low + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % (high - low + 1)
     return recompress(pixels, ".jpg", quality)
 
 
-def measured(examples: list[Example], title: str) -> dict[str, dict[str, np.ndarray]]:
-    """Scale → condition → (N, 15) descriptors."""
+def descriptors_by_condition(examples: list[Example], title: str) -> dict[str, dict[str, np.ndarray]]:
+    """Scale → condition → (N, 15) descriptors of the examples."""
 
     def all_four(example: Example) -> list[np.ndarray]:
         plain = load_photo(example.path).pixels
-        other = plain if example.label else recompressed(plain, example.path.name)
+        other = plain if example.label else recompress_once(plain, example.path.name)
         return [measure(pixels) for measure in SCALES.values() for pixels in (plain, other)]
 
     with ThreadPoolExecutor() as pool:
@@ -60,18 +60,21 @@ def format_study(data: Path) -> dict:
     examples = with_splits(read_dataset(data), test=True)
     splits = {name: [e for e in examples if e.split == name] for name in dict.fromkeys(e.split for e in examples)}
     tests = [name for name in splits if name.startswith("test")]
-    values = {name: measured(splits[name], name) for name in ("train", *tests)}
+    values = {name: descriptors_by_condition(splits[name], name) for name in ("train", *tests)}
     labels = {name: np.array([e.label for e in splits[name]]) for name in values}
     cells, single, gain = {}, {}, {}
     for scale in SCALES:
-        heads = {trained: PhysicalHead.fit(v, labels["train"], (v, labels["train"])) for trained, v in values["train"][scale].items()}
+        heads = {
+            train_condition: PhysicalHead.fit(v, labels["train"], (v, labels["train"]))
+            for train_condition, v in values["train"][scale].items()
+        }
         for split in tests:
-            for tested, v in values[split][scale].items():
-                single[f"{split}|{scale}|{tested}"] = alone(v, labels[split])
-                for trained, head in heads.items():
-                    cells[f"{split}|{scale}|{trained}|{tested}"] = _auroc(labels[split], head.logits(v))
-            own = np.column_stack([head.logits(values[split][scale][condition]) for condition, head in heads.items()])
-            gain[f"{split}|{scale}"] = paired_gain(labels[split], own)
+            for test_condition, v in values[split][scale].items():
+                single[f"{split}|{scale}|{test_condition}"] = single_descriptors(v, labels[split])
+                for train_condition, head in heads.items():
+                    cells[f"{split}|{scale}|{train_condition}|{test_condition}"] = _auroc(labels[split], head.logits(v))
+            logits = np.column_stack([head.logits(values[split][scale][condition]) for condition, head in heads.items()])
+            gain[f"{split}|{scale}"] = paired_gain(labels[split], logits)
     result = {"images": sum(map(len, labels.values())), "cells": cells, "single": single, "gain": gain}
     return result | {"reading": format_reading(result)}
 
@@ -84,20 +87,21 @@ def _auroc(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
 def paired_gain(labels: np.ndarray, logits: np.ndarray, draws: int = 1000, seed: int = 0) -> dict[str, float]:
     """(N, 2) logits of the same images → by how much the second AUROC exceeds the first, with its 95 % bootstrap interval.
 
-    Both see the same draws, so that what makes these very images easy or hard falls out of the difference.
+    Both see the same draws, so the difference does not depend on how hard these images are.
     """
     generator = np.random.default_rng(seed)
     classes = [np.flatnonzero(labels == label) for label in (0, 1)]
-    drawn = []
+    gains = []
     for _ in range(draws):
         rows = np.concatenate([generator.choice(members, len(members)) for members in classes])
-        drawn.append(np.diff(relations(logits[rows], labels[rows]))[0] / 2)
-    low, high = np.percentile(drawn, [2.5, 97.5])
+        gains.append(np.diff(relations(logits[rows], labels[rows]))[0] / 2)
+    low, high = np.percentile(gains, [2.5, 97.5])
     return {"gain": float(np.diff(relations(logits, labels))[0] / 2), "low": float(low), "high": float(high)}
 
 
-def alone(values: np.ndarray, labels: np.ndarray) -> dict[str, object]:
-    """ "all": AUROC of each descriptor by itself, below 0.5 where a lower value speaks for synthetic; and the one farthest from 0.5."""
+def single_descriptors(values: np.ndarray, labels: np.ndarray) -> dict[str, object]:
+    """ "all": AUROC of each descriptor by itself, below 0.5 where a lower value speaks for synthetic. "descriptor" and "auroc": of the
+    one farthest from 0.5. values: (N, 15); labels: (N,)."""
     areas = (relations(values, labels) + 1) / 2
     best = int(np.argmax(np.abs(areas - 0.5)))
     return {"descriptor": physical.NAMES[best], "auroc": float(areas[best]), "all": dict(zip(physical.NAMES, areas.tolist(), strict=True))}
@@ -121,7 +125,7 @@ def format_report(result: dict) -> str:
     rows = list(dict.fromkeys(tuple(key.split("|")[:3]) for key in result["cells"]))
     lines = []
     for row in rows:
-        cells = (result["cells"]["|".join((*row, tested))] for tested in CONDITIONS)
+        cells = (result["cells"]["|".join((*row, test_condition))] for test_condition in CONDITIONS)
         values = (f"{c['auroc']:.3f} ({c['low']:.3f}–{c['high']:.3f})" for c in cells)
         lines.append([*row, *values])
     table = markdown_table(["split", "scale", "trained on", *(f"tested on: {condition}" for condition in CONDITIONS)], lines)
@@ -144,11 +148,11 @@ def format_reading(result: dict) -> str:
     """Two sentences for the page: what the same model reaches when formats differ, and when they are matched."""
     splits = list(dict.fromkeys(key.split("|")[0] for key in result["cells"]))
 
-    def reached(scale: str, split: str) -> str:
-        biased, matched = (result["cells"][f"{split}|{scale}|{c}|{c}"]["auroc"] for c in reversed(CONDITIONS))
-        return f"{biased:.2f} against {matched:.2f} on {split}"
+    def pair_of_figures(scale: str, split: str) -> str:
+        apart, matched = (result["cells"][f"{split}|{scale}|{c}|{c}"]["auroc"] for c in reversed(CONDITIONS))
+        return f"{apart:.2f} against {matched:.2f} on {split}"
 
-    pairs = "; ".join(f"at {scale} scale " + ", ".join(reached(scale, split) for split in splits) for scale in SCALES)
+    pairs = "; ".join(f"at {scale} scale " + ", ".join(pair_of_figures(scale, split) for split in splits) for scale in SCALES)
     return (
         f"A model on the same fifteen numbers reaches these AUROCs where real images are JPEG and synthetic ones PNG, against "
         f"where formats are matched: {pairs}. What lies between the two is compression, not generation."

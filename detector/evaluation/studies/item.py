@@ -31,26 +31,26 @@ def without_objects(alignment: Alignment) -> Alignment:
 
 
 def with_mean_text(alignment: Alignment, mean: Tensor, mean_phrase: Tensor) -> Alignment:
-    """Every caption and every object's text replaced by the same one, (E,) each: crops still lie where the words had put them."""
-    own = places_of(alignment) < alignment.count[:, None]  # (B, 5)
+    """Every caption and every object's text replaced by the same one, (E,) each; the crops stay as the words placed them."""
+    is_object = places_of(alignment) < alignment.count[:, None]  # (B, 5)
     return replace(
         alignment,
         caption=mean.expand_as(alignment.image).where(alignment.usable[:, None], torch.nan),
-        phrases=torch.where(own[:, :, None], mean_phrase, 0.0),
+        phrases=torch.where(is_object[:, :, None], mean_phrase, 0.0),
     )
 
 
 def with_shuffled_text(alignment: Alignment, seed: int) -> Alignment:
-    """Each image with the caption and the objects' texts of another one; of unlike numbers of objects the smaller counts."""
+    """Each image with the caption and the objects' texts of another one, and as many objects as the one with fewer has."""
     other = torch.randperm(len(alignment), generator=torch.Generator().manual_seed(seed)).to(alignment.count.device)
     count = torch.minimum(alignment.count, alignment.count[other])
-    own = (places_of(alignment) < count[:, None])[:, :, None]
+    is_object = (places_of(alignment) < count[:, None])[:, :, None]
     return replace(
         alignment,
         caption=alignment.caption[other],
         count=count,
-        crops=torch.where(own, alignment.crops, 0.0),
-        phrases=torch.where(own, alignment.phrases[other], 0.0),
+        crops=torch.where(is_object, alignment.crops, 0.0),
+        phrases=torch.where(is_object, alignment.phrases[other], 0.0),
     )
 
 
@@ -60,9 +60,9 @@ def _same(alignment: Alignment) -> Alignment:
 
 def control_inputs(train: Alignment, seed: int) -> dict[str, Callable[[Alignment], Alignment]]:
     """Name → what is done to the alignments of every split. Mean texts come from the training images."""
-    own = places_of(train) < train.count[:, None]
+    is_object = places_of(train) < train.count[:, None]
     mean = F.normalize(train.caption[train.usable].mean(0), dim=0)
-    mean_phrase = F.normalize(train.phrases[own].mean(0), dim=0) if own.any() else torch.zeros_like(mean)
+    mean_phrase = F.normalize(train.phrases[is_object].mean(0), dim=0) if is_object.any() else torch.zeros_like(mean)
     return {
         "all": _same,
         "global only": without_objects,
@@ -80,17 +80,17 @@ def controls(
     result: dict[str, dict[str, list[float]]] = {}
     for seed in range(seeds):
         for name, change in control_inputs(train[0], seed).items():
-            changed = {split: readable((change(a), labels)) for split, (a, labels) in ({"train": train} | splits).items()}
-            _note(result, name, changed, True, seed, recipe)
+            inputs = {split: readable((change(a), labels)) for split, (a, labels) in ({"train": train} | splits).items()}
+            _note(result, name, inputs, True, seed, recipe)
         _note(result, "cosines only", _cosines({"train": train} | splits), False, seed, recipe)
     return result
 
 
 def _cosines(splits: dict[str, Labelled]) -> dict[str, tuple[Tensor, Tensor]]:
     """The four numbers of the summary, standardised by the training images; no layer norm, which would take their level away."""
-    cut = {split: (inputs[:, -4:], labels) for split, (inputs, labels) in ((s, readable(part)) for s, part in splits.items())}
-    mean, spread = cut["train"][0].mean(0), cut["train"][0].std(0).clamp(min=1e-6)
-    return {split: ((values - mean) / spread, labels) for split, (values, labels) in cut.items()}
+    summaries = {split: (inputs[:, -4:], labels) for split, (inputs, labels) in ((s, readable(part)) for s, part in splits.items())}
+    mean, spread = summaries["train"][0].mean(0), summaries["train"][0].std(0).clamp(min=1e-6)
+    return {split: ((values - mean) / spread, labels) for split, (values, labels) in summaries.items()}
 
 
 def _note(result: dict, name: str, splits: dict[str, tuple[Tensor, Tensor]], norm: bool, seed: int, recipe: ItemRecipe) -> None:
@@ -101,15 +101,15 @@ def _note(result: dict, name: str, splits: dict[str, tuple[Tensor, Tensor]], nor
             result.setdefault(name, {}).setdefault(split, []).append(float(roc_auc_score(to_numpy(labels), to_numpy(network(inputs)))))
 
 
-def item_study(told: dict[str, Table], backbone: Backbone, seeds: int) -> dict:
-    """ITEM's network and its controls, each trained by itself. told: split → table with captions."""
-    parts = {split: table.aligned(backbone.device) for split, table in told.items()}
+def item_study(tables: dict[str, Table], backbone: Backbone, seeds: int) -> dict:
+    """ITEM's network and its controls, each trained by itself. tables: split → table with captions."""
+    parts = {split: table.aligned(backbone.device) for split, table in tables.items()}
     train, val = parts.pop("train"), parts.pop("val")
     return {"seeds": seeds, "cells": controls(train, val, parts, seeds)}
 
 
 def item_report(result: dict) -> str:
-    """The verdict on the words, then the table."""
+    """What the words are worth in one sentence, then the table."""
     cells = result["cells"]
     gaps = text_gains(cells, [split for split in cells["all"] if split != "val"])
     words = "; ".join(f"{gap:+.3f} on {split}" for split, gap in gaps.items())
@@ -122,5 +122,5 @@ def item_report(result: dict) -> str:
 def control_report(result: dict[str, dict[str, list[float]]]) -> str:
     """Markdown: a row for each control, for each split the mean AUROC and its range over seeds."""
     splits = list(next(iter(result.values())))
-    rows = ([name, *(f"{np.mean(v):.3f} ({min(v):.3f}–{max(v):.3f})" for v in found.values())] for name, found in result.items())
+    rows = ([name, *(f"{np.mean(v):.3f} ({min(v):.3f}–{max(v):.3f})" for v in by_split.values())] for name, by_split in result.items())
     return markdown_table(["the network reads", *(f"{split} AUROC" for split in splits)], rows)

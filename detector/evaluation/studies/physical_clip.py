@@ -21,7 +21,7 @@ from detector.methods.table import Table
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """One split for the ablations: evidence, one caption for each row ("" for none), labels (N,)."""
 
     evidence: Evidence
@@ -30,76 +30,87 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Variant:
+class Ablation:
     """blocks: what the network reads. text: "both" (caption and numbers), "numbers", "caption", or "mean": the same mean training
-    text for every image. tuned: option c."""
+    text for every image. tune_maps: option c of docs/methods.md, 4."""
 
     blocks: tuple[str, ...]
     text: str = "both"
-    tuned: bool = False
+    tune_maps: bool = False
 
 
-VARIANTS = {
-    "values only": Variant(("values",)),
-    "numbers as text only": Variant(("text",), "numbers"),
-    "caption only": Variant(("text",), "caption"),
-    "image only": Variant(("image",)),
-    "image and values": Variant(("image", "values")),
-    "image and caption": Variant(("image", "text", "product"), "caption"),
-    "all": Variant(BLOCKS),
-    "all, every text the mean text (control)": Variant(BLOCKS, "mean"),
-    "all, maps tuned (option c)": Variant(BLOCKS, tuned=True),
+ABLATIONS = {
+    "values only": Ablation(("values",)),
+    "numbers as text only": Ablation(("text",), "numbers"),
+    "caption only": Ablation(("text",), "caption"),
+    "image only": Ablation(("image",)),
+    "image and values": Ablation(("image", "values")),
+    "image and caption": Ablation(("image", "text", "product"), "caption"),
+    "all": Ablation(BLOCKS),
+    "all, every text the mean text (control)": Ablation(BLOCKS, "mean"),
+    "all, maps tuned (option c)": Ablation(BLOCKS, tune_maps=True),
 }
 
 
-def written_three_ways(backbone: Backbone, part: Part, limits: np.ndarray, core: Sequence[str]) -> dict[str, Inputs]:
+def inputs_by_text(backbone: Backbone, part: Split, limits: np.ndarray, core: Sequence[str]) -> dict[str, Inputs]:
     """ "both", "numbers" and "caption" → what the network reads of a split when its texts hold these."""
-    values, count = part.evidence.descriptors, len(part.labels)
-    ways = {"both": (part.captions, values), "numbers": ([""] * count, values), "caption": (part.captions, np.full_like(values, np.nan))}
-    found = {}
-    for way, (captions, shown) in ways.items():
-        text = backbone.encode_text(written(backbone, captions, shown, limits, core))
-        found[way] = inputs(replace(part.evidence, physical_text=text), part.labels, limits, core).to(backbone.device)
-    return found
+    values, none = part.evidence.descriptors, [""] * len(part.labels)
+    ways: dict[str, tuple[Sequence[str], np.ndarray]] = {
+        "both": (part.captions, values),
+        "numbers": (none, values),
+        "caption": (part.captions, np.full_like(values, np.nan)),
+    }
+    result: dict[str, Inputs] = {}
+    for way, (captions, numbers) in ways.items():
+        text = backbone.encode_text(written(backbone, captions, numbers, limits, core))
+        result[way] = inputs(replace(part.evidence, physical_text=text), part.labels, limits, core).to(backbone.device)
+    return result
 
 
-def physical_clip_study(told: dict[str, Table], backbone: Backbone, seeds: int) -> dict:
-    """The fusion of image, caption and descriptors, and the network with less to read. told: split → table with captions."""
-    limits = quantiles(told["train"].originals().evidence.descriptors)
-    parts = {split: Part(t.evidence, t.evidence.alignment.texts, t.labels) for split, t in told.items()}
-    train, val = parts.pop("train"), parts.pop("val")
-    return ablations(backbone, train, val, parts, limits, seeds, PAPER_CORE)
+def physical_clip_study(tables: dict[str, Table], backbone: Backbone, seeds: int) -> dict:
+    """The fusion of image, caption and descriptors, and the network with less to read. tables: split → table with captions."""
+    limits = quantiles(tables["train"].originals().evidence.descriptors)
+    splits = {name: Split(t.evidence, _captions(t), t.labels) for name, t in tables.items()}
+    return ablations(backbone, splits, limits, seeds, PAPER_CORE)
+
+
+def _captions(table: Table) -> Sequence[str]:
+    if table.evidence.alignment is None:
+        raise ValueError("This study needs tables with captions; make them with `captioned_tables`.")
+    return table.evidence.alignment.texts
 
 
 def ablations(
     backbone: Backbone,
-    train: Part,
-    val: Part,
-    tests: dict[str, Part],
+    splits: dict[str, Split],
     limits: np.ndarray,
     seeds: int = 3,
     core: Sequence[str] = PAPER_CORE,
     recipe: PhysicalClipRecipe = PhysicalClipRecipe(),
 ) -> dict:
-    """Every variant trained with every seed. "cells": variant → split (`val` first) → the AUROC of each seed."""
-    splits = {name: written_three_ways(backbone, part, limits, core) for name, part in ({"train": train, "val": val} | tests).items()}
-    mean = F.normalize(splits["train"]["both"].text.mean(0), dim=0)
-    for ways in splits.values():
+    """Every ablation trained with every seed. "cells": ablation → split → the AUROC of each seed.
+
+    splits: "train", "val" and the test splits. limits: (2, 15), the quantiles of `quantiles` on training images.
+    """
+    inputs_of = {name: inputs_by_text(backbone, split, limits, core) for name, split in splits.items()}
+    mean = F.normalize(inputs_of["train"]["both"].text.mean(0), dim=0)
+    for ways in inputs_of.values():
         ways["mean"] = replace(ways["both"], text=mean.expand_as(ways["both"].text))
     scale = float(backbone.model.logit_scale.exp())
-    cells = {name: compared(variant, splits, scale, seeds, recipe) for name, variant in VARIANTS.items()}
+    cells = {name: ablation_scores(ablation, inputs_of, scale, seeds, recipe) for name, ablation in ABLATIONS.items()}
     return {"seeds": seeds, "core": [name for name in NAMES if name in core], "cells": cells}
 
 
-def compared(
-    variant: Variant, splits: dict[str, dict[str, Inputs]], scale: float, seeds: int, recipe: PhysicalClipRecipe = PhysicalClipRecipe()
+def ablation_scores(
+    ablation: Ablation, splits: dict[str, dict[str, Inputs]], scale: float, seeds: int, recipe: PhysicalClipRecipe = PhysicalClipRecipe()
 ) -> dict[str, list[float]]:
     """Split → the AUROC of each seed; `train` itself is left out. splits: split → way of writing → inputs."""
-    read = {name: ways[variant.text] for name, ways in splits.items()}
-    train, result = read.pop("train"), {name: [] for name in read}
+    parts = {name: ways[ablation.text] for name, ways in splits.items()}
+    train = parts.pop("train")
+    result: dict[str, list[float]] = {name: [] for name in parts}
     for seed in range(seeds):
-        network = train_network(train, read["val"], variant.blocks, scale if variant.tuned else None, seed, recipe)
-        for name, part in read.items():
+        network = train_network(train, parts["val"], ablation.blocks, scale if ablation.tune_maps else None, seed, recipe)
+        for name, part in parts.items():
             result[name].append(float(roc_auc_score(to_numpy(part.labels), to_numpy(network.scored(part)))))
     return result
 
@@ -107,7 +118,7 @@ def compared(
 def ablation_report(result: dict) -> str:
     """Markdown: a row for each variant, for each split the mean AUROC and its range over seeds."""
     splits = list(next(iter(result["cells"].values())))
-    rows = ([name, *(f"{np.mean(v):.3f} ({min(v):.3f}–{max(v):.3f})" for v in found.values())] for name, found in result["cells"].items())
+    rows = ([name, *(f"{np.mean(v):.3f} ({min(v):.3f}–{max(v):.3f})" for v in row.values())] for name, row in result["cells"].items())
     table = markdown_table(["the network reads", *(f"{split} AUROC" for split in splits)], rows)
     return (
         f"Mean and range over {result['seeds']} seeds. Descriptors: {', '.join(result['core'])}. Early stopping looked at `val`, so "

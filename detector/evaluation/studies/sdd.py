@@ -14,15 +14,16 @@ from detector.devices import to_numpy
 from detector.evaluation.studies.base import Corpus, chance, chance_words, heads_table, only, over_seeds
 from detector.methods.registry import find_heads, read_head
 from detector.methods.sdd.head import SddHead
+from detector.methods.sdd.model import SddConfig
 from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE, SddRecipe
 from detector.methods.sdd.train import fit_sdd, middle_window, sdd_teacher
 from detector.methods.table import Table, Training
 
-ABLATION = {
-    "all": {},
-    "without STS": {"use_sts": False},
-    "without CFDL": {"use_cfdl": False},
-    "without the enhancer": {"use_enhancer": False},
+ABLATIONS = {
+    "all": SHIPPED,
+    "without STS": replace(SHIPPED, use_sts=False),
+    "without CFDL": replace(SHIPPED, use_cfdl=False),
+    "without the enhancer": replace(SHIPPED, use_enhancer=False),
 }
 ABLATION_RECIPE = replace(SHIPPED_RECIPE, epochs=2)  # short, because there are twelve trainings
 ABLATION_CHECKPOINTS = Path("checkpoints/sdd-study")
@@ -32,19 +33,19 @@ def sdd_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
     """The shipped recipe over seeds, and Table 4 of arXiv 2508.12341 on our data: all of SDD and without each of its parts, for a
     shorter time.
 
-    The trainings of a seed share the enhancer's own. What was trained before is taken from its checkpoint.
+    The trainings of a seed share that of the enhancer. A training goes on from its checkpoint, if there is one.
     """
     corpus = only(corpora)
-    trainings = {"as shipped": ({}, SHIPPED_RECIPE)} | {name: (change, ABLATION_RECIPE) for name, change in ABLATION.items()}
+    trainings = {"as shipped": (SHIPPED, SHIPPED_RECIPE)} | {name: (config, ABLATION_RECIPE) for name, config in ABLATIONS.items()}
     rows = {
-        name: {"epochs": recipe.epochs, "measures": over_seeds(partial(_trained, corpus, backbone, change, recipe), corpus, seeds)[1]}
-        for name, (change, recipe) in trainings.items()
+        name: {"epochs": recipe.epochs, "measures": over_seeds(partial(_fit, corpus, backbone, config, recipe), corpus, seeds)[1]}
+        for name, (config, recipe) in trainings.items()
     }
     return {"seeds": seeds, "chance": chance(corpus.tests), "rows": rows, "streams": streams(corpus, backbone)}
 
 
 def streams(corpus: Corpus, backbone: Backbone) -> dict[str, dict[str, float]]:
-    """Which half of the shipped head's classifier carries the signal: split → "both", "CLS token", "enhancer" → AUROC.
+    """AUROC of the halves of the shipped head's classifier: split → "both", "CLS token", "enhancer" → AUROC.
 
     One window in the middle of each image; a half left out is replaced by its mean over `val`. {} where there is no head.
     """
@@ -54,19 +55,19 @@ def streams(corpus: Corpus, backbone: Backbone) -> dict[str, dict[str, float]]:
     head, _ = read_head(path, "sdd", backbone)
     parts = {name: _halves_of(head, table) for name, table in {"val": corpus.val, **corpus.tests}.items()}
     typical = [half.mean(0, keepdim=True) for half in parts["val"]]
-    found = {}
+    areas = {}
     for split, table in corpus.tests.items():
         token, summary = parts[split]
-        chosen = {
+        inputs = {
             "both": (token, summary),
             "CLS token": (token, typical[1].expand_as(summary)),
             "enhancer": (typical[0].expand_as(token), summary),
         }
-        found[split] = {
+        areas[split] = {
             name: float(roc_auc_score(table.labels, to_numpy(head.model.classify(torch.cat(pair, 1))[:, 0])))
-            for name, pair in chosen.items()
+            for name, pair in inputs.items()
         }
-    return found
+    return areas
 
 
 @torch.inference_mode()
@@ -76,20 +77,22 @@ def _halves_of(head: SddHead, table: Table) -> tuple[torch.Tensor, torch.Tensor]
     return torch.cat([out.tokens[:, 0] for out in outputs]), torch.cat([out.features for out in outputs])
 
 
-def _trained(corpus: Corpus, backbone: Backbone, change: dict[str, bool], recipe: SddRecipe, seed: int) -> SddHead:
-    own, parts = backbone.fingerprint[:8], [table.pictures.originals() for table in (corpus.train, corpus.val)]
-    checkpoint = ABLATION_CHECKPOINTS / f"{'-'.join([own, str(recipe.epochs), *change, str(seed)])}.pt"
+def _fit(corpus: Corpus, backbone: Backbone, config: SddConfig, recipe: SddRecipe, seed: int) -> SddHead:
+    prefix, train, val = backbone.fingerprint[:8], corpus.train.pictures.originals(), corpus.val.pictures.originals()
+    off = [part for part in ("use_sts", "use_cfdl", "use_enhancer") if not getattr(config, part)]
+    checkpoint = ABLATION_CHECKPOINTS / f"{'-'.join([prefix, str(recipe.epochs), *off, str(seed)])}.pt"
     teacher = partial(sdd_teacher, corpus.train, corpus.val, Training(backbone, seed))
     return fit_sdd(
-        *parts,
+        train,
+        val,
         backbone,
-        replace(SHIPPED, **change),
+        config,
         recipe,
         seed,
         checkpoint,
         True,
         teacher,
-        ABLATION_CHECKPOINTS / f"{own}-enhancer-{seed}.pt",
+        ABLATION_CHECKPOINTS / f"{prefix}-enhancer-{seed}.pt",
     ).head
 
 
@@ -104,8 +107,8 @@ def sdd_report(result: dict) -> str:
     )
 
 
-def _streams_words(found: dict[str, dict[str, float]]) -> str:
-    if not found:
+def _streams_words(areas: dict[str, dict[str, float]]) -> str:
+    if not areas:
         return ""
-    words = "; ".join(f"{split}: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items()) for split, row in found.items())
+    words = "; ".join(f"{split}: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items()) for split, row in areas.items())
     return f"\n\nWhat each half of the shipped head's classifier reaches with the other held at its mean (AUROC, one window): {words}."

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from detector.clip.backbone import Backbone
 from detector.devices import to_numpy
 from detector.evaluation.studies.base import Corpus, chance, chance_words, heads_table, only, over_seeds
+from detector.methods.orthogonal.head import OrthogonalHead
 from detector.methods.orthogonal.naming import correlations
 from detector.methods.orthogonal.train import fit_linear_probe, fit_orthogonal
 
 UNITS = (2, 4, 8, 16)
+Rows = tuple[torch.Tensor, torch.Tensor]  # pooled features (N, D) and labels (N,)
 
 
 def units_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
@@ -25,13 +29,17 @@ def units_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
     _, probe = over_seeds(lambda seed: fit_linear_probe(train, val, seed=seed), corpus, seeds)
     rows: dict[str, dict] = {"linear probe": {"measures": probe}}
     for units in UNITS:
-        heads, measured = over_seeds(lambda seed, k=units: fit_orthogonal(train, val, units=k, seed=seed), corpus, seeds)
-        rows[f"{units} units"] = {"measures": measured, **_stability(heads, corpus.val.evidence.clip.pooled)}
+        heads, measures = over_seeds(partial(_fit, train, val, units), corpus, seeds)
+        rows[f"{units} units"] = {"measures": measures, **_stability(heads, corpus.val.evidence.clip.pooled)}
     return {"seeds": seeds, "chance": chance(corpus.tests), "rows": rows}
 
 
+def _fit(train: Rows, val: Rows, units: int, seed: int) -> OrthogonalHead:
+    return fit_orthogonal(train, val, units=units, seed=seed)
+
+
 def _stability(heads: list, pooled: torch.Tensor) -> dict[str, float]:
-    """How alike two seeds' units and logits are over the same images, mean over pairs of seeds."""
+    """Mean over pairs of seeds: size of the correlation of matched units, and correlation of the logits. pooled: (N, D)."""
     from scipy.optimize import linear_sum_assignment
 
     axes, boundary = [], []

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from detector.clip.backbone import Backbone
-from detector.data.windows import Box, cut, window_boxes
+from detector.data.windows import Box, crop_window, window_boxes
 from detector.devices import to_numpy
 from detector.methods.base import Evidence, HeadError, Score
 from detector.methods.sdd.model import Sdd, SddConfig
@@ -58,7 +58,7 @@ class SddHead:
 
     def boxes(self, pixels: np.ndarray) -> list[Box]:
         """The windows that an image's score rests on: at most `config.windows`, evenly spaced."""
-        return window_boxes(pixels.shape[1], pixels.shape[0], self.size, most=self.model.config.windows)
+        return window_boxes(pixels.shape[1], pixels.shape[0], self.size, limit=self.model.config.windows)
 
     def unscaled(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
         """(B,) logits of images before scaling. Four images' windows go through the model together."""
@@ -67,7 +67,7 @@ class SddHead:
 
     def _group(self, pixels: list[np.ndarray]) -> np.ndarray:
         boxes = [self.boxes(p) for p in pixels]
-        logits = self.window_logits([cut(p, box, self.size) for p, own in zip(pixels, boxes, strict=True) for box in own])
+        logits = self.window_logits([crop_window(p, box, self.size) for p, own in zip(pixels, boxes, strict=True) for box in own])
         return np.array([self.pool(own) for own in np.split(logits, np.cumsum([len(own) for own in boxes])[:-1])])
 
     def score(self, evidence: Evidence) -> Score:

@@ -26,7 +26,7 @@ from detector.checkpoints import write_whole
 from detector.clip.backbone import Backbone
 from detector.data.datasets import Example
 from detector.data.images import load_photo
-from detector.data.windows import cut, window_boxes
+from detector.data.windows import crop_window, window_boxes
 from detector.devices import training_autocast
 from detector.methods.calibration import calibrated
 from detector.methods.residual import train as residual_train
@@ -88,7 +88,7 @@ def build_bag(backbone: Backbone, examples: Sequence[Example], config: SddConfig
 
 
 def middle_window(pixels: np.ndarray, size: int) -> np.ndarray:
-    return cut(pixels, window_boxes(pixels.shape[1], pixels.shape[0], size, most=1)[0], size)
+    return crop_window(pixels, window_boxes(pixels.shape[1], pixels.shape[0], size, limit=1)[0], size)
 
 
 # --- losses --------------------------------------------------------------------------------------------------------

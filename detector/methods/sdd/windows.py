@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from detector.data.augmentation import recompress
-from detector.data.windows import cut
+from detector.data.windows import crop_window
 from detector.methods.sdd.recipe import SddRecipe
 
 WORKERS = min(8, os.cpu_count() or 1)  # threads that make windows; OpenCV lets go of the interpreter
@@ -53,7 +53,7 @@ def window_of(pixels: np.ndarray, size: int, draw: Draw) -> np.ndarray:
     if draw.factor != 1.0:
         pixels = cv2.resize(pixels, None, fx=draw.factor, fy=draw.factor, interpolation=draw.kernel)
     x, y = draw.place
-    window = cut(pixels, (x, y, min(x + size, pixels.shape[1]), min(y + size, pixels.shape[0])), size)
+    window = crop_window(pixels, (x, y, min(x + size, pixels.shape[1]), min(y + size, pixels.shape[0])), size)
     window = np.ascontiguousarray(window[:, ::-1] if draw.mirrored else window)
     window = cv2.GaussianBlur(window, (0, 0), draw.blur) if draw.blur else window
     return recompress(window, ".jpg", draw.quality) if draw.quality else window

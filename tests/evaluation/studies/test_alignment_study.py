@@ -8,8 +8,9 @@ from tiny import write_tiny
 
 from detector.clip.backbone import Backbone
 from detector.clip.pretrain.data import Pairs
+from detector.data.datasets import DataError
 from detector.evaluation.studies import alignment
-from detector.evaluation.studies.alignment import _hits, above_others, alignment_report, localisation, named_thing, paste, wrong_words
+from detector.evaluation.studies.alignment import _hits, alignment_report, localisation, matching_share, object_name, paste, wrong_words
 from detector.evaluation.studies.item import item_report
 from detector.methods.item.alignment import Alignment
 
@@ -26,9 +27,9 @@ def told(image: list[float], caption: list[float]) -> Alignment:
 
 def test_own_captions_against_others_by_hand():
     first, second = told([1.0, 0.0], [1.0, 0.0]), told([0.0, 1.0], [0.0, 1.0])
-    assert above_others([first, second]) == 1
-    assert above_others([told([1.0, 0.0], [0.0, 1.0]), told([0.0, 1.0], [1.0, 0.0])]) == 0
-    assert above_others([first, told([0.0, 1.0], [1.0, 0.0])]) == 0  # a tie is no success, and the second prefers neither
+    assert matching_share([first, second]) == 1
+    assert matching_share([told([1.0, 0.0], [0.0, 1.0]), told([0.0, 1.0], [1.0, 0.0])]) == 0
+    assert matching_share([first, told([0.0, 1.0], [1.0, 0.0])]) == 0  # a tie is no success, and the second prefers neither
 
 
 def test_hits_by_hand():
@@ -47,7 +48,7 @@ def test_hits_by_hand():
     ],
 )
 def test_the_named_thing(caption, thing):
-    assert named_thing(caption) == thing
+    assert object_name(caption) == thing
 
 
 def test_a_pasted_thing_is_where_its_box_says():
@@ -61,7 +62,7 @@ def test_a_pasted_thing_is_where_its_box_says():
 
 
 def test_boxes_are_measured_and_random_ones_come_back(tiny, monkeypatch):
-    monkeypatch.setattr(alignment, "PASTED", 6)
+    monkeypatch.setattr(alignment, "PASTES", 6)
     noise = np.random.default_rng(1).integers(0, 256, (6, 64, 64, 3)).astype(np.uint8)
     pairs = Pairs(list(noise), [["a photo of a dog"]] * 6, ["caltech101"] * 5 + ["flickr8k"])
     for kind in ("plain", "photograph"):
@@ -70,12 +71,19 @@ def test_boxes_are_measured_and_random_ones_come_back(tiny, monkeypatch):
         assert all(0 <= value <= 1 for value in found.values())
 
 
+def test_a_tower_without_patch_tokens_gets_one_sentence(tiny, monkeypatch):
+    monkeypatch.setattr(alignment.localise, "patch_embeddings", lambda backbone, features: None)
+    pairs = Pairs([np.zeros((64, 64, 3), np.uint8)], [["a photo of a dog"]], ["caltech101"])
+    with pytest.raises(DataError, match="patch tokens"):
+        localisation(tiny, pairs, "plain", 0)
+
+
 def test_a_wrong_word_is_one_that_no_caption_of_the_image_has(tiny, monkeypatch):
     seen, real = [], alignment.realign
     monkeypatch.setattr(alignment, "realign", lambda *a, objects: seen.append(objects) or real(*a, objects=objects))
     pictures = [cv2.GaussianBlur(np.random.default_rng(i).integers(0, 256, (64, 64, 3)).astype(np.uint8), (0, 0), 3) for i in range(2)]
     captions = [["a dog on the beach", "a puppy and a ball"], ["a car in a street", "a bus"]]
-    found = wrong_words(tiny, pictures, captions, alignment._told(tiny, pictures, [c[0] for c in captions]), 0)
+    found = wrong_words(tiny, pictures, captions, alignment._alignments(tiny, pictures, [c[0] for c in captions]), 0)
     assert found["of"] == 2 and 0 <= found["lower"] <= 1
     assert len(set(seen[0]) & {"car", "street"}) == 1 and len(set(seen[1]) & {"dog", "beach"}) == 1
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.evaluation.studies.format import CONDITIONS, alone, format_reading, format_report, format_study, paired_gain, recompressed
+from detector.evaluation.studies.format import (
+    CONDITIONS,
+    format_reading,
+    format_report,
+    format_study,
+    paired_gain,
+    recompress_once,
+    single_descriptors,
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +63,13 @@ def test_a_descriptor_by_itself_by_hand():
     values = np.full((4, 15), 3.0)
     values[:, 0] = [1, 2, 3, 4]
     values[:, 1] = [4, np.nan, 3, 1]
-    found = alone(values, np.array([0, 0, 1, 1]))
+    found = single_descriptors(values, np.array([0, 0, 1, 1]))
     assert found["descriptor"] == "laplacian_variance" and found["auroc"] == 1.0
     assert found["all"]["sobel_mean"] == 0.0 and found["all"]["saturation"] == 0.5
 
 
 def test_recompression_depends_on_the_name_only():
     pixels = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    assert np.array_equal(recompressed(pixels, "a.jpg"), recompressed(pixels, "a.jpg"))
-    sizes = {np.abs(recompressed(pixels, f"{i}.jpg").astype(int) - pixels).mean() for i in range(12)}
+    assert np.array_equal(recompress_once(pixels, "a.jpg"), recompress_once(pixels, "a.jpg"))
+    sizes = {np.abs(recompress_once(pixels, f"{i}.jpg").astype(int) - pixels).mean() for i in range(12)}
     assert len(sizes) > 5 and min(sizes) > 0

@@ -191,7 +191,7 @@ def test_a_folder_without_splits_is_divided_into_three(tmp_path):
             pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "data" / name / f"{name}{i}.png")
     corpus = load_corpus(Backbone.load(str(write_tiny(tmp_path / "tiny"))), tmp_path / "data", None)
-    assert set(corpus.tests) == {"test"} and corpus.folder == tmp_path / "data"
+    assert set(corpus.tests) == {"test"} and corpus.name == "data"
     assert (corpus.train.copy == 0).sum() + len(corpus.val.labels) + len(corpus.tests["test"].labels) == 40
 
 

@@ -349,7 +349,7 @@ def test_sdd_maps_of_an_image(sdd_head):
     assert list(found) == [cam.WINDOWS, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR]
     for heatmap in found.values():
         assert heatmap.values.shape == (70, 90) and np.isfinite(heatmap.values).all() and np.ptp(heatmap.values) > 0
-    windows = [cam.cut(pixels, box, sdd_head.size) for box in found["difference"].boxes]
+    windows = [cam.crop_window(pixels, box, sdd_head.size) for box in found["difference"].boxes]
     np.testing.assert_allclose(found["difference"].logits, sdd_head.window_logits(windows), rtol=1e-4, atol=1e-5)
     for layer, mirrored in cam.heatmaps(sdd_head, np.ascontiguousarray(pixels[:, ::-1]), [cam.WINDOWS, "difference"]).items():
         np.testing.assert_allclose(mirrored.values[:, ::-1], found[layer].values, rtol=1e-3, atol=1e-4)

@@ -8,7 +8,7 @@ from tiny import write_tiny
 from written_descriptors import parse
 
 from detector.clip.backbone import Backbone, ClipFeatures
-from detector.evaluation.studies.physical_clip import VARIANTS, Part, Variant, ablation_report, ablations, compared
+from detector.evaluation.studies.physical_clip import ABLATIONS, Ablation, Split, ablation_report, ablation_scores, ablations
 from detector.methods.base import Evidence, HeadCard, HeadError, load_head, save_head
 from detector.methods.physical.features import NAMES, PAPER_CORE
 from detector.methods.physical_clip.head import BLOCKS, PhysicalClipHead, joint, places, with_text
@@ -103,7 +103,7 @@ def test_an_interaction_of_image_and_text_is_learnt(head):
 def test_one_side_of_an_interaction_tells_nothing():
     rows = {name: read(planted(seed, count)) for name, seed, count in (("train", 0, 1500), ("val", 1, 500), ("test", 4, 600))}
     splits = {name: {"both": found} for name, found in rows.items()}
-    found = {blocks: compared(Variant(blocks), splits, 10.0, 1, QUICK)["test"][0] for blocks in (("image",), ("text",), BLOCKS)}
+    found = {blocks: ablation_scores(Ablation(blocks), splits, 10.0, 1, QUICK)["test"][0] for blocks in (("image",), ("text",), BLOCKS)}
     assert found[BLOCKS] > 0.9 and found["image",] < 0.6 and found["text",] < 0.6
 
 
@@ -207,14 +207,14 @@ def test_undefined_and_far_out_descriptors_give_a_finite_logit(head):
 # --- with a backbone -----------------------------------------------------------------------------------------------
 
 
-def samples(backbone: Backbone, seed: int, count: int = 60) -> Part:
+def samples(backbone: Backbone, seed: int, count: int = 60) -> Split:
     generator, numbers = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     width = backbone.projection.shape[1]
     labels = np.arange(count) % 2
     descriptors = numbers.uniform(0, 2, (count, 15))
     descriptors[:, NAMES.index("residual_variance")] = labels + numbers.uniform(0, 0.8, count)
     captions = [("a dog", "")[i % 3 == 0] for i in range(count)]
-    return Part(evidence(torch.randn(count, width, generator=generator), None, descriptors), captions, labels)
+    return Split(evidence(torch.randn(count, width, generator=generator), None, descriptors), captions, labels)
 
 
 def test_text_is_caption_and_core_in_the_backbone_s_own_context(backbone, monkeypatch):
@@ -230,9 +230,9 @@ def test_text_is_caption_and_core_in_the_backbone_s_own_context(backbone, monkey
 def test_ablations_find_the_planted_value_wherever_values_are_read(backbone):
     train, val, test = (samples(backbone, seed, count) for seed, count in ((0, 160), (1, 40), (2, 60)))
     recipe = PhysicalClipRecipe(hidden=32, batch=40, epochs=15, rate=3e-3)
-    result = ablations(backbone, train, val, {"test": test}, LIMITS, 2, recipe=recipe)
-    assert set(result["cells"]) == set(VARIANTS) and list(result["cells"]["all"]) == ["val", "test"]
+    result = ablations(backbone, {"train": train, "val": val, "test": test}, LIMITS, 2, recipe=recipe)
+    assert set(result["cells"]) == set(ABLATIONS) and list(result["cells"]["all"]) == ["val", "test"]
     skill = {name: np.mean(found["test"]) for name, found in result["cells"].items()}
     assert skill["values only"] > 0.9 and skill["all"] > 0.7 and skill["image only"] < 0.68 and skill["caption only"] < 0.68
     text = ablation_report(result)
-    assert text.count("\n| ") == len(VARIANTS) + 1 and "2 seeds" in text and "residual_variance" in text
+    assert text.count("\n| ") == len(ABLATIONS) + 1 and "2 seeds" in text and "residual_variance" in text

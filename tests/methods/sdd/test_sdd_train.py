@@ -12,7 +12,7 @@ from tiny import write_tiny
 from detector.clip.backbone import Backbone
 from detector.data.augmentation import recompress
 from detector.data.datasets import read_dataset, select
-from detector.data.windows import cut
+from detector.data.windows import crop_window
 from detector.methods.base import Evidence
 from detector.methods.sdd import windows as sdd_windows
 from detector.methods.sdd.head import SddHead, normalisation
@@ -173,7 +173,7 @@ def test_the_enhancer_s_own_training_goes_on_from_its_file(tiny, data, tmp_path)
         return lambda window: float(window.mean() > 127)
 
     whole = fit_sdd(*data, tiny, config, recipe, teacher=teacher, enhancer=tmp_path / "whole.pt").head
-    cut, run_epoch = tmp_path / "cut.pt", Pretraining.run_epoch
+    crop_window, run_epoch = tmp_path / "cut.pt", Pretraining.run_epoch
 
     def killed(self, *given):
         if self.epoch == 2:
@@ -182,15 +182,15 @@ def test_the_enhancer_s_own_training_goes_on_from_its_file(tiny, data, tmp_path)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Pretraining, "run_epoch", killed)
-        fit_sdd(*data, tiny, config, recipe, teacher=teacher, enhancer=cut)
-    assert torch.load(cut, weights_only=True)["epoch"] == 2
-    resumed = fit_sdd(*data, tiny, config, recipe, resume=True, teacher=teacher, enhancer=cut).head
+        fit_sdd(*data, tiny, config, recipe, teacher=teacher, enhancer=crop_window)
+    assert torch.load(crop_window, weights_only=True)["epoch"] == 2
+    resumed = fit_sdd(*data, tiny, config, recipe, resume=True, teacher=teacher, enhancer=crop_window).head
     for name, value in whole.tensors().items():
         torch.testing.assert_close(resumed.tensors()[name], value, msg=name)
     drawn.clear()
-    fit_sdd(*data, tiny, replace(config, use_cfdl=False), recipe, resume=True, teacher=teacher, enhancer=cut)
+    fit_sdd(*data, tiny, replace(config, use_cfdl=False), recipe, resume=True, teacher=teacher, enhancer=crop_window)
     assert not drawn  # a variant of the rest of the model takes the finished enhancer over
-    fit_sdd(*data, tiny, config, replace(recipe, pretrain_rate=1e-3), resume=True, teacher=teacher, enhancer=cut)
+    fit_sdd(*data, tiny, config, replace(recipe, pretrain_rate=1e-3), resume=True, teacher=teacher, enhancer=crop_window)
     assert drawn  # other settings, other enhancer
 
 
@@ -224,7 +224,7 @@ def one_after_another(pixels, size, generator, plain):
         factor, kernels = generator.uniform(0.7, 1.4), (cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR)
         pixels = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=kernels[generator.integers(3)])
     y, x = (int(generator.integers(max(1, side - size + 1))) for side in pixels.shape[:2])
-    window = cut(pixels, (x, y, min(x + size, pixels.shape[1]), min(y + size, pixels.shape[0])), size)
+    window = crop_window(pixels, (x, y, min(x + size, pixels.shape[1]), min(y + size, pixels.shape[0])), size)
     window = np.ascontiguousarray(window[:, ::-1] if generator.random() < 0.5 else window)
     if changed and generator.random() < 0.15:
         window = cv2.GaussianBlur(window, (0, 0), generator.uniform(0.3, 1.5))
