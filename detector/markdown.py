@@ -22,14 +22,6 @@ def require_marks(path: Path, name: str) -> tuple[str, str]:
     return before, after
 
 
-def has_marks(path: Path, name: str) -> bool:
-    """Whether a file has the marks that `require_marks` asks for."""
-    try:
-        return bool(require_marks(path, name))
-    except ValueError:
-        return False
-
-
 def write_between_marks(path: Path, name: str, text: str) -> None:
     """Replace what stands between `<!-- name -->` and `<!-- end name -->` in a Markdown file."""
     before, after = require_marks(path, name)

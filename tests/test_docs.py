@@ -10,9 +10,13 @@ from paths import ROOT
 
 from detector.assets import MODELS
 from detector.evaluation.evaluate import measured_on
-from detector.evaluation.tables import embedded_report, report, robustness_report, robustness_summary
+from detector.evaluation.tables import REPORTS, embedded_report, marks_of, sources_table, text_of_mark
+from detector.methods.registry import METHODS, PIXEL_METHODS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+HEADS = MODELS / "embedded" / "heads"
+CARDS = {method: (MODELS / "pixels" if method in PIXEL_METHODS else HEADS) / f"{method}.md" for method in (*METHODS, "verdict")}
+MARKDOWN = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *MODELS.rglob("*.md")]
 
 
 def between(text: str, name: str) -> str:
@@ -25,28 +29,41 @@ def test_the_embedded_model_s_figures_are_the_measured_ones(file):
     assert between((ROOT / file).read_text(encoding="utf-8"), "embedded") == embedded_report(metrics)
 
 
-@pytest.mark.parametrize("file", ["README.md", "assets/models/embedded/heads/README.md"])
-def test_the_heads_figures_are_the_measured_ones(file):
+@pytest.mark.parametrize("file", [ROOT / "README.md", HEADS / "README.md", *CARDS.values()], ids=lambda file: file.stem)
+def test_every_figure_in_a_file_is_the_measured_one(file):
+    text = file.read_text(encoding="utf-8")
+    stored = {kind: json.loads((MODELS / "embedded" / f"{kind}.json").read_text(encoding="utf-8")) for kind in REPORTS}
+    stored["evaluation"] = stored["evaluation"]["splits"]
+    for mark in marks_of(file, *REPORTS):
+        assert between(text, mark) == text_of_mark(mark, stored[mark.split()[0]]), mark
+
+
+@pytest.mark.parametrize("method, card", CARDS.items())
+def test_a_method_s_card_has_its_figures(method, card):
+    assert marks_of(card, *REPORTS) == [f"evaluation {method}", f"robustness {method}"]
+    assert f"| {method} |" in between(card.read_text(encoding="utf-8"), f"evaluation {method}")
+
+
+def test_the_overviews_name_every_card_and_compare_every_method():
+    overview = (HEADS / "README.md").read_text(encoding="utf-8")
     results = json.loads((MODELS / "embedded" / "evaluation.json").read_text(encoding="utf-8"))["splits"]
-    assert between((ROOT / file).read_text(encoding="utf-8"), "evaluation") == report(results)
+    (mark,) = marks_of(HEADS / "README.md", "sources")
+    assert set(mark.split()[1:]) == set(CARDS) and between(overview, mark) == sources_table(results, mark.split()[1:])
+    for folder, methods in ((HEADS, CARDS), (MODELS / "pixels", PIXEL_METHODS)):
+        links = re.findall(r"^\| \[(\w+)\]\(([^)]+)\)", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+        assert {name: (folder / link).resolve() for name, link in links} == {name: CARDS[name].resolve() for name in methods}
 
 
-@pytest.mark.parametrize(
-    "file, mark, write",
-    [
-        ("README.md", "robustness summary", robustness_summary),
-        ("assets/models/embedded/heads/README.md", "robustness", robustness_report),
-    ],
-)
-def test_the_robustness_figures_are_the_measured_ones(file, mark, write):
-    results = json.loads((MODELS / "embedded" / "robustness.json").read_text(encoding="utf-8"))
-    assert between((ROOT / file).read_text(encoding="utf-8"), mark) == write(results)
+@pytest.mark.parametrize("file", MARKDOWN, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_links_to_files_lead_somewhere(file):
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", re.sub(r"```.*?```", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)):
+        assert "://" in link or (file.parent / link).exists(), link
 
 
 def test_the_heatmaps_figures_are_the_measured_ones():
     from interpret.attribution import map_measures as mapcard
 
-    card = (MODELS / "embedded" / "heads" / "README.md").read_text(encoding="utf-8")
+    card = CARDS["sdd"].read_text(encoding="utf-8")
     path = mapcard.path_of("embedded")
     assert between(card, "maps") == (mapcard.report(mapcard.stored(path)) if path.is_file() else "Not measured yet.")
 
@@ -55,17 +72,17 @@ def test_the_studies_figures_are_the_measured_ones():
     from detector.evaluation.studies import STUDIES
 
     results = json.loads((MODELS / "embedded" / "studies.json").read_text(encoding="utf-8"))
-    card = (MODELS / "embedded" / "heads" / "README.md").read_text(encoding="utf-8")
+    cards = "".join(card.read_text(encoding="utf-8") for card in (HEADS / "README.md", *CARDS.values()))
     assert set(results) == set(STUDIES)
     for name, result in results.items():
-        assert between(card, f"study {name}") == STUDIES[name].report(result)
+        assert between(cards, f"study {name}") == STUDIES[name].report(result)
 
 
 def test_the_selection_s_figures_are_the_measured_ones():
     from detector.methods.physical.selection import selection_report
 
     result = json.loads((MODELS / "embedded" / "selection.json").read_text(encoding="utf-8"))
-    card = (MODELS / "embedded" / "heads" / "README.md").read_text(encoding="utf-8")
+    card = CARDS["physical"].read_text(encoding="utf-8")
     assert between(card, "selection") == selection_report(result)
 
 

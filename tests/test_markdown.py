@@ -2,7 +2,7 @@
 
 import pytest
 
-from detector.markdown import has_marks, markdown_table, write_between_marks
+from detector.markdown import markdown_table, write_between_marks
 
 
 def test_a_table_by_hand():
@@ -17,4 +17,3 @@ def test_tables_go_between_their_marks(tmp_path):
     assert path.read_text() == "before\n<!-- evaluation -->\nnew\n<!-- end evaluation -->\nafter\n"
     with pytest.raises(ValueError, match="no marks"):
         write_between_marks(path, "other", "x")
-    assert has_marks(path, "evaluation") and not has_marks(path, "other")

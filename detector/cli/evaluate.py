@@ -45,8 +45,8 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="FILE.md",
-        help="put the tables between the marks <!-- evaluation --> and <!-- end evaluation -->; with --robustness "
-        "also between <!-- robustness --> or <!-- robustness summary --> and their ends",
+        help="put the tables between the marks <!-- evaluation -->, <!-- evaluation summary --> or <!-- evaluation METHOD --> and "
+        "their ends; with --robustness also between <!-- robustness … --> and its end",
     )
     evaluate.set_defaults(run=run)
 
@@ -54,23 +54,21 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from detector.evaluation.evaluate import evaluate, measured_on
     from detector.evaluation.robustness import robustness
-    from detector.evaluation.tables import REPORTS, report, robustness_report, source_marks, write_sources
-    from detector.markdown import has_marks, require_marks, write_between_marks
+    from detector.evaluation.tables import REPORTS, marks_of, report, robustness_report, write_figures, write_sources
     from detector.suite import Suite
 
     for path in arguments.write:
-        require_marks(path, "evaluation")
+        marks_of(path, *REPORTS)
     for path in arguments.sources:
-        source_marks(path)
+        marks_of(path, "sources")
     suite = Suite.load(arguments.backbone, arguments.device)
     results = evaluate(suite, arguments.data, arguments.cache, arguments.split)
     if "all" in results:
         print("No split is named: all images were measured, also those that `train` on this folder learns from.", file=sys.stderr)
-    texts, stored = {"evaluation": report(results)}, {"measured_on": measured_on(suite), "splits": results}
-    print(texts["evaluation"])
+    curves, stored = None, {"measured_on": measured_on(suite), "splits": results}
+    print(report(results))
     if arguments.robustness is not None:
         curves = robustness(suite, arguments.data, arguments.split, arguments.robustness_images)
-        texts |= {mark: write(curves) for mark, write in REPORTS.items()}
         print(f"\n{robustness_report(curves)}")
         if arguments.robustness.name:
             write_json(arguments.robustness, {"measured_on": measured_on(suite)} | curves)
@@ -79,9 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         write_json(arguments.out, stored)
     for path in arguments.write:
-        for mark, text in texts.items():
-            if has_marks(path, mark):
-                write_between_marks(path, mark, text)
+        write_figures(path, results, curves)
     for path in arguments.sources:
         write_sources(path, results)
     return 0

@@ -14,9 +14,10 @@ import numpy as np
 from detector.data.perturbations import AS_IS
 from detector.markdown import markdown_table, write_between_marks
 
-_MARK = re.compile(r"<!-- (sources(?: [a-z_]+)+) -->")
+_MARK = re.compile(r"<!-- ((evaluation|robustness|sources)(?: [a-z_]+)*) -->")
 MEAN_TEXTS = "image and crops: mean texts"  # the control of ITEM's study that shows what the words are worth
 
+NOT_MEASURED = "Not measured."
 
 # --- evaluate ------------------------------------------------------------------------------------------------------
 
@@ -50,7 +51,7 @@ def papers_table(results: dict) -> str:
         return ""
     names = {"mean_ap_over_sources": "mAP over sources", "accuracy": "accuracy", "f1": "F1"}
     rows = []
-    for method in dict.fromkeys(method for methods in results.values() for method in methods):
+    for method in _methods(results):
         figures = [results[split].get(method, {}).get("overall") for split in results]
         rows.append([method, *(f"{overall[key]:.3f}" if overall else "–" for overall in figures for key in names)])
     return markdown_table(["method", *(f"{split} {name}" for split in results for name in names.values())], rows)
@@ -97,7 +98,7 @@ def decision_table(results: dict) -> str:
 
 
 def report(results: dict) -> str:
-    """The text that stands in README and card: the tables, each under a sentence that says what it is."""
+    """Tables that compare all methods, each under a sentence that says what it is."""
     parts = [overall_table(results)]
     if thresholds_table := frozen_table(results):
         parts.append(
@@ -110,12 +111,41 @@ def report(results: dict) -> str:
             "at logit 0:\n\n" + papers
         )
     if all("verdict" in methods for methods in results.values()):
-        parts.append("The verdict by synthetic source:\n\n" + source_table(results))
         parts.append(
             'The verdict\'s labels, "inconclusive" being none (the last two columns are shares of all images of that class):'
             "\n\n" + decision_table(results)
         )
     return "\n\n".join(parts)
+
+
+def evaluation_summary(results: dict) -> str:
+    """Markdown: a row for each method, the AUROC with its interval on each split; "–" where it was not measured."""
+    rows = []
+    for method in _methods(results):
+        parts = [methods.get(method) for methods in results.values()]
+        rows.append([method, *(_interval(part["overall"]) if part else "–" for part in parts)])
+    return markdown_table(["method", *(f"{split}, AUROC (95 %)" for split in results)], rows)
+
+
+def _methods(results: dict) -> list[str]:
+    return list(dict.fromkeys(method for methods in results.values() for method in methods))
+
+
+def method_report(results: dict, method: str) -> str:
+    """The figures of one method for its card: `report` of it alone, then by synthetic source, then by real collection."""
+    part = {split: {method: methods[method]} for split, methods in results.items() if method in methods}
+    if not part:
+        return NOT_MEASURED
+    real = _rows(part, [method], "real_sources", lambda m: m["images"], lambda m: f"{m['false_positive_rate']:.0%}")
+    return "\n\n".join(
+        [
+            report(part),
+            "By synthetic source, against the real images of its split (few images say little):",
+            source_table(part, method),
+            "Real images above logit 0, by collection:",
+            markdown_table(["split", "real source", "images", "called synthetic"], real),
+        ]
+    )
 
 
 # --- by source, for the cards -------------------------------------------------------------------------------------
@@ -146,17 +176,9 @@ def _rows(results: dict, methods: Sequence[str], kind: str, count: Callable[[dic
     return rows
 
 
-def source_marks(path: Path) -> list[str]:
-    """The marks `<!-- sources METHOD … -->` of a card, without their brackets. ValueError, one sentence, if it has none."""
-    marks = _MARK.findall(path.read_text(encoding="utf-8"))
-    if not marks:
-        raise ValueError(f"{path.name} has no marks '<!-- sources METHOD … -->' … '<!-- end sources METHOD … -->'.")
-    return marks
-
-
 def write_sources(path: Path, results: dict) -> None:
     """Fill every mark `<!-- sources METHOD … -->` of a card."""
-    for mark in source_marks(path):
+    for mark in marks_of(path, "sources"):
         write_between_marks(path, mark, sources_table(results, mark.split()[1:]))
 
 
@@ -223,26 +245,64 @@ def _worst_level(verdicts: dict[str, dict], key: str) -> str:
 
 
 def robustness_report(results: dict) -> str:
-    """The text of the card: every method at every level, then what the verdict decides."""
+    """The AUROC of every method at every level."""
     parts = [images_sentence(results)]
     parts += [f"AUROC, for the verdict with its 95 % interval:\n\n{robustness_table(results, split)}" for split in results["splits"]]
-    if decisions := changed_decision_table(results):
-        parts += ["What the verdict decides:\n\n" + decisions, worst_sentences(results)]
+    return "\n\n".join(parts)
+
+
+def method_robustness(results: dict, method: str) -> str:
+    """One method at every level, for its card: AUROC with its interval; for the verdict also what it decides."""
+    splits = results["splits"]
+    if not all(method in levels[AS_IS.name] for levels in splits.values()):
+        return NOT_MEASURED
+    rows = ([name, *(_interval(levels[name][method]) for levels in splits.values())] for name in next(iter(splits.values())))
+    parts = [images_sentence(results), markdown_table(["image", *(f"{split}, AUROC (95 %)" for split in splits)], rows)]
+    if method == "verdict":
+        parts += ["What the verdict decides:", changed_decision_table(results), worst_sentences(results)]
     return "\n\n".join(parts)
 
 
 def robustness_summary(results: dict) -> str:
-    """The text of the README: the AUROC of the verdict alone, or of each split's first method where there is none."""
-    splits = results["splits"]
-    first = {split: next(iter(next(iter(levels.values())))) for split, levels in splits.items()}  # "verdict" comes first
-    table = markdown_table(
-        ["image", *(f"{split}, AUROC of {method} (95 %)" for split, method in first.items())],
-        ([name, *(_interval(splits[split][name][method]) for split, method in first.items())] for name in next(iter(splits.values()))),
-    )
-    return "\n\n".join(part for part in (images_sentence(results), table, worst_sentences(results)) if part)
+    """Which images were measured, and under which changes the verdict fares worst, in sentences."""
+    return " ".join(part for part in (images_sentence(results), worst_sentences(results)) if part)
 
 
-REPORTS = {"robustness": robustness_report, "robustness summary": robustness_summary}  # mark in a Markdown file → its text
+# --- marks in Markdown files ---------------------------------------------------------------------------------------
+
+Report = tuple[Callable[[dict], str], Callable[[dict], str], Callable[[dict, str], str]]  # all methods, summary, one method
+REPORTS: dict[str, Report] = {
+    "evaluation": (report, evaluation_summary, method_report),
+    "robustness": (robustness_report, robustness_summary, method_robustness),
+}
+
+
+def marks_of(path: Path, *kinds: str) -> list[str]:
+    """The marks `<!-- KIND … -->` of a file, without their brackets. ValueError, one sentence, if it has none.
+
+    kinds: "evaluation" and "robustness", alone or followed by "summary" or a method; "sources", followed by methods.
+    """
+    marks = [mark for mark, kind in _MARK.findall(path.read_text(encoding="utf-8")) if kind in kinds]
+    if not marks:
+        raise ValueError(f"{path.name} has no marks such as '<!-- {kinds[0]} -->' … '<!-- end {kinds[0]} -->'.")
+    return marks
+
+
+def text_of_mark(mark: str, results: dict) -> str:
+    """What stands between a mark and its end. results: of `evaluate` or `robustness`, whichever the mark is for."""
+    kind, *rest = mark.split()
+    everything, summary, one_method = REPORTS[kind]
+    if not rest:
+        return everything(results)
+    return summary(results) if rest == ["summary"] else one_method(results, rest[0])
+
+
+def write_figures(path: Path, results: dict, curves: dict | None = None) -> None:
+    """Fill every mark of evaluation and, with `curves`, of robustness in a file."""
+    for mark in marks_of(path, *REPORTS):
+        figures = results if mark.startswith("evaluation") else curves
+        if figures is not None:
+            write_between_marks(path, mark, text_of_mark(mark, figures))
 
 
 # --- what training measured ----------------------------------------------------------------------------------------

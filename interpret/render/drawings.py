@@ -1,6 +1,6 @@
 """Pictures that are neither photographs nor made by a generator, drawn by code: ours, so that a card may show them.
 
-The heads were trained on none of their kind; the card of the heads shows what the verdict makes of them. All are (256, 256, 3)
+The heads were trained on none of their kind; the overview of their cards shows what the verdict makes of them. All are (256, 256, 3)
 uint8 and the same on every machine.
 """
 

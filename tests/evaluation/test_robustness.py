@@ -9,7 +9,7 @@ import pytest
 from detector.data.datasets import DataError, Example
 from detector.data.perturbations import AS_IS, CURVES, blur, jpeg
 from detector.evaluation.robustness import robustness, sample, scores
-from detector.evaluation.tables import robustness_report, robustness_summary, worst_sentences
+from detector.evaluation.tables import method_robustness, robustness_report, robustness_summary, worst_sentences
 from detector.suite import Suite
 
 LEVELS = ["as it is", *(variant.name for levels in CURVES.values() for variant in levels)]
@@ -70,11 +70,12 @@ def test_scores_are_those_of_the_changed_pixels(small, data):
 
 def test_tables_hold_the_measures(results):
     level = results["splits"]["test"]["JPEG 40"]
-    text, short = robustness_report(results), robustness_summary(results)
+    text, card, short = robustness_report(results), method_robustness(results, "verdict"), robustness_summary(results)
     assert "| test | verdict | physical | linear_probe |" in text and "2 real and 2 synthetic images of test" in text
     assert f"| JPEG 40 | {level['verdict']['auroc']:.3f} (" in text and f"{level['physical']['auroc']:.3f}" in text
-    assert len([line for line in short.splitlines() if line.startswith("| ")]) == len(LEVELS) + 1
-    assert "| image | test, AUROC of verdict (95 %) |" in short and "physical" not in short
+    assert len([line for line in card.splitlines() if line.startswith("| ")]) == 2 * (len(LEVELS) + 1)
+    assert "| image | test, AUROC (95 %) |" in card and "physical" not in card and "What the verdict decides" in card
+    assert short == f"A fixed random draw (seed 0): 2 real and 2 synthetic images of test. {worst_sentences(results)}"
 
 
 def test_the_worst_changes_are_named():
@@ -92,7 +93,8 @@ def test_without_a_verdict_the_methods_are_still_measured(small, data):
     heads = {"physical": small.heads["physical"]}
     found = robustness(Suite(small.backbone, heads, {}, None), data, images=2)
     assert set(found["splits"]["test"]["as it is"]) == {"physical"}
-    assert "What the verdict decides" not in robustness_report(found) and "AUROC of physical" in robustness_summary(found)
+    assert "What the verdict decides" not in method_robustness(found, "physical") and "verdict" not in robustness_summary(found)
+    assert method_robustness(found, "verdict") == "Not measured."
 
 
 def test_an_image_that_no_format_holds_is_refused_in_a_sentence(small, tmp_path):

@@ -1,6 +1,5 @@
 """detector/evaluation/tables.py: tables by source, written between marks and never stale."""
 
-import json
 import re
 from pathlib import Path
 
@@ -10,9 +9,11 @@ import pytest
 from detector.assets import MODELS
 from detector.data.images import load_photo
 from detector.evaluation.metrics import measures
-from detector.evaluation.tables import report, source_marks, sources_table, write_sources
+from detector.evaluation.tables import evaluation_summary, marks_of, method_report, report, sources_table, write_figures, write_sources
+from detector.methods.registry import PIXEL_METHODS
 
-CARDS = [MODELS / "embedded" / "heads" / "README.md", MODELS / "pixels" / "README.md"]
+HEADS = MODELS / "embedded" / "heads"
+CARDS = [MODELS / "embedded" / "README.md", *HEADS.glob("*.md"), *(MODELS / "pixels" / f"{method}.md" for method in PIXEL_METHODS)]
 RESULTS = {
     "test": {
         "a": {
@@ -37,7 +38,7 @@ def test_every_mark_of_a_card_is_filled_and_the_rest_stays(tmp_path):
     card = tmp_path / "card.md"
     marks = ["sources a", "sources a b"]
     card.write_text("# Card\n" + "".join(f"<!-- {mark} -->\nold\n<!-- end {mark} -->\nwords\n" for mark in marks))
-    assert source_marks(card) == marks
+    assert marks_of(card, "sources") == marks
     write_sources(card, RESULTS)
     once = card.read_text()
     assert "old" not in once and once.count("words") == 2 and once.startswith("# Card\n") and "0.750 | 0.500" in once
@@ -49,18 +50,27 @@ def test_a_card_without_marks_is_said_so(tmp_path):
     card = tmp_path / "card.md"
     card.write_text("nothing")
     with pytest.raises(ValueError, match="card.md has no marks"):
-        source_marks(card)
+        marks_of(card, "sources")
 
 
-@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.parent.name)
-def test_no_card_is_stale(card: Path):
-    results = json.loads((MODELS / "embedded" / "evaluation.json").read_text(encoding="utf-8"))["splits"]
-    text = card.read_text(encoding="utf-8")
-    for mark in source_marks(card):
-        assert f"<!-- {mark} -->\n{sources_table(results, mark.split()[1:])}\n<!-- end {mark} -->" in text
+def test_marks_of_one_method_and_of_the_summary_are_filled(tmp_path):
+    results = {
+        "seen": {"verdict": measured() | {"real_sources": {"camera": {"images": 7, "false_positive_rate": 0.25}}}, "probe": measured()}
+    }
+    for methods in results.values():
+        methods["verdict"]["overall"] |= dict.fromkeys(
+            ("coverage", "error_of_labelled", "real_called_synthetic", "synthetic_called_real"), 0.5
+        )
+    card, marks = tmp_path / "card.md", ["evaluation summary", "evaluation verdict", "evaluation absent", "robustness verdict"]
+    card.write_text("".join(f"<!-- {mark} -->\nold\n<!-- end {mark} -->\n" for mark in marks))
+    write_figures(card, results)
+    parts = card.read_text().split("<!-- end")
+    assert evaluation_summary(results) in parts[0] and "| probe | 1.000 (1.000–1.000) |" in parts[0]
+    assert method_report(results, "verdict") in parts[1] and "| seen | camera | 7 | 25% |" in parts[1] and "probe" not in parts[1]
+    assert "Not measured." in parts[2] and "old" in parts[3]  # no curves were given
 
 
-@pytest.mark.parametrize("card", [*CARDS, MODELS / "embedded" / "README.md"], ids=lambda card: card.parent.name)
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: f"{card.parent.name}-{card.stem}")
 def test_every_card_says_what_it_is_for_and_what_not(card: Path):
     text = card.read_text(encoding="utf-8")
     assert all(f"**{part}" in text for part in ("Intended use.", "Not for.", "Training data", "Measured", "Known failures."))
@@ -69,7 +79,7 @@ def test_every_card_says_what_it_is_for_and_what_not(card: Path):
 def test_the_pictures_of_failures_are_ours_and_judged_as_the_card_says(suite):
     from interpret.render.drawings import DRAWINGS
 
-    card = MODELS / "embedded" / "heads" / "README.md"
+    card = HEADS / "README.md"
     rows = re.findall(r"\(pictures/(\S+)\) \| (.+?) \| (\w+) \| (\d+) % \|", card.read_text(encoding="utf-8"))
     assert [(file, what) for file, what, _, _ in rows] == [(file, what) for file, (what, _) in DRAWINGS.items()]
     for file, _, label, percent in rows:
