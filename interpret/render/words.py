@@ -127,6 +127,6 @@ an image of its own: JPEG 95 to 50, WebP 80, half, three quarters and one and a 
 its mirror image. Read the chart from the top: a straight line down is a method that no change moves. The dots of the verdict are
 orange for synthetic, blue for real, grey for no label; the grey field holds the probabilities for which the verdict gives none.
 A flip means that the label hangs on traces that saving or sharing a picture destroys, not that the changed copy is judged
-better. How much each change costs over many images is measured in its card. Choices, ours; no paper prescribes
+better. How much each change costs over many images stands in the cards of the methods. Choices, ours; no paper prescribes
 them.""",
 }
