@@ -143,3 +143,13 @@ def test_the_maps_were_measured_on_the_shipped_head(suite):
     from interpret.attribution import map_measures as mapcard
 
     assert mapcard.stored(mapcard.path_of("embedded"))["fingerprint"] == mapcard.fingerprint(suite.heads["sdd"])
+
+
+def test_tests_that_documents_name_exist():
+    for file in MARKDOWN:
+        for name in re.findall(r"`(tests/[\w/]+\.py)", file.read_text(encoding="utf-8")):
+            assert (ROOT / name).is_file(), f"{file.name}: {name}"
+
+
+def test_no_test_file_is_long():
+    assert not [path for path in (ROOT / "tests").rglob("*.py") if len(path.read_text(encoding="utf-8").splitlines()) >= 400]

@@ -8,7 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from gradio_client import Client
 from paths import ROOT
+from strangers import analyse
+
+from interpret.panels.uploads import NAME
 
 
 @pytest.fixture(scope="session")
@@ -85,3 +89,21 @@ def own_server(tmp_path_factory):
     url, _ = servers.start(folder)
     yield url, servers.processes[0], folder / "uploads"
     servers.stop()
+
+
+@pytest.fixture(scope="module")
+def url(own_server) -> str:
+    return own_server[0]
+
+
+@pytest.fixture(scope="module")
+def folder(own_server) -> Path:
+    return own_server[2] / NAME
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    client = Client(url, verbose=False)
+    analyse(client)
+    yield client
+    client.close()

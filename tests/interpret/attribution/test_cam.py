@@ -1,87 +1,14 @@
-"""CAM maps: the formulas by hand and by captum, the map in the coordinates of the image, its look, and users side by side."""
+"""interpret/attribution/cam.py: the formulas by hand and by captum, the map in the coordinates of the image, users side by side."""
 
 import threading
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
+from small_models import Head, Red, picture, small_head
 
 from interpret.attribution import cam
-
-
-class Small(nn.Module):
-    """A convolution, an attention layer, a difference map and three stages: SDD's interface in miniature, random weights."""
-
-    def __init__(self, size: int = 32, width: int = 8):
-        super().__init__()
-        self.embed = nn.Conv2d(3, width, 8, 8)
-        self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
-        self.first, self.second = nn.Conv2d(3 + width, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
-        self.third, self.classify = nn.Conv2d(4, 1, 3, 2, 1), nn.Linear((size // 8) ** 2, 1)
-        self.tap_tokens, self.tap_difference = nn.Identity(), nn.Identity()
-        self.tap_stage1, self.tap_stage2, self.tap_stage3 = nn.Identity(), nn.Identity(), nn.Identity()
-
-    def layers(self) -> dict[str, nn.Module]:
-        return {name: getattr(self, f"tap_{name}") for name in ("tokens", "difference", "stage1", "stage2", "stage3")}
-
-    def forward(self, images):
-        tokens = self.tap_tokens(self.embed(images))  # (B, D, g, g)
-        flat = tokens.flatten(2).transpose(1, 2)
-        rebuilt = self.attention(flat, flat, flat)[0].transpose(1, 2).view_as(tokens)
-        difference = self.tap_difference((rebuilt - tokens).abs())
-        x = torch.cat([images, F.interpolate(difference, images.shape[-2:])], 1)
-        x = self.tap_stage1(F.gelu(self.first(x)))
-        x = self.tap_stage2(F.gelu(self.second(x)))
-        x = self.tap_stage3(F.gelu(self.third(x)))
-        return SimpleNamespace(logits=self.classify(x.flatten(1))[:, 0] * 1000, difference=difference)
-
-
-class Red(nn.Module):
-    """logit = 4 · mean red: what the map must find is known."""
-
-    def __init__(self):
-        super().__init__()
-        self.tap_difference = nn.Identity()
-        self.gain = nn.Parameter(torch.tensor(4.0))
-
-    def layers(self) -> dict[str, nn.Module]:
-        return {"difference": self.tap_difference}
-
-    def forward(self, images):
-        red = self.tap_difference(F.avg_pool2d(images[:, :1], 4))
-        return SimpleNamespace(logits=self.gain * red.mean((1, 2, 3)), difference=red)
-
-
-class Head:
-    """SddHead's interface: red above the mean of the three colours counts as positive in the input of the model."""
-
-    def __init__(self, model: nn.Module, size: int = 32):
-        self.model, self.size, self.scale, self.bias = model.eval(), size, 1.0, 0.0
-
-    def prepare(self, windows):
-        images = torch.from_numpy(np.stack(windows)).float().permute(0, 3, 1, 2) / 255
-        return images - images.mean(1, keepdim=True)
-
-    def window_logits(self, windows):
-        with torch.inference_mode():
-            return self.scale * self.model(self.prepare(windows)).logits.double().numpy() + self.bias
-
-    def pool(self, logits):
-        return np.mean(logits)
-
-
-def small_head(seed: int = 0) -> Head:
-    torch.manual_seed(seed)
-    return Head(Small())
-
-
-def picture(height: int = 70, width: int = 90, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
 
 # --- formulas ------------------------------------------------------------------------------------------------------
 
@@ -311,99 +238,3 @@ def test_frozen_weights_are_no_obstacle():
     expected = cam.heatmap(head, picture()).values
     head.model.requires_grad_(False)
     np.testing.assert_allclose(cam.heatmap(head, picture()).values, expected, rtol=1e-3, atol=1e-4)
-
-
-# --- the real model ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def sdd_head(tmp_path_factory):
-    """SDD with random weights on the tiny tower; its running statistics are those of noise, not 0 and 1."""
-    from tiny import write_tiny
-
-    from detector.clip.backbone import Backbone
-    from detector.methods.sdd.head import SddHead, normalisation
-    from detector.methods.sdd.model import Sdd, SddConfig
-
-    backbone = Backbone.load(str(write_tiny(tmp_path_factory.mktemp("tiny"))), device="cpu")
-    torch.manual_seed(0)
-    model = Sdd(backbone.model.visual, SddConfig(heads=2, bag=8), torch.randn(8, 32))
-    model.train()(torch.randn(8, 3, 32, 32))
-    return SddHead(model.eval().requires_grad_(False), normalisation(backbone), scale=2.0, bias=0.5)
-
-
-@pytest.mark.parametrize("layer", ["difference", "tokens", "stage1", "stage2", "stage3"])
-def test_sdd_has_a_map_for_every_layer_that_captum_confirms(sdd_head, layer):
-    from captum.attr import LayerGradCam
-
-    images = sdd_head.prepare([picture(32, 32, seed) for seed in range(3)])
-    _, found = cam.gradients(sdd_head.model, images, cam.layers_of(sdd_head)[1:-1])
-    reference = LayerGradCam(lambda x: sdd_head.model(x).logits, sdd_head.model.layers()[layer]).attribute(images)[:, 0].detach()
-    assert reference.abs().max() > 0
-    torch.testing.assert_close(cam.grad_cam(*found[layer]), reference, rtol=1e-3, atol=1e-6)
-
-
-def test_sdd_maps_of_an_image(sdd_head):
-    pixels = picture()
-    found = cam.heatmaps(sdd_head, pixels)
-    assert list(found) == [cam.WINDOWS, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR]
-    for heatmap in found.values():
-        assert heatmap.values.shape == (70, 90) and np.isfinite(heatmap.values).all() and np.ptp(heatmap.values) > 0
-    windows = [cam.crop_window(pixels, box, sdd_head.size) for box in found["difference"].boxes]
-    np.testing.assert_allclose(found["difference"].logits, sdd_head.window_logits(windows), rtol=1e-4, atol=1e-5)
-    for layer, mirrored in cam.heatmaps(sdd_head, np.ascontiguousarray(pixels[:, ::-1]), [cam.WINDOWS, "difference"]).items():
-        np.testing.assert_allclose(mirrored.values[:, ::-1], found[layer].values, rtol=1e-3, atol=1e-4)
-
-
-# --- the look ------------------------------------------------------------------------------------------------------
-
-
-def given_map(values) -> cam.Heatmap:
-    values = np.asarray(values, np.float32)
-    return cam.Heatmap(values, "difference", ((0, 0, values.shape[1], values.shape[0]),), np.zeros(1), 0.0)
-
-
-def test_overlay_is_orange_for_synthetic_blue_for_real_and_clear_at_zero():
-    values = np.zeros((40, 40), np.float32)
-    values[10:20, 10:20], values[10:20, 25:35], values[25:35, 10:20] = 5, -5, np.nan
-    image = np.asarray(cam.overlay(np.full((40, 40, 3), 100, np.uint8), given_map(values), scale=1.0, opacity=1.0))
-    assert tuple(image[15, 15]) == (213, 94, 0) and tuple(image[15, 30]) == (0, 114, 178)
-    assert tuple(image[30, 30]) == tuple(image[30, 15]) == (100, 100, 100)
-    assert tuple(image[0, 0]) == (40, 40, 40)  # the outline of the window
-
-
-def test_a_blank_image_is_cold_and_weak_evidence_stays_weak():
-    blank = np.full((64, 64, 3), 90, np.uint8)
-    found = cam.heatmap(Head(Red()), blank)
-    assert (np.asarray(cam.overlay(blank, replace(found, boxes=()), scale=0.5)) == 90).all()
-    weak = given_map(np.linspace(-0.01, 0.01, 64 * 64).reshape(64, 64))  # its own extremes would fill the colours
-    assert np.abs(np.asarray(cam.overlay(blank, weak, scale=1.0)).astype(int)[8:-8, 8:-8] - 90).max() <= 1
-
-
-def test_scales_come_from_the_validation_images():
-    head = Head(Red())
-    pictures = [np.full((32, 32, 3), (red, 0, 0), np.uint8) for red in (0, 90, 255)]
-    scales = cam.reference_scales(head, pictures, percentile=100)
-    assert scales["difference"] == pytest.approx(4 * (1 - 1 / 3), rel=1e-4)  # red 1 less the mean of the colours, times the gain
-
-
-def test_rows_read_the_map_aloud():
-    values = np.zeros((90, 90), np.float32)
-    values[:30, :30], values[60:, 60:], values[30:60, :30] = 0.8, -0.8, np.nan
-    table = {region: (number, reading) for region, number, reading in cam.rows(given_map(values), scale=1.0)}
-    assert len(table) == 9
-    assert table["top left"] == ("+0.80", "synthetic") and table["bottom right"] == ("-0.80", "real")
-    assert table["middle left"] == ("", "not seen") and table["middle centre"] == ("+0.00", "little")
-
-
-def test_write_names_the_default_map_sdd(tmp_path):
-    from PIL import Image
-
-    head, pixels = small_head(), picture()
-    found = cam.heatmaps(head, pixels, [cam.WINDOWS, "stage1"])
-    paths = cam.write(found, tmp_path / "new", pixels, {cam.WINDOWS: 1.0, "stage1": 1.0})
-    assert {path.name for path in paths} == {"sdd.npy", "sdd.png", "stage1.npy", "stage1.png"}
-    read = np.load(tmp_path / "new" / "sdd.npy")
-    assert read.dtype == np.float32 and read.shape == pixels.shape[:2]
-    np.testing.assert_array_equal(read, found[cam.WINDOWS].values)
-    assert Image.open(tmp_path / "new" / "stage1.png").size == (90, 70)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from test_cam import Head, Red, picture
+from small_models import Head, Red, picture
 from tiny import write_tiny
 
 from detector import Suite

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_cam import Head, Red, small_head
+from small_models import Head, Red, small_head
 
 from detector.data.datasets import Example
 from interpret.attribution import cam, faithfulness

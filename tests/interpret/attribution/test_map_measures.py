@@ -1,7 +1,7 @@
 """interpret/attribution/map_measures.py: what was measured of a head's maps stays with that head, and is said plainly."""
 
 import pytest
-from test_cam import Head, Red
+from small_models import Head, Red
 from test_faithfulness import passing, reddish_examples
 
 from detector.data.datasets import DataError

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from test_published import mirror, publish  # noqa: F401  (fixtures)
 from tiny import write_tiny
 
 from detector.clip.backbone import Backbone
