@@ -34,6 +34,8 @@ from detector.methods.sdd.recipe import SddRecipe
 from detector.methods.sdd.train import fit_sdd
 from detector.training import features as train
 
+pytestmark = pytest.mark.slow
+
 CONFIG = SddConfig(bag=6, heads=2, rank=2, inputs="local", covariance=True)
 
 

@@ -51,12 +51,14 @@ def files_below(*folders: str) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in paths if path.is_file() and path.suffix != ".pyc"}
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_all_code_and_assets_but_no_examples(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assets = {name.replace("assets/", "cuescope_assets/", 1) for name in files_below("assets/models", "assets/vocabulary")}
     assert names == files_below("detector", "interpret") | assets
 
 
+@pytest.mark.slow
 def test_the_installed_command_reads_the_installed_weights(wheel, picture, tmp_path):
     from importlib.metadata import EntryPoint
 

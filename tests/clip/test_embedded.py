@@ -19,6 +19,7 @@ def crops(photographs):
     return found
 
 
+@pytest.mark.slow
 def test_attributes_move_their_concepts(suite, crops):
     import torch
     import torch.nn.functional as F

@@ -15,6 +15,14 @@ from strangers import analyse
 from interpret.panels.uploads import NAME
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    """Every test here needs a server or a browser."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
     """The page, served by this process."""

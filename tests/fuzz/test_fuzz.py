@@ -13,6 +13,8 @@ from .run import run
 from .seeds import sound_files
 from .workers import Worker, complaint
 
+pytestmark = pytest.mark.slow
+
 COUNT = 400
 
 

@@ -292,6 +292,7 @@ print(main(["score", image, "--backbone", "ViT-B-32-quickgelu/openai"]))
 """
 
 
+@pytest.mark.slow
 def test_the_command_line_downloads_then_works_without_network_and_refuses_in_one_line(stand_in, tiny_tag, tmp_path):
     """In a process of its own, whose caches lie in `tmp_path`: first with the hub, then with an address where nobody answers."""
     serve(stand_in, tiny_tag)

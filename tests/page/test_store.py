@@ -67,6 +67,7 @@ def two(tmp_path, photographs):
     return [str(path) for path in paths]
 
 
+@pytest.mark.slow
 def test_sessions_never_mix_while_the_store_forgets(tiny_store, two):
     expected = [service.analyze(path)[0]["physical"] for path in two]
     sessions = [(path, service.analyze(path)[1]) for path in two * 3]

@@ -43,6 +43,7 @@ def chosen(**variables) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_folder_is_our_own_below_what_the_user_set(tmp_path):
     assert chosen(TMPDIR=str(tmp_path)) == str(tmp_path / uploads.NAME)
     below = chosen(GRADIO_TEMP_DIR=str(tmp_path / "set"))

@@ -17,6 +17,8 @@ from paths import ROOT
 from PIL import Image
 from tiny import write_tiny
 
+pytestmark = pytest.mark.slow
+
 TESTS = ROOT / "tests"
 
 PRETRAIN = """

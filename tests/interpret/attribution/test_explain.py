@@ -249,6 +249,7 @@ def test_a_backbone_without_the_head_gets_the_rest_and_a_sentence(picture, tmp_p
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["explanation.json"]
 
 
+@pytest.mark.slow
 def test_24_megapixels_in_bounded_memory(sdd_suite, tmp_path):
     """Beyond the photograph itself: maps at full size one at a time, not all six at once (576 MB)."""
     import resource
