@@ -96,33 +96,33 @@ def _grey(image: np.ndarray) -> np.ndarray:
 # --- lens and focus ------------------------------------------------------------------------------------------------
 
 
-def blur(image, strength):
+def blur(image: np.ndarray, strength: float) -> np.ndarray:
     return _blur(image, (0.006 + 0.022 * strength) * _short_side(image))
 
 
-def shallow_focus(image, strength):
+def shallow_focus(image: np.ndarray, strength: float) -> np.ndarray:
     mask = np.clip((_radius(image) - 0.35) / 0.35, 0, 1)
     return _mix(image, _blur(image, (0.012 + 0.03 * strength) * _short_side(image)), mask)
 
 
-def motion_blur(image, strength):
+def motion_blur(image: np.ndarray, strength: float) -> np.ndarray:
     length = max(3, int((0.05 + 0.11 * strength) * _short_side(image)) | 1)
     kernel = np.zeros((length, length), np.float32)
     kernel[length // 2] = 1 / length
     return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
 
 
-def vignette(image, strength):
+def vignette(image: np.ndarray, strength: float) -> np.ndarray:
     return _mix(image, np.zeros_like(image), (0.5 + 0.45 * strength) * np.clip(_radius(image) - 0.3, 0, 0.9) / 0.9)
 
 
-def chromatic_aberration(image, strength):
+def chromatic_aberration(image: np.ndarray, strength: float) -> np.ndarray:
     shift = 0.012 + 0.028 * strength
     red, blue = _zoom(image, 1 + shift)[..., 0], _zoom(image, 1 - shift)[..., 2]
     return np.stack([red, image[..., 1], blue], axis=-1)
 
 
-def lens_flare(image, strength):
+def lens_flare(image: np.ndarray, strength: float) -> np.ndarray:
     height, width = image.shape[:2]
     y, x = np.ogrid[:height, :width]
     glow = np.zeros((height, width), np.float32)
@@ -133,7 +133,7 @@ def lens_flare(image, strength):
     return _to_uint8(image + (0.7 + 0.5 * strength) * glow[..., None] * colour)
 
 
-def barrel_distortion(image, strength):
+def barrel_distortion(image: np.ndarray, strength: float) -> np.ndarray:
     height, width = image.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     scale = (1 + (0.18 + 0.32 * strength) * (_radius(image)[..., 0] ** 2 - 0.5)).astype(np.float32)
@@ -141,7 +141,7 @@ def barrel_distortion(image, strength):
     return cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
-def soft_glow(image, strength):
+def soft_glow(image: np.ndarray, strength: float) -> np.ndarray:
     bloom = _blur(image, 0.04 * _short_side(image)).astype(np.float32)
     screen = 255 - (255 - image.astype(np.float32)) * (255 - bloom) / 255
     return _mix(image, screen, 0.5 + 0.4 * strength)
@@ -150,67 +150,67 @@ def soft_glow(image, strength):
 # --- tone and colour -----------------------------------------------------------------------------------------------
 
 
-def high_contrast(image, strength):
+def high_contrast(image: np.ndarray, strength: float) -> np.ndarray:
     return _curve(image, lambda t: 0.5 + (1.5 + 1.2 * strength) * (t - 0.5))
 
 
-def low_contrast(image, strength):
+def low_contrast(image: np.ndarray, strength: float) -> np.ndarray:
     return _curve(image, lambda t: 0.5 + (0.6 - 0.35 * strength) * (t - 0.5))
 
 
-def saturate(image, strength):
+def saturate(image: np.ndarray, strength: float) -> np.ndarray:
     grey = _grey(image).astype(np.float32)
     return _to_uint8(grey + (1.8 + 1.4 * strength) * (image - grey))
 
 
-def desaturate(image, strength):
+def desaturate(image: np.ndarray, strength: float) -> np.ndarray:
     return _mix(image, _grey(image), 0.5 + 0.3 * strength)
 
 
-def monochrome(image, strength):
+def monochrome(image: np.ndarray, strength: float) -> np.ndarray:
     return _mix(image, _grey(image), 0.95 + 0.05 * strength)
 
 
-def sepia(image, strength):
+def sepia(image: np.ndarray, strength: float) -> np.ndarray:
     return _mix(image, _grey(image) * np.array([1.08, 0.88, 0.64], np.float32), 0.8 + 0.2 * strength)
 
 
-def warm(image, strength):
+def warm(image: np.ndarray, strength: float) -> np.ndarray:
     return _to_uint8(image * (1 + (0.16 + 0.2 * strength) * np.array([1, 0.15, -1], np.float32)))
 
 
-def cool(image, strength):
+def cool(image: np.ndarray, strength: float) -> np.ndarray:
     return _to_uint8(image * (1 + (0.16 + 0.2 * strength) * np.array([-1, 0, 1], np.float32)))
 
 
-def brighten(image, strength):
+def brighten(image: np.ndarray, strength: float) -> np.ndarray:
     return _curve(image, lambda t: t ** (0.6 - 0.25 * strength) * 0.85 + 0.15)
 
 
-def darken(image, strength):
+def darken(image: np.ndarray, strength: float) -> np.ndarray:
     return _curve(image, lambda t: t ** (1.8 + 0.9 * strength) * 0.9)
 
 
-def blow_highlights(image, strength):
+def blow_highlights(image: np.ndarray, strength: float) -> np.ndarray:
     return _curve(image, lambda t: t * (1.5 + 0.7 * strength))
 
 
-def crush_shadows(image, strength):
+def crush_shadows(image: np.ndarray, strength: float) -> np.ndarray:
     floor = 0.22 + 0.18 * strength
     return _curve(image, lambda t: (t - floor) / (1 - floor))
 
 
-def split_tone(image, strength):
+def split_tone(image: np.ndarray, strength: float) -> np.ndarray:
     light = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32) / 255
     teal, orange = np.array([-50, 15, 45], np.float32), np.array([50, 12, -50], np.float32)
     return _to_uint8(image + (0.6 + 0.6 * strength) * (teal * (1 - light) + orange * light))
 
 
-def haze(image, strength):
+def haze(image: np.ndarray, strength: float) -> np.ndarray:
     return _mix(image, np.full_like(image, 205), 0.4 + 0.28 * strength)
 
 
-def light_leak(image, strength):
+def light_leak(image: np.ndarray, strength: float) -> np.ndarray:
     height, width = image.shape[:2]
     ramp = np.clip(1 - np.arange(width, dtype=np.float32) / (0.55 * width), 0, 1)[None, :, None] ** 1.5
     return _to_uint8(image + (0.7 + 0.4 * strength) * ramp * np.array([255, 110, 30], np.float32))
@@ -219,21 +219,21 @@ def light_leak(image, strength):
 # --- texture and processing ----------------------------------------------------------------------------------------
 
 
-def film_grain(image, strength):
+def film_grain(image: np.ndarray, strength: float) -> np.ndarray:
     return _to_uint8(image + (14 + 22 * strength) * _noise(image, 1))
 
 
-def colour_noise(image, strength):
+def colour_noise(image: np.ndarray, strength: float) -> np.ndarray:
     noise = _noise(image, 3)
     return _to_uint8(image + (20 + 26 * strength) * (noise - noise.mean(axis=2, keepdims=True)))
 
 
-def sharpening_halos(image, strength):
+def sharpening_halos(image: np.ndarray, strength: float) -> np.ndarray:
     base = image.astype(np.float32)
     return _to_uint8(base + (1.8 + 1.7 * strength) * (base - _blur(base, 0.012 * _short_side(image))))
 
 
-def plastic_smoothing(image, strength):
+def plastic_smoothing(image: np.ndarray, strength: float) -> np.ndarray:
     diameter = max(5, int(0.05 * _short_side(image)) | 1)
     smooth = image
     for _ in range(2):  # two light passes flatten texture and keep edges better than one heavy pass
@@ -241,12 +241,12 @@ def plastic_smoothing(image, strength):
     return smooth
 
 
-def banding(image, strength):
+def banding(image: np.ndarray, strength: float) -> np.ndarray:
     levels = 6 - 2.5 * strength
     return _curve(image, lambda t: np.round(t * levels) / levels)
 
 
-def compression_blocks(image, strength):
+def compression_blocks(image: np.ndarray, strength: float) -> np.ndarray:
     small = _short_side(image) / 160
     height, width = image.shape[:2]
     work = image if small < 1.3 else cv2.resize(image, (round(width / small), round(height / small)), interpolation=3)
@@ -255,7 +255,7 @@ def compression_blocks(image, strength):
     return output if output.shape == image.shape else cv2.resize(output, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def checkerboard(image, strength):
+def checkerboard(image: np.ndarray, strength: float) -> np.ndarray:
     height, width = image.shape[:2]
     cell = max(1, round(_short_side(image) / 100))
     y, x = np.ogrid[:height, :width]
@@ -263,7 +263,7 @@ def checkerboard(image, strength):
     return _to_uint8(image + (9 + 15 * strength) * sign)
 
 
-def pixelate(image, strength):
+def pixelate(image: np.ndarray, strength: float) -> np.ndarray:
     height, width = image.shape[:2]
     cells = max(2, int(44 - 22 * strength))
     factor = cells / _short_side(image)
@@ -271,7 +271,7 @@ def pixelate(image, strength):
     return cv2.resize(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (width, height), interpolation=0)
 
 
-def halftone(image, strength):
+def halftone(image: np.ndarray, strength: float) -> np.ndarray:
     height, width = image.shape[:2]
     period = 0.032 * _short_side(image)
     y, x = np.ogrid[:height, :width]
@@ -279,7 +279,7 @@ def halftone(image, strength):
     return _to_uint8(image + (45 + 45 * strength) * dots)
 
 
-def scratches(image, strength):
+def scratches(image: np.ndarray, strength: float) -> np.ndarray:
     height, width = image.shape[:2]
     generator = np.random.default_rng(height * 65_537 + width)
     overlay = np.zeros((height, width), np.uint8)
@@ -291,7 +291,7 @@ def scratches(image, strength):
     return _mix(image, np.full_like(image, 245), 0.9 * overlay[..., None].astype(np.float32) / 255)
 
 
-def ghosting(image, strength):
+def ghosting(image: np.ndarray, strength: float) -> np.ndarray:
     shift = (0.05 + 0.05 * strength) * _short_side(image)
     return _mix(image, _warp(image, np.array([[1, 0, shift], [0, 1, shift / 3]], np.float32)), 0.5)
 
@@ -299,16 +299,16 @@ def ghosting(image, strength):
 # --- composition ---------------------------------------------------------------------------------------------------
 
 
-def tilt(image, strength):
+def tilt(image: np.ndarray, strength: float) -> np.ndarray:
     degrees = 12 + 18 * strength
     return _zoom(image, 1.25 + 0.2 * strength, degrees)
 
 
-def close_up(image, strength):
+def close_up(image: np.ndarray, strength: float) -> np.ndarray:
     return _zoom(image, 2.0 + 1.2 * strength)
 
 
-def mirror_symmetry(image, strength):
+def mirror_symmetry(image: np.ndarray, strength: float) -> np.ndarray:
     half = image[:, : (image.shape[1] + 1) // 2]
     return np.concatenate([half, half[:, : image.shape[1] // 2][:, ::-1]], axis=1)
 

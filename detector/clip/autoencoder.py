@@ -41,6 +41,7 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Sequential(nn.Conv2d(LATENT, WIDTHS[-1], 3, 1, 1), nn.GELU(), *up, nn.Conv2d(24, 3, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] → its reconstruction, in [0, 1]."""
         return self.decoder(self.encoder(images * 2 - 1)).sigmoid()
 
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ from detector.hub.download import Progress, PublishedError
 from detector.hub.weights import WeightsError, check_finite, read_weights
 from detector.hub.weights import fingerprint as weights_fingerprint
 from detector.steps import checkpoint
+
+if TYPE_CHECKING:  # slow to import
+    from open_clip.tokenizer import SimpleTokenizer
+    from torchvision.transforms import Compose
 
 VERSION = "clip-1"  # of what `prepare` and `encode` make beside the weights; part of the key of cached features
 WEIGHTS_FILE = "open_clip_model.safetensors"  # of a backbone's folder, as open_clip names it
@@ -145,7 +149,7 @@ def require_known(name: str) -> None:
         raise BackboneError(f"'{name}' reads texts by a tokenizer other than CLIP's own, which is not supported; choose another backbone.")
 
 
-def _create(name: str, progress: Progress | None):
+def _create(name: str, progress: Progress | None) -> OpenClip:
     """open_clip's model for a known name."""
     import open_clip
     from open_clip.transform import merge_preprocess_dict
@@ -164,7 +168,7 @@ def _create(name: str, progress: Progress | None):
 
 
 def _load_failure(name: str, error: Exception) -> str:
-    """The sentence for weights that lie here but cannot be loaded."""
+    """The sentence for weights on this machine that cannot be loaded."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
         return f"There is not enough memory for '{name}'; close other programs, or use the backbone '{EMBEDDED}'."
     folder = _folder(name)
@@ -175,7 +179,7 @@ def _load_failure(name: str, error: Exception) -> str:
     )
 
 
-def create_model(name: str, progress: Progress | None = None):
+def create_model(name: str, progress: Progress | None = None) -> OpenClip:
     """open_clip's model for `name`, with every failure put into one sentence (BackboneError)."""
     require_known(name)
     try:
@@ -213,7 +217,8 @@ class Backbone:
         return cls(name, create_model(name, progress), target)
 
     @staticmethod
-    def transform_size(model) -> int:
+    def transform_size(model: OpenClip) -> int:
+        """S, the side in pixels of the square that the tower reads."""
         size = model.visual.image_size
         return int(size[0] if isinstance(size, (tuple, list)) else size)
 
@@ -252,6 +257,7 @@ class Backbone:
 
     @property
     def sizes(self) -> Sizes:
+        """Lengths of the pooled and of the projected feature."""
         return Sizes(*self.projection.shape)
 
     @torch.inference_mode()
@@ -313,7 +319,7 @@ def centre_box(width: int, height: int) -> tuple[int, int, int, int]:
     return x, y, x + side, y + side
 
 
-def make_transform(model, interpolation: str | None = None, resize: bool = True):
+def make_transform(model: OpenClip, interpolation: str | None = None, resize: bool = True) -> Compose:
     """open_clip's evaluation transform for the model's own preprocessing record, or with another interpolation or no resize."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from torchvision.transforms import Resize
@@ -326,13 +332,13 @@ def make_transform(model, interpolation: str | None = None, resize: bool = True)
     return transform
 
 
-def make_tokenizer(model):
+def make_tokenizer(model: OpenClip) -> SimpleTokenizer:
     """The tokenizer that fits the text tower's vocabulary and context length."""
     text = getattr(model, "text", model)
     return simple_tokenizer(getattr(text, "vocab_size", FULL_VOCABULARY), model.context_length)
 
 
-def fingerprint(model) -> str:
+def fingerprint(model: OpenClip) -> str:
     """Sixteen hex digits of everything that decides the features: all tensors of both towers and of the decoder, the
     preprocessing record, the kind of activation and the number of attention heads (which the tensors do not tell)."""
     from open_clip.transformer import QuickGELU

@@ -5,12 +5,16 @@ from __future__ import annotations
 import gzip
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # slow to import
+    from open_clip.tokenizer import SimpleTokenizer
 
 FULL_VOCABULARY = 49_408
 _BYTES_AND_MARKERS = 514  # 256 bytes, 256 word-final bytes, start and end of text
 
 
-def simple_tokenizer(vocab_size: int, context_length: int):
+def simple_tokenizer(vocab_size: int, context_length: int) -> SimpleTokenizer:
     """open_clip's `SimpleTokenizer` with its merges cut to the first `vocab_size` − 514.
 
     The cut is made from open_clip's own merges file at each call, so that no vocabulary is copied into the project.

@@ -61,7 +61,7 @@ except (AttributeError, OSError):
     pass  # a Pillow without libtiff, or one that hides its names; then libtiff's lines, which name no path, remain
 
 # EPS would start Ghostscript, WMF would be drawn by Windows, and IPTC wraps a file of any format, so EPS too. FITS is
-# unpacked without any bound, BLP wraps a JPEG that nothing has looked at. The others Pillow only
+# unpacked without any bound, BLP wraps a JPEG that nothing has checked. The others Pillow only
 # recognises; their pixels would have to come from outside programs.
 _REFUSED_FORMATS = {"EPS", "WMF", "IPTC", "FITS", "BLP", "BUFR", "GRIB", "HDF5", "MPEG"}
 
@@ -111,10 +111,12 @@ class Photo:
 
     @property
     def width(self) -> int:
+        """Pixels across."""
         return self.pixels.shape[1]
 
     @property
     def height(self) -> int:
+        """Pixels down."""
         return self.pixels.shape[0]
 
 
@@ -305,7 +307,7 @@ def _develop(image: Image.Image, data: bytes | None, name: str | None) -> Photo:
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation (or XMP's, as Pillow has it), 1..8; 1 where it cannot be read."""
     try:
-        if costly_tags(_exif_block(image)):  # what stands in the file as it is was looked at before, what was packed was not
+        if costly_tags(_exif_block(image)):  # tags that the file holds packed were not checked before
             return 1
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
         return int(value) if value in range(1, 9) else 1

@@ -169,9 +169,9 @@ def sources_table(results: dict, methods: Sequence[str]) -> str:
 def _rows(results: dict, methods: Sequence[str], kind: str, count: Callable[[dict], int], text: Callable[[dict], str]) -> list[list[str]]:
     rows = []
     for split, figures in results.items():
-        measured = {method: figures.get(method, {}).get(kind, {}) for method in methods}
-        for source in dict.fromkeys(source for sources in measured.values() for source in sources):
-            of = [sources.get(source) for sources in measured.values()]
+        groups = {method: figures.get(method, {}).get(kind, {}) for method in methods}
+        for source in dict.fromkeys(source for sources in groups.values() for source in sources):
+            of = [sources.get(source) for sources in groups.values()]
             rows.append([split, source, str(next(count(m) for m in of if m)), *(text(m) if m else "–" for m in of)])
     return rows
 

@@ -87,10 +87,12 @@ def download(source: PinnedFile, path: Path, progress: Progress | None = None) -
 
 
 def is_pinned(source: PinnedFile, content: bytes) -> bool:
+    """Whether the bytes have the pinned size and SHA-256."""
     return len(content) == source.size and hashlib.sha256(content).hexdigest() == source.sha256
 
 
 def is_pinned_file(source: PinnedFile, path: Path) -> bool:
+    """Whether a file is there and has the pinned size and SHA-256."""
     if not path.is_file() or path.stat().st_size != source.size:
         return False
     with open(path, "rb") as file:  # weights have gigabytes: not all of them at once

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -16,12 +17,18 @@ from detector.clip.backbone import Backbone
 from detector.data.datasets import DataError, read_dataset, with_splits
 from detector.evaluation.metrics import chance_map, mean_ap
 from detector.markdown import markdown_table
-from detector.methods.base import load_head
+from detector.methods.base import Evidence, Score, load_head
 from detector.methods.registry import PIXEL_METHODS, find_heads
 from detector.methods.table import Table
 from detector.training.features import cached, captioned, windowed
 
 COPIES, FEATURE_SEED = 4, 0  # as `train` does, so that its cached features serve here
+
+
+class Scorer(Protocol):
+    """What a study needs of a head."""
+
+    def score(self, evidence: Evidence) -> Score: ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ def only(corpora: list[Corpus]) -> Corpus:
     return corpora[0]
 
 
-def scores(head, table: Table) -> dict[str, float]:
+def scores(head: Scorer, table: Table) -> dict[str, float]:
     """AUROC over all images, and mAP: the mean over synthetic sources of the AP."""
     logits = np.asarray(head.score(table.evidence).logit)
     return {"auroc": float(roc_auc_score(table.labels, logits)), "map": mean_ap(table.labels, table.sources, logits)}
@@ -93,7 +100,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "low": float(np.min(values)), "high": float(np.max(values))}
 
 
-def over_seeds(fit: Callable[[int], object], corpus: Corpus, seeds: int) -> tuple[list, dict]:
+def over_seeds(fit: Callable[[int], Scorer], corpus: Corpus, seeds: int) -> tuple[list, dict]:
     """The heads of all seeds, and split → measure → spread."""
     heads = [fit(seed) for seed in range(seeds)]
     values = {split: [scores(head, windowed(table, head, corpus.cache, split)) for head in heads] for split, table in corpus.tests.items()}

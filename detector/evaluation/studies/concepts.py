@@ -37,22 +37,22 @@ def sparsity(head: ConceptHead, projected: torch.Tensor) -> dict[str, float]:
     contributions, the largest first.
     """
     gates, parts = head.gates(projected), head.contributions(projected).abs().sort(dim=1, descending=True).values
-    short = parts.cumsum(1) < 0.9 * parts.sum(1, keepdim=True)
+    is_below = parts.cumsum(1) < 0.9 * parts.sum(1, keepdim=True)
     return {
         "above_half": float((gates > 0.5).float().sum(1).mean()),
         "above_tenth": float((gates > 0.1).float().sum(1).mean()),
         "ever": float((gates > 0.5).any(0).float().mean()),
-        "needed": float((short.sum(1) + 1).float().mean()),
+        "needed": float((is_below.sum(1) + 1).float().mean()),
     }
 
 
 def concepts_report(result: dict) -> str:
     """In words how sparse the gates are, then the table."""
-    half, tenth, needed = (seed_range(result["sparsity"][name], 1) for name in ("above_half", "above_tenth", "needed"))
+    half, tenth, concepts = (seed_range(result["sparsity"][name], 1) for name in ("above_half", "above_tenth", "needed"))
     ever = result["sparsity"]["ever"]
     return (
         f"Mean and range over {result['seeds']} seeds. Of {result['concepts']} gates {half} are above 0.5 in a validation image "
         f"and {tenth} above 0.1; {ever['mean']:.0%} ({ever['low']:.0%}–{ever['high']:.0%}) of the concepts have a gate above 0.5 "
-        f"in at least one; {needed} concepts make up 90 % of an image's contributions. "
+        f"in at least one; {concepts} concepts make up 90 % of an image's contributions. "
         f"{chance_words(result)}\n\n" + heads_table(result["rows"], {})
     )
