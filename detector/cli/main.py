@@ -7,6 +7,7 @@ import os
 import sys
 
 from detector.cli import (
+    audit,
     autoencoder,
     evaluate,
     explain,
@@ -21,7 +22,7 @@ from detector.cli import (
 )
 
 # in the order of the help
-COMMANDS = (score, explain, train, evaluate, study, measure_maps, select_descriptors, prepare, pretrain, autoencoder, heads)
+COMMANDS = (score, explain, train, evaluate, audit, study, measure_maps, select_descriptors, prepare, pretrain, autoencoder, heads)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from typing import overload
 import numpy as np
 
 from detector.data.augmentation import augment
-from detector.data.images import load_photo
+from detector.data.images import ImageError, Photo, load_photo
 
 CLASS_FOLDERS = {"real": 0, "0_real": 0, "nature": 0, "synthetic": 1, "1_fake": 1, "fake": 1, "ai": 1}
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -36,17 +36,25 @@ class Example:
     split: str = ""
 
 
+def photo_of(example: Example) -> Photo:
+    """The decoded image of an example, with its file facts. DataError if the file cannot be used."""
+    try:
+        return load_photo(example.path)
+    except ImageError as error:
+        raise DataError(f"The data holds an unusable image, '{example.path}': {error}") from error
+
+
 def views(example: Example, copies: int, seed: int) -> list[np.ndarray]:
     """The image as it is, then `copies` random copies of it, (H, W, 3) uint8 each; the same for the same seed and file name.
 
     DataError, one sentence, if the file cannot be decoded or a copy cannot be encoded.
     """
+    pixels = photo_of(example).pixels
     key = int.from_bytes(hashlib.sha256(example.path.name.encode()).digest()[:6], "big")
     generator = np.random.default_rng((seed, key))
     try:
-        pixels = load_photo(example.path).pixels
         return [pixels, *(augment(pixels, generator) for _ in range(copies))]
-    except ValueError as error:  # `ImageError`, or a side too long for an encoder
+    except ValueError as error:  # a side too long for an encoder
         raise DataError(f"The data holds an unusable image, '{example.path}': {error}") from error
 
 
@@ -98,6 +106,20 @@ def read_dataset(folder: Path | str) -> list[Example]:
             f"'{folder}' needs images of both classes: folders real/ and synthetic/ (or 0_real/1_fake, nature/ai), "
             "or a manifest.csv with the columns file, split, label, source."
         )
+    return examples
+
+
+def read_datasets(folders: Sequence[Path | str]) -> list[Example]:
+    """All examples of several data folders, in the order of the folders, each read as `read_dataset` reads it.
+
+    Sources of the same name are one source, whichever folders they stand in; images of the same file name are different images.
+    Raises DataError where a folder cannot be read, no folder is named, or one image would count twice.
+    """
+    if not folders:
+        raise DataError("No data folder is named; name at least one.")
+    examples = [example for folder in folders for example in read_dataset(folder)]
+    if len({example.path.resolve() for example in examples}) < len(examples) and len(folders) > 1:
+        raise DataError("The data folders share images; name each folder once, and none that lies inside another.")
     return examples
 
 
