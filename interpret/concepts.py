@@ -72,7 +72,7 @@ def probe(suite: Suite, evidence: Evidence, positive: str, negative: str = "") -
         raise ProbeError("The two phrases mean the same to this model; type others.")
     activation = float((F.normalize(evidence.clip.projected[:1], dim=1) @ axis.T)[0, 0])
     places, auroc = _on_reference(suite, axis, activation)
-    words, directions = suite.concept_space()
+    words, directions = suite.parts.concept_space()
     near = directions @ axis[0]
     best = near.abs().argsort(descending=True)[:3].tolist()
     neighbours = [(words[i].positive if near[i] > 0 else words[i].negative, abs(float(near[i]))) for i in best]
@@ -111,7 +111,7 @@ def _on_reference(suite: Suite, axis: Tensor, activation: float) -> tuple[dict[s
 
 def _unit_cosines(suite: Suite, axis: Tensor) -> list[float]:
     """Cosine of each unit's direction with the concept's, pulled back before the projection (W_proj t)."""
-    units = suite.units()
+    units = suite.parts.units
     if units is None:
         return []
     pulled = F.normalize(axis @ suite.backbone.projection.T, dim=1)
@@ -227,7 +227,7 @@ def _ranked(suite: Suite, head, kind: str, reference: Tensor) -> tuple[Tensor, l
     contributions = head.contributions(reference)
     order = (contributions - contributions.mean(0)).abs().mean(0).argsort(descending=True).tolist()
     if kind == "concepts":
-        words = suite.concept_words()
+        words = suite.parts.concept_words
         return head.directions[order], [f"{words[i].positive} ↔ {words[i].negative}" for i in order]
     return head.weight[order], [f"unit {i + 1}" for i in order]
 

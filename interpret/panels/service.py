@@ -134,7 +134,7 @@ def refresh_released(name: str) -> None:
 
 def suite_of(seen: Seen) -> Suite:
     """The suite that an image was analysed with."""
-    return get_suite(seen.backbone).showing(seen.training)
+    return get_suite(seen.backbone).with_training(seen.training)
 
 
 def stored(seen: Seen, what: Hashable, make: Callable[[], Value]) -> Value:
