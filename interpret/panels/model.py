@@ -36,7 +36,7 @@ def _in_bytes(progress: gr.Progress, what: str):
     return show
 
 
-def use_model(chosen: str, in_use: str, progress=gr.Progress()) -> tuple[str, str, dict, str]:  # noqa: B008
+def use_model(chosen: str, in_use: str, progress=gr.Progress()) -> tuple[str, str, gr.Row, str]:  # noqa: B008
     """Load a backbone, downloading it where it is not here yet; on failure the one in use stays.
 
     Args:

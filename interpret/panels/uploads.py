@@ -90,7 +90,7 @@ def keep_swept(examples: Iterable[str], stop: threading.Event) -> None:
         for path in examples:
             with suppress(OSError):
                 os.utime(path)
-        age = SIX_HOURS
+        age: float = SIX_HOURS
         sweep()
         while age > TEN_MINUTES and BUDGET.overdrawn():
             age /= 2

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from detector.records import AnalysisRecord
 from interpret.render import figures
 from interpret.render import text as report
 from interpret.render.descriptor_views import data_url, gallery
@@ -65,12 +66,12 @@ figure {margin: 0} figure img {width: 100%; image-rendering: pixelated} .seen {m
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def html_report(record: dict, suite: Suite, photo: Photo, made: datetime | None = None) -> str:
+def html_report(record: AnalysisRecord, suite: Suite, photo: Photo, made: datetime | None = None) -> str:
     """The report on one analysed image as the text of an HTML file, below about 1 MB.
 
     Args:
         record: the analysis as JSON object.
-        suite: what it was analysed with; gives the pixels that CLIP saw and the reference curves.
+        suite: what it was analysed with; gives the pixels that CLIP reads and the reference curves.
         photo: the image, decoded.
         made: when, in UTC; now if not given.
 
@@ -91,7 +92,7 @@ def html_report(record: dict, suite: Suite, photo: Photo, made: datetime | None 
     )
 
 
-def _sections(record: dict, suite: Suite, photo: Photo) -> list[str]:
+def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
     """What the page shows, in its order."""
     physical, residual = suite.heads.get("physical"), suite.heads.get("residual")
     return [
@@ -142,7 +143,7 @@ def _section(title: str, how: str, reading: str, *parts: str) -> str:
     )
 
 
-def _good(method: str, record: dict) -> str:
+def _good(method: str, record: AnalysisRecord) -> str:
     return f'<p class="good">{escape(how_good(report.head_of(record, method), record["backbone"]))}</p>'
 
 
@@ -162,12 +163,12 @@ def _seen(suite: Suite, photo: Photo) -> str:
     view = suite.backbone.view(photo)
     words = escape(report.view_reading(view))
     return (
-        f'<section><h2>The exact pixels</h2><figure><img class="seen" src="{data_url(view.pixels)}" alt="What CLIP saw">'
+        f'<section><h2>The exact pixels</h2><figure><img class="seen" src="{data_url(view.pixels)}" alt="What CLIP reads">'
         f"<figcaption>{words}</figcaption></figure></section>"
     )
 
 
-def _concepts(record: dict) -> str:
+def _concepts(record: AnalysisRecord) -> str:
     rows = figures.concept_rows(record)
     left_out = max(0, len(rows) - 1 - CONCEPTS_SHOWN)
     more = f"<p><small>{left_out} weaker concepts are in the JSON record.</small></p>" if left_out else ""
@@ -176,12 +177,12 @@ def _concepts(record: dict) -> str:
     )
 
 
-def _descriptors(record: dict) -> str:
+def _descriptors(record: AnalysisRecord) -> str:
     rows = [[name, value, *rest] for name, value, _, *rest in figures.descriptor_rows(record)]
     return _table(["descriptor", "256 px", "% of real below", "% of synthetic below", "logits"], rows)
 
 
-def _others(record: dict) -> list[str]:
+def _others(record: AnalysisRecord) -> list[str]:
     """A section for each part of the record that has none above, as indented JSON."""
     sections = []
     for name, value in record.items():

@@ -17,7 +17,7 @@ def _measured(file: Path) -> dict:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def how_good(method: str, backbone: str = EMBEDDED, evaluation: Path = EVALUATION) -> str:
+def how_good(method: str, backbone: str | None = EMBEDDED, evaluation: Path = EVALUATION) -> str:
     """How far a method can be trusted, in one sentence from the measured figures; plain text.
 
     method: as in an analysis' "detectors", or "verdict". evaluation: the file that `python -m detector evaluate` writes.

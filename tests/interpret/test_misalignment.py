@@ -5,7 +5,8 @@ import pytest
 
 from interpret.misalignment import (
     COLOURS,
-    QUOTED,
+    QUOTE_LENGTH,
+    ItemScores,
     as_html,
     boxed,
     heat_overlay,
@@ -44,7 +45,7 @@ def test_without_a_caption_the_sentence_says_so():
 
 def test_a_long_caption_is_quoted_in_part():
     text = sentence(ITEM | {"caption": "word " * 2000})
-    assert len(text) < QUOTED + 200 and "word…”" in text
+    assert len(text) < QUOTE_LENGTH + 200 and "word…”" in text
 
 
 def test_the_null_tells_words_that_matter_from_words_that_do_not():
@@ -118,14 +119,14 @@ def test_heat_lies_in_the_centre_square_on_one_scale():
 
 
 def test_histogram_shares_and_mark():
-    figure = histogram([-1.0, -1, -1, 1], [1.0, 1], [0.0] * 5, 0.5)
+    figure = histogram(ItemScores([-1.0, -1, -1, 1], [1.0, 1], [0.0] * 5, 0.5))
     assert [trace.name for trace in figure.data] == ["real", "synthetic", "this image, other captions", "this image"]
     assert [sum(trace.y) for trace in figure.data[:3]] == pytest.approx([1, 1, 1])
     assert figure.data[0].y[0] == pytest.approx(0.75) and figure.data[3].x == (0.5, 0.5)
-    assert len(histogram([], [], [], None).data) == 0
+    assert len(histogram(ItemScores([], [], [], None)).data) == 0
 
 
 def test_histogram_rows_by_hand():
-    found = histogram_rows([-1.0, 0.0, 1.0], [2.0], [], 0.5)
+    found = histogram_rows(ItemScores([-1.0, 0.0, 1.0], [2.0], [], 0.5))
     assert found == [["real", "-0.80", "+0.00", "+0.80", "67 %"], ["synthetic", "+2.00", "+2.00", "+2.00", "0 %"]]
-    assert histogram_rows([1.0], [], [], None)[0][-1] == "not defined"
+    assert histogram_rows(ItemScores([1.0], [], [], None))[0][-1] == "not defined"

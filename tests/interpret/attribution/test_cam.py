@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from interpret.attribution import cam
+from interpret.attribution import cam, overlay
 
 
 class Small(nn.Module):
@@ -121,8 +121,8 @@ def test_unit_is_logits_per_window():
 
 def test_error_map_is_the_length_of_the_difference_and_never_negative():
     model, images = small_head().model, torch.randn(2, 3, 32, 32)
-    _, maps = cam.window_maps(model, images, [cam.ERROR])
-    torch.testing.assert_close(maps[cam.ERROR], model(images).difference.pow(2).sum(1).sqrt().detach())
+    _, maps = cam.window_maps(model, images, [cam.ERROR_LAYER])
+    torch.testing.assert_close(maps[cam.ERROR_LAYER], model(images).difference.pow(2).sum(1).sqrt().detach())
 
 
 # --- the whole image -----------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def test_windows_that_disagree_fade_into_each_other():
     assert np.ptp(values) > 2 and np.abs(np.diff(values)).max() < 0.25 * np.ptp(values)
 
 
-@pytest.mark.parametrize("layer", ["tokens", "difference", "stage1", "stage3", cam.ERROR])
+@pytest.mark.parametrize("layer", ["tokens", "difference", "stage1", "stage3", cam.ERROR_LAYER])
 def test_a_mirrored_image_has_the_mirrored_map(layer):
     head, pixels = small_head(), picture()
     own, mirrored = (cam.heatmap(head, view, layer).values for view in (pixels, np.ascontiguousarray(pixels[:, ::-1])))
@@ -178,7 +178,7 @@ def test_images_smaller_than_a_window(size):
 
 def test_most_works_on_a_smaller_copy_and_says_so():
     pixels = picture(300, 400)
-    limited, full = (cam.heatmap(small_head(), pixels, most=most) for most in (6, None))
+    limited, full = (cam.heatmap(small_head(), pixels, window_limit=most) for most in (6, None))
     assert len(limited.boxes) <= 6 < len(full.boxes)
     assert "reduced" in limited.note and full.note == ""
     assert limited.values.shape == (300, 400)
@@ -186,7 +186,7 @@ def test_most_works_on_a_smaller_copy_and_says_so():
 
 
 def test_nan_where_a_long_strip_is_not_read():
-    found = cam.heatmap(small_head(), picture(32, 600), "difference", most=3)
+    found = cam.heatmap(small_head(), picture(32, 600), "difference", window_limit=3)
     assert len(found.boxes) == 3 and np.isnan(found.values).any() and np.isfinite(found.values).any()
     outside = np.ones((32, 600), bool)
     for x0, y0, x1, y1 in found.boxes:
@@ -203,20 +203,20 @@ def test_progress_counts_windows():
 def test_all_layers_at_once_equal_one_at_a_time():
     head, pixels = small_head(), picture()
     together = cam.heatmaps(head, pixels)
-    assert list(together) == cam.layers_of(head) and list(together)[0] == cam.DEFAULT == cam.WINDOWS
+    assert list(together) == cam.layers_of(head) and list(together)[0] == cam.DEFAULT_LAYER == cam.WINDOW_LAYER
     for layer, found in together.items():
         np.testing.assert_allclose(found.values, cam.heatmap(head, pixels, layer).values, rtol=1e-4, atol=1e-6)
-        assert found.signed == (layer != cam.ERROR)
+        assert found.signed == (layer != cam.ERROR_LAYER)
 
 
 def test_the_heads_scaling_reaches_logits_and_maps():
     head, pixels = small_head(), picture()
-    plain = cam.heatmaps(head, pixels, ["difference", cam.ERROR])
+    plain = cam.heatmaps(head, pixels, ["difference", cam.ERROR_LAYER])
     head.scale, head.bias = 0.5, 3.0
-    scaled = cam.heatmaps(head, pixels, ["difference", cam.ERROR])
+    scaled = cam.heatmaps(head, pixels, ["difference", cam.ERROR_LAYER])
     np.testing.assert_allclose(scaled["difference"].logits, 0.5 * plain["difference"].logits + 3)
     np.testing.assert_allclose(scaled["difference"].values, 0.5 * plain["difference"].values, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(scaled[cam.ERROR].values, plain[cam.ERROR].values, rtol=1e-4)
+    np.testing.assert_allclose(scaled[cam.ERROR_LAYER].values, plain[cam.ERROR_LAYER].values, rtol=1e-4)
 
 
 def test_the_map_of_windows_by_hand():
@@ -224,7 +224,7 @@ def test_the_map_of_windows_by_hand():
     pixels = np.full((32, 320, 3), 100, np.uint8)
     pixels[:, :160, 0] = 200
     head = Head(Red())
-    values = cam.heatmap(head, pixels, cam.WINDOWS).values
+    values = cam.heatmap(head, pixels, cam.WINDOW_LAYER).values
     red, grey = head.window_logits([pixels[:, :32], pixels[:, -32:]])
     assert red > grey
     np.testing.assert_allclose(values[:, :100], red, rtol=1e-5)
@@ -346,12 +346,12 @@ def test_sdd_has_a_map_for_every_layer_that_captum_confirms(sdd_head, layer):
 def test_sdd_maps_of_an_image(sdd_head):
     pixels = picture()
     found = cam.heatmaps(sdd_head, pixels)
-    assert list(found) == [cam.WINDOWS, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR]
+    assert list(found) == [cam.WINDOW_LAYER, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR_LAYER]
     for heatmap in found.values():
         assert heatmap.values.shape == (70, 90) and np.isfinite(heatmap.values).all() and np.ptp(heatmap.values) > 0
     windows = [cam.cut(pixels, box, sdd_head.size) for box in found["difference"].boxes]
     np.testing.assert_allclose(found["difference"].logits, sdd_head.window_logits(windows), rtol=1e-4, atol=1e-5)
-    for layer, mirrored in cam.heatmaps(sdd_head, np.ascontiguousarray(pixels[:, ::-1]), [cam.WINDOWS, "difference"]).items():
+    for layer, mirrored in cam.heatmaps(sdd_head, np.ascontiguousarray(pixels[:, ::-1]), [cam.WINDOW_LAYER, "difference"]).items():
         np.testing.assert_allclose(mirrored.values[:, ::-1], found[layer].values, rtol=1e-3, atol=1e-4)
 
 
@@ -366,7 +366,7 @@ def given_map(values) -> cam.Heatmap:
 def test_overlay_is_orange_for_synthetic_blue_for_real_and_clear_at_zero():
     values = np.zeros((40, 40), np.float32)
     values[10:20, 10:20], values[10:20, 25:35], values[25:35, 10:20] = 5, -5, np.nan
-    image = np.asarray(cam.overlay(np.full((40, 40, 3), 100, np.uint8), given_map(values), scale=1.0, opacity=1.0))
+    image = np.asarray(overlay.overlay(np.full((40, 40, 3), 100, np.uint8), given_map(values), scale=1.0, opacity=1.0))
     assert tuple(image[15, 15]) == (213, 94, 0) and tuple(image[15, 30]) == (0, 114, 178)
     assert tuple(image[30, 30]) == tuple(image[30, 15]) == (100, 100, 100)
     assert tuple(image[0, 0]) == (40, 40, 40)  # the outline of the window
@@ -375,9 +375,9 @@ def test_overlay_is_orange_for_synthetic_blue_for_real_and_clear_at_zero():
 def test_a_blank_image_is_cold_and_weak_evidence_stays_weak():
     blank = np.full((64, 64, 3), 90, np.uint8)
     found = cam.heatmap(Head(Red()), blank)
-    assert (np.asarray(cam.overlay(blank, replace(found, boxes=()), scale=0.5)) == 90).all()
+    assert (np.asarray(overlay.overlay(blank, replace(found, boxes=()), scale=0.5)) == 90).all()
     weak = given_map(np.linspace(-0.01, 0.01, 64 * 64).reshape(64, 64))  # its own extremes would fill the colours
-    assert np.abs(np.asarray(cam.overlay(blank, weak, scale=1.0)).astype(int)[8:-8, 8:-8] - 90).max() <= 1
+    assert np.abs(np.asarray(overlay.overlay(blank, weak, scale=1.0)).astype(int)[8:-8, 8:-8] - 90).max() <= 1
 
 
 def test_scales_come_from_the_validation_images():
@@ -390,20 +390,20 @@ def test_scales_come_from_the_validation_images():
 def test_rows_read_the_map_aloud():
     values = np.zeros((90, 90), np.float32)
     values[:30, :30], values[60:, 60:], values[30:60, :30] = 0.8, -0.8, np.nan
-    table = {region: (number, reading) for region, number, reading in cam.rows(given_map(values), scale=1.0)}
+    table = {region: (number, reading) for region, number, reading in overlay.rows(given_map(values), scale=1.0)}
     assert len(table) == 9
     assert table["top left"] == ("+0.80", "synthetic") and table["bottom right"] == ("-0.80", "real")
-    assert table["middle left"] == ("", "not seen") and table["middle centre"] == ("+0.00", "little")
+    assert table["middle left"] == ("", "not read") and table["middle centre"] == ("+0.00", "little")
 
 
 def test_write_names_the_default_map_sdd(tmp_path):
     from PIL import Image
 
     head, pixels = small_head(), picture()
-    found = cam.heatmaps(head, pixels, [cam.WINDOWS, "stage1"])
-    paths = cam.write(found, tmp_path / "new", pixels, {cam.WINDOWS: 1.0, "stage1": 1.0})
+    found = cam.heatmaps(head, pixels, [cam.WINDOW_LAYER, "stage1"])
+    paths = overlay.write(found, tmp_path / "new", pixels, {cam.WINDOW_LAYER: 1.0, "stage1": 1.0})
     assert {path.name for path in paths} == {"sdd.npy", "sdd.png", "stage1.npy", "stage1.png"}
     read = np.load(tmp_path / "new" / "sdd.npy")
     assert read.dtype == np.float32 and read.shape == pixels.shape[:2]
-    np.testing.assert_array_equal(read, found[cam.WINDOWS].values)
+    np.testing.assert_array_equal(read, found[cam.WINDOW_LAYER].values)
     assert Image.open(tmp_path / "new" / "stage1.png").size == (90, 70)
