@@ -24,7 +24,7 @@ from interpret.panels.memory import give_back_freed_memory  # noqa: E402
 from interpret.panels.model import build_model, wire_model  # noqa: E402
 from interpret.panels.queueing import open_queue  # noqa: E402
 from interpret.panels.service import analyze, load_first  # noqa: E402
-from interpret.panels.story import STOPPED, WELCOME, Head, build_story, started, wire_showing, wire_story  # noqa: E402
+from interpret.panels.story import STOPPED, WELCOME, Head, build_story, start_script, wire_story, wire_values  # noqa: E402
 from interpret.render.words import about  # noqa: E402
 
 MAX_UPLOAD = "64mb"  # as `detector.data.images.MAX_BYTES`, which also holds for images that come by address
@@ -144,7 +144,7 @@ def _analyze_tab() -> None:
         numbers = gr.JSON(label="Analysis", show_label=False)
     hidden = [downloads.row, *[place.column for place in places]]
     triggers = [image.change, button.click]
-    start = gr.on(triggers, None, None, [card, progress, *hidden], js=started(len(hidden)), show_progress="hidden")
+    start = gr.on(triggers, None, None, [card, progress, *hidden], js=start_script(len(hidden)), show_progress="hidden")
     analysis = start.then(
         analyze,
         [image, model.in_use, model.training],
@@ -155,11 +155,11 @@ def _analyze_tab() -> None:
         show_progress="minimal",
         show_progress_on=progress,
     )
-    showing = wire_showing(analysis, current, Head(card, progress, downloads.row), places)
+    panel_events = wire_values(analysis, current, Head(card, progress, downloads.row), places)
     actions = wire_story(places, current)  # after the analysis, whose endpoint is the first
-    gr.on(triggers, None, cancels=[*showing, *actions])  # panels of the last image that are still to come, and work on it
+    gr.on(triggers, None, cancels=[*panel_events, *actions])  # panels of the last image that are still to come, and work on it
     stop: dict[str, Any] = {"fn": None, "inputs": [card, progress], "outputs": [card, progress], "js": STOPPED, "show_progress": "hidden"}
-    cancel.click(**stop, cancels=[analysis, *showing, *actions])
+    cancel.click(**stop, cancels=[analysis, *panel_events, *actions])
     analysis.failure(**stop)
     wire_downloads(downloads, current)
     wire_model(model)

@@ -256,7 +256,7 @@ def _summary(curves: dict[str, list[list[tuple[float, float]]]], which: int) -> 
 
 def probe_reading(result: Probe) -> str:
     """Two or three sentences about a typed concept."""
-    side = result.positive if result.activation > 0 else result.negative or f"plain {NEUTRAL}"
+    side = result.positive if result.activation > 0 else result.negative or "a plain photograph"
     text = f"This image lies nearer to “{side}” (activation {result.activation:+.3f})."
     if result.percentiles:
         real, synthetic = (p if result.activation > 0 else 100 - p for p in (result.percentiles["real"], result.percentiles["synthetic"]))

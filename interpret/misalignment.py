@@ -103,7 +103,7 @@ def rows(item: ItemRecord) -> list[list[str]]:
 # --- pictures ------------------------------------------------------------------------------------------------------
 
 
-def resized(pixels: np.ndarray, item: ItemRecord, longer: int = PICTURE_SIDE) -> tuple[np.ndarray, ItemRecord]:
+def resize(pixels: np.ndarray, item: ItemRecord, longer: int = PICTURE_SIDE) -> tuple[np.ndarray, ItemRecord]:
     """The picture with its longer side at `longer` pixels, and the item with its boxes in the same scale: small pictures get room for
     the labels, large ones are not sent whole."""
     height, width = pixels.shape[:2]
@@ -114,7 +114,7 @@ def resized(pixels: np.ndarray, item: ItemRecord, longer: int = PICTURE_SIDE) ->
     return np.asarray(picture), {**item, "objects": objects}
 
 
-def boxed(pixels: np.ndarray, item: ItemRecord, only: int | None = None) -> Image.Image:
+def draw_boxes(pixels: np.ndarray, item: ItemRecord, only: int | None = None) -> Image.Image:
     """The picture with a box around each object, its number and its cosine; a dark line under each coloured one keeps it visible on
     any ground, and no label covers another. only: draw just that object, counted from 1."""
     picture = Image.fromarray(pixels)

@@ -137,7 +137,7 @@ def verdict_sentence(result: Stability) -> str:
     if not result.flips:
         return f"The verdict stays {first.label} under all {changes} changes."
     parts = [
-        f"{_turns(first.label, label)} when the image is {_listed([o.words for o in result.flips if o.label == label])}"
+        f"{_turns(first.label, label)} when the image is {_join([o.words for o in result.flips if o.label == label])}"
         for label in ("synthetic", "real", "inconclusive")
         if any(o.label == label for o in result.flips)
     ]
@@ -148,7 +148,7 @@ def _turns(old: str, new: str) -> str:
     return f"flips from {old} to {new}" if OPPOSITE.get(old) == new else f"changes from {old} to {new}"
 
 
-def _listed(phrases: list[str]) -> str:
+def _join(phrases: list[str]) -> str:
     """With commas and "or"; a verb that was just said ("saved as") is not said again."""
     verbs = [phrase.split()[:2] for phrase in phrases]
     short = [" ".join(phrase.split()[2:]) if i and verbs[i] == verbs[i - 1] else phrase for i, phrase in enumerate(phrases)]

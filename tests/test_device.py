@@ -145,7 +145,7 @@ def test_every_panel_and_every_action_of_the_page(small_picture, monkeypatch, ca
     assert caption.caption_view(seen, edited[-1], 1) is not None
     assert "nearer" in probe.probe(seen, "soft evening light", "harsh midday sun")[0]
     assert "verdict" in probe.switch(seen, ["unit 1"], []).lower()
-    monkeypatch.setattr("interpret.concepts.DROPPED", (0, 1, 2))
+    monkeypatch.setattr("interpret.concepts.DROP_COUNTS", (0, 1, 2))
     for head in probe.HEADS:
         assert "AUROC" in probe.drop(seen, head)[0]
     kept = heatmap.heatmap(seen, "difference", progress=lambda *a, **k: None)[0]

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     suite = Suite.load(arguments.backbone, arguments.device)
     plan = MeasurePlan(arguments.seed, arguments.images, arguments.splices)
     measures = map_measures.measure(explain.sdd_head(suite), examples, arguments.split, plan)
-    map_measures.store(measures, arguments.out or map_measures.path_of(arguments.backbone))
+    map_measures.save(measures, arguments.out or map_measures.path_of(arguments.backbone))
     print(map_measures.report(measures))
     for path in arguments.write:
         write_between_marks(path, "maps", map_measures.report(measures))

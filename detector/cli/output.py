@@ -17,10 +17,10 @@ def expand(paths: Iterable[str]) -> Iterator[Path]:
     """Files as given; a folder's images in sorted order, found by their endings."""
     from detector.data.datasets import IMAGE_SUFFIXES
 
-    for given in paths:
-        if not given:
+    for name in paths:
+        if not name:
             raise ValueError("An empty path was given; name an image file or a folder.")
-        path = Path(given)
+        path = Path(name)
         if path.is_dir():
             yield from (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
         else:

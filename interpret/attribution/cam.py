@@ -236,7 +236,7 @@ def heatmaps(
     if WINDOW_LAYER in layers:
         values[WINDOW_LAYER] = window_evidence(head, small, dense_boxes(width, height, head.size, boxes))
     return {
-        layer: resized(replace(first, values=values.pop(layer), layer=layer, signed=layer != ERROR_LAYER), pixels.shape[:2])
+        layer: resize_map(replace(first, values=values.pop(layer), layer=layer, signed=layer != ERROR_LAYER), pixels.shape[:2])
         for layer in layers
     }
 
@@ -333,7 +333,7 @@ def _mean(total: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return total
 
 
-def resized(heatmap: Heatmap, shape: tuple[int, int]) -> Heatmap:
+def resize_map(heatmap: Heatmap, shape: tuple[int, int]) -> Heatmap:
     """The same map, and its boxes, in the coordinates of the image at the size `shape`, (H, W)."""
     height, width = shape
     if heatmap.values.shape == (height, width):

@@ -1,7 +1,7 @@
 """Where the evidence lies in one image: its heatmaps, the numbers beside them, how far to trust them, and the files of `explain`.
 
 A large image is read through a bounded number of windows, so that time and memory stay bounded too: where its own resolution
-would need more, a copy reduced to fit is read, and the words say so. Maps stay at the size that was read until they are drawn.
+would need more windows, a reduced copy is read, and the words say so. Maps stay at the size of that copy until they are drawn.
 """
 
 from __future__ import annotations
@@ -66,11 +66,12 @@ def explain(
 
     progress: called with (windows done, in all). ExplainError, one sentence, where the backbone has no sdd head or no such layer.
     """
-    head, measures, known = sdd_head(suite), _measures(suite), layers_of(suite)
-    if unknown := [layer for layer in layers or () if layer not in known]:
-        raise ExplainError(f"There is no layer '{unknown[0]}'; there are {', '.join(known)}.")
+    head, measures, names = sdd_head(suite), _measures(suite), layers_of(suite)
+    for layer in layers or ():
+        if layer not in names:
+            raise ExplainError(f"There is no layer '{layer}'; there are {', '.join(names)}.")
     small, note = cam.reduced(photo.pixels, head.size, window_limit)
-    maps = cam.heatmaps(head, small, layers or known, window_limit, progress=progress)
+    maps = cam.heatmaps(head, small, layers or names, window_limit, progress=progress)
     return Explanation(small, photo.pixels.shape[:2], head.size, maps, measures, note)
 
 
@@ -93,12 +94,12 @@ def sdd_head(suite: Suite):
     return suite.heads["sdd"]
 
 
-def shrunk(explanation: Explanation, side: int) -> Explanation:
+def shrink(explanation: Explanation, side: int) -> Explanation:
     """The same at no more than `side` pixels on the longer side and with float16 maps, to keep and to draw quickly."""
     height, width = explanation.pixels.shape[:2]
     factor = min(1.0, side / max(height, width))
     shape = max(1, round(height * factor)), max(1, round(width * factor))
-    maps = {layer: cam.resized(heatmap, shape) for layer, heatmap in explanation.maps.items()}
+    maps = {layer: cam.resize_map(heatmap, shape) for layer, heatmap in explanation.maps.items()}
     pixels = cv2.resize(explanation.pixels, shape[::-1], interpolation=cv2.INTER_AREA) if factor < 1 else explanation.pixels
     return replace(
         explanation,
@@ -113,7 +114,7 @@ def picture(explanation: Explanation, layer: str, opacity: float, side: int) -> 
     factor, heatmap = side / max(height, width), explanation.maps[layer]
     shape = max(1, round(height * factor)), max(1, round(width * factor))
     pixels = cv2.resize(explanation.pixels, shape[::-1], interpolation=cv2.INTER_LINEAR if factor > 1 else cv2.INTER_AREA)
-    large = cam.resized(replace(heatmap, values=heatmap.values.astype(np.float32)), shape)
+    large = cam.resize_map(replace(heatmap, values=heatmap.values.astype(np.float32)), shape)
     return overlay.overlay(pixels, large, explanation.measures.scale(layer), opacity)
 
 
@@ -126,8 +127,8 @@ def regions(values: np.ndarray) -> list[list[float | None]]:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean(dtype=np.float64)) if known.size else None
+    finite = values[np.isfinite(values)]
+    return float(finite.mean(dtype=np.float64)) if finite.size else None
 
 
 def strongest(values: np.ndarray, side: int) -> list[tuple[Box, float]]:
@@ -146,7 +147,7 @@ def numbers(explanation: Explanation, layer: str) -> dict:
     a window's side, at most three on either side of 0.
     """
     heatmap, scale = explanation.maps[layer], explanation.measures.scale(layer)
-    known = heatmap.values[np.isfinite(heatmap.values)].astype(np.float32)
+    finite = heatmap.values[np.isfinite(heatmap.values)].astype(np.float32)
     limit = LITTLE * scale
     places = strongest(heatmap.values, max(1, explanation.window // 3))
     sides = {"positive": [p for p in places if p[1] > 0][:PLACES], "negative": [p for p in reversed(places) if p[1] < 0][:PLACES]}
@@ -162,12 +163,12 @@ def numbers(explanation: Explanation, layer: str) -> dict:
         "regions": regions(heatmap.values),
         "strongest": boxed,
         "share": {
-            "positive": float((known > limit).mean()),
-            "negative": float((known < -limit).mean()),
-            "little": float((np.abs(known) <= limit).mean()),
-            "not_seen": float(1 - known.size / heatmap.values.size),
+            "positive": float((finite > limit).mean()),
+            "negative": float((finite < -limit).mean()),
+            "little": float((np.abs(finite) <= limit).mean()),
+            "not_seen": float(1 - finite.size / heatmap.values.size),
         },
-        "mean": {"positive": float(np.maximum(known, 0).mean()), "negative": float(np.minimum(known, 0).mean())},
+        "mean": {"positive": float(np.maximum(finite, 0).mean()), "negative": float(np.minimum(finite, 0).mean())},
         "failed_tests": explanation.measures.failed(layer),
         "trust": explanation.measures.trust(layer).replace("**", ""),
     }
@@ -297,6 +298,6 @@ def write(analysis: Analysis, explanation: Explanation | None, pixels: np.ndarra
     if explanation is None:
         return paths
     for layer, heatmap in explanation.maps.items():
-        full = cam.resized(heatmap, explanation.shape)
+        full = cam.resize_map(heatmap, explanation.shape)
         paths += overlay.write({layer: full}, folder, pixels, {layer: explanation.measures.scale(layer)}, explanation.measures.default)
     return paths

@@ -42,7 +42,7 @@ OTHER = ", another image's"
 # --- deletion and insertion ----------------------------------------------------------------------------------------
 
 
-def blurred(pixels: np.ndarray, sigma: float = BLUR) -> np.ndarray:
+def blur(pixels: np.ndarray, sigma: float = BLUR) -> np.ndarray:
     """(H, W, 3) uint8 without its fine detail: what stands for "nothing there"."""
     return cv2.GaussianBlur(pixels, (0, 0), sigma)
 
@@ -63,7 +63,7 @@ def order_of_cells(values: np.ndarray, cell: int = CELL) -> np.ndarray:
 
 def mixtures(pixels: np.ndarray, values: np.ndarray, steps: int = STEPS, cell: int = CELL) -> Iterator[np.ndarray]:
     """`steps` + 1 pictures: from the image to its blurred copy, the map's highest squares first, with feathered borders."""
-    ranks, nothing = order_of_cells(values, cell), blurred(pixels)
+    ranks, nothing = order_of_cells(values, cell), blur(pixels)
     for step in range(steps + 1):
         highest = (ranks < round(ranks.size * step / steps)).astype(np.float32)
         mask = np.kron(highest, np.ones((cell, cell), np.float32))[: pixels.shape[0], : pixels.shape[1]]
@@ -123,7 +123,7 @@ def curves_of_window(head: WindowHead, pixels: np.ndarray, layer: str, seed: int
     return oriented_curves(_scorer(head), pixels, {layer: heatmap(head, pixels, layer).values}, seed)
 
 
-def compared(results: Sequence[Mapping[str, Mapping[str, float]]], names: Sequence[str], seed: int = 0) -> dict[str, dict]:
+def compare(results: Sequence[Mapping[str, Mapping[str, float]]], names: Sequence[str], seed: int = 0) -> dict[str, dict]:
     """Map → curve → {"area": [mean, low, high], "gain": {baseline: [mean, low, high]}} over images, paired by image.
 
     gain: how much better than the baseline in logits, above 0 better for both curves (95 % bootstrap).
@@ -224,7 +224,7 @@ def measure_maps(
     return {
         "seed": seed,
         "counts": {"images": len(pictures), "triples": len(splices) // 3, "shuffles": min(plan.shuffles, len(splices))},
-        "curves": compared(_areas(head, pictures, local_layers, seed), local_layers, seed),
+        "curves": compare(_areas(head, pictures, local_layers, seed), local_layers, seed),
         "splices": splice_test(lambda pixels: _values(head, pixels, layers), progress(splices, title="splices"), seed),
         "randomisation": randomisation(head, [splice.pixels for splice in splices[: plan.shuffles]], seed, layers),
     }

@@ -58,12 +58,12 @@ class Measures:
         if not failed:
             return f"This map **beats its baselines** {tests}."
         return (
-            f"This map **does not beat its baselines** {tests}: it failed {_listed(failed)}. Take it as a hint at what the detector "
+            f"This map **does not beat its baselines** {tests}: it failed {_join(failed)}. Take it as a hint at what the detector "
             "reads, not as proof of which part is synthetic."
         )
 
 
-def _listed(phrases: Sequence[str]) -> str:
+def _join(phrases: Sequence[str]) -> str:
     return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
@@ -84,8 +84,8 @@ def of_split(examples: Sequence[Example], split: str) -> list[Example]:
     """The examples whose split begins with `split`, such as "test". DataError, one sentence, if a class is missing."""
     selection = [example for example in examples if example.split.startswith(split)]
     if {example.label for example in selection} != {0, 1}:
-        known = ", ".join(sorted({example.split or "(none)" for example in examples}))
-        raise DataError(f"There are no images of both classes in a split '{split}'; this folder has the splits {known}.")
+        splits = ", ".join(sorted({example.split or "(none)" for example in examples}))
+        raise DataError(f"There are no images of both classes in a split '{split}'; this folder has the splits {splits}.")
     return selection
 
 
@@ -116,12 +116,12 @@ def choose_default(head: WindowHead, validation: Sequence[Example], seed: int) -
     return {"default": max(both, key=both.__getitem__), "validation": both}
 
 
-def report(measured: Mapping) -> str:
+def report(measures: Mapping) -> str:
     """The card's tables and a sentence on each layer."""
-    chosen_by = ", ".join(f"{layer} {value:.2f}" for layer, value in measured["validation"].items())
+    aurocs = ", ".join(f"{layer} {value:.2f}" for layer, value in measures["validation"].items())
     return (
-        f"Measured on {measured['split']}; colours scaled on val. Shown first: {measured['default']}, which tells the origins in "
-        f"{DEFAULT_SPLICES} pairs of splices of val best (AUROC: {chosen_by}).\n\n{maps_report(measured)}"
+        f"Measured on {measures['split']}; colours scaled on val. Shown first: {measures['default']}, which tells the origins in "
+        f"{DEFAULT_SPLICES} pairs of splices of val best (AUROC: {aurocs}).\n\n{maps_report(measures)}"
     )
 
 
@@ -146,14 +146,14 @@ def _with_nan(value):
     return math.nan if value is None else value
 
 
-def store(measured: Mapping, path: Path) -> None:
+def save(measures: Mapping, path: Path) -> None:
     """Write the result of `measure` as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_without_nan(measured), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(_without_nan(measures), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def stored(path: Path) -> dict:
-    """The measures in a file that `store` has written."""
+def load_json(path: Path) -> dict:
+    """The measures in a file that `save` has written."""
     return _with_nan(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -161,7 +161,7 @@ def read(path: Path, head) -> Measures:
     """The measures of this very head; empty where there is no file or the file belongs to another head."""
     if not path.is_file():
         return Measures()
-    measured = stored(path)
-    if measured["fingerprint"] != fingerprint(head):
+    measures = load_json(path)
+    if measures["fingerprint"] != fingerprint(head):
         return Measures()
-    return Measures(measured["scales"], measured, measured["split"], measured["default"])
+    return Measures(measures["scales"], measures, measures["split"], measures["default"])

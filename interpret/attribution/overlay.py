@@ -24,7 +24,7 @@ def _rgb(colour: str) -> np.ndarray:
 def overlay(pixels: np.ndarray, heatmap: Heatmap, scale: float, opacity: float = 0.6) -> Image.Image:
     """The image in grey under its map: orange for synthetic, blue for real, violet for an unsigned map, clear at 0 and at NaN.
 
-    In grey, so that every colour is evidence and none the picture's own.
+    In grey, so that every colour is evidence and none belongs to the picture.
     scale: the value at which the colour reaches `opacity` (0 to 1), from `reference_scales`; never from this image.
     The windows are outlined: as a whole where they cover the picture, else one by one.
     """
@@ -63,10 +63,10 @@ def rows(heatmap: Heatmap, scale: float) -> list[list[str]]:
 
 
 def _reading(region: np.ndarray, scale: float, signed: bool) -> tuple[str, str]:
-    known = region[np.isfinite(region)]
-    if not known.size:
+    finite = region[np.isfinite(region)]
+    if not finite.size:
         return "", "not read"
-    mean = float(known.mean())
+    mean = float(finite.mean())
     if abs(mean) < scale / 10:
         return f"{mean:+.2f}", "little"
     return f"{mean:+.2f}", ("synthetic" if mean > 0 else "real") if signed else "much"

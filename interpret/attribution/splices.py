@@ -90,11 +90,11 @@ def make_splice(host: np.ndarray, donor: np.ndarray, seed: int, kind: str = "syn
     generator = np.random.default_rng(seed)
     box, (x, y) = _place(host, donor, generator)
     share = _ellipse(host.shape[:2], box)
-    x0, y0, x1, y1 = visible = _clipped(box, host)
+    x0, y0, x1, y1 = visible = _clip(box, host)
     left, top = x + x0 - box[0], y + y0 - box[1]
     patch = donor[top : top + y1 - y0, left : left + x1 - x0]
     alike = min(residual_deviation(patch), residual_deviation(host))
-    pasted = _pasted(blurred_to(host, alike), blurred_to(patch, alike), visible, share)
+    pasted = _paste(blurred_to(host, alike), blurred_to(patch, alike), visible, share)
     pixels = recompress(pasted, ".jpg", int(generator.integers(QUALITY[0], QUALITY[1] + 1)))
     return Splice(pixels, share > 0.5, visible, kind)
 
@@ -116,7 +116,7 @@ def _place(host: np.ndarray, donor: np.ndarray, generator: np.random.Generator) 
     return (x, y, x + width, y + height), (start(donor.shape[1], width), start(donor.shape[0], height))
 
 
-def _clipped(box: Box, picture: np.ndarray) -> Box:
+def _clip(box: Box, picture: np.ndarray) -> Box:
     x0, y0, x1, y1 = box
     return max(x0, 0), max(y0, 0), min(x1, picture.shape[1]), min(y1, picture.shape[0])
 
@@ -130,7 +130,7 @@ def _ellipse(shape: tuple[int, int], box: Box) -> np.ndarray:
     return cv2.GaussianBlur((radius < 1).astype(np.float32), (0, 0), FEATHER, borderType=cv2.BORDER_REPLICATE)
 
 
-def _pasted(host: np.ndarray, patch: np.ndarray, box: Box, share: np.ndarray) -> np.ndarray:
+def _paste(host: np.ndarray, patch: np.ndarray, box: Box, share: np.ndarray) -> np.ndarray:
     x0, y0, x1, y1 = box
     result, weight = host.copy(), share[y0:y1, x0:x1, None]
     result[y0:y1, x0:x1] = np.rint(weight * patch + (1 - weight) * host[y0:y1, x0:x1])

@@ -41,7 +41,7 @@ async def fetch(url: str) -> str:
     except Exception as error:
         raise gr.Error(REFUSED, print_exception=False) from error
     finally:
-        uploads.BUDGET.arrived(MAX_BYTES)
+        uploads.BUDGET.settle(MAX_BYTES)
 
 
 async def _content(url: httpx.URL, redirects: int) -> bytes:

@@ -80,7 +80,7 @@ def chart(figure: go.Figure | None) -> gr.Plot:
     return gr.Plot(figure, visible=figure is not None)
 
 
-def unchecked(component: AnyComponent) -> AnyComponent:
+def accept_any(component: AnyComponent) -> AnyComponent:
     """Let any value through to the function behind it, which answers an unknown one in a sentence.
 
     Gradio would compare it with the choices at the start, which the page changes with every image.
@@ -89,10 +89,10 @@ def unchecked(component: AnyComponent) -> AnyComponent:
     return component
 
 
-def unknown(value: object, names: Iterable[str], what: str) -> str:
+def refusal(value: object, names: Iterable[str], what: str) -> str:
     """One sentence for a value that is none of the names, "" for one that is. It repeats nothing of what a visitor sent."""
-    known = list(names)
-    return "" if value in known else f"There is no {what} of that name; there are {', '.join(known)}."
+    names = list(names)
+    return "" if value in names else f"There is no {what} of that name; there are {', '.join(names)}."
 
 
 def picture_file(picture: np.ndarray | Image.Image) -> str:

@@ -24,7 +24,7 @@ def on_zero_gpu() -> bool:
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
-def lent(function: Callable) -> Callable:
+def run_on_gpu(function: Callable) -> Callable:
     """The function, run where ZeroGPU lends a GPU; unchanged where the package `spaces` is absent."""
     try:
         import spaces
@@ -46,7 +46,7 @@ def _in_worker(name: str) -> Backbone:
     return Backbone.load(name)
 
 
-@lent
+@run_on_gpu
 def forward(name: str, images: Tensor, tokens: bool = True) -> ClipFeatures:
     """CLIP features, on the processor, of images (B, 3, S, S) as `Backbone.prepare` gives them; tokens: as for `Backbone.encode`."""
     return _in_worker(name).encode(images, tokens)

@@ -11,8 +11,8 @@ from gradio.events import Dependency
 
 from interpret import misalignment
 from interpret.panels import components as parts
-from interpret.panels.service import CurrentImage, PanelSource, photo_of, stored, suite_of
-from interpret.render.words import how_good, words_worth
+from interpret.panels.service import CurrentImage, PanelSource, from_store, photo_of, suite_of
+from interpret.render.words import how_good, text_gain
 
 if TYPE_CHECKING:
     from detector import Suite
@@ -140,7 +140,7 @@ def _build_picture() -> tuple[gr.Image, gr.Radio]:
         elem_id="caption-view",
         info="Heat: orange where it is nearer to the object than to “a thing”; dark edges: not read",
     )
-    return picture, parts.unchecked(view)
+    return picture, parts.accept_any(view)
 
 
 def show_caption(source: PanelSource) -> CaptionValues:
@@ -233,7 +233,7 @@ def _last(current: CurrentImage, wording: Wording | None) -> Alignment | None:
 
 def _against(current: CurrentImage, evidence: Evidence, wording: Wording) -> Alignment:
     """The image against these words, from the store or compared now."""
-    return stored(current, wording, lambda: _align(suite_of(current), current, evidence, wording))
+    return from_store(current, wording, lambda: _align(suite_of(current), current, evidence, wording))
 
 
 def _align(suite: Suite, current: CurrentImage, evidence: Evidence, wording: Wording) -> Alignment:
@@ -334,7 +334,7 @@ def _score(suite: Suite, alignment: Alignment | None, first: Alignment | None) -
     backbone = suite.backbone.name
     return ScoreValues(
         gr.Column(visible=True),
-        misalignment.as_html(misalignment.null_sentence(image, null, before), words_worth(backbone), how_good("item", backbone)),
+        misalignment.as_html(misalignment.null_sentence(image, null, before), text_gain(backbone), how_good("item", backbone)),
         parts.chart(misalignment.histogram(scores)),
         misalignment.histogram_rows(scores),
     )
@@ -344,14 +344,14 @@ def _picture(photo: Photo, alignment: Alignment, view: object) -> gr.Image:
     """All boxes, or one object's heat with its box; an unknown view gives the boxes."""
     from detector.methods.item.alignment import record
 
-    pixels, item = misalignment.resized(photo.pixels, record(alignment))
+    pixels, item = misalignment.resize(photo.pixels, record(alignment))
     objects = alignment.readings[0].objects
     text = "; ".join(f"{number}: {o.phrase} {o.score:+.2f}" for number, o in enumerate(objects, 1))
     number = next((number for number in range(1, len(objects) + 1) if number == view), None)
     if number is not None and (heat := objects[number - 1].heat) is not None:
         pixels = np.asarray(misalignment.heat_overlay(pixels, heat))
     words = f"Boxes: {text}" if text else "The image, without boxes"
-    return gr.Image(parts.picture_file(misalignment.boxed(pixels, item, number)), alt_text=words)
+    return gr.Image(parts.picture_file(misalignment.draw_boxes(pixels, item, number)), alt_text=words)
 
 
 def _only(sentence: str) -> CaptionValues:

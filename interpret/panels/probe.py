@@ -80,8 +80,8 @@ def build_probe() -> ProbePanel:
         cosines = parts.plot("Cosine with each unit", "cosines", visible=False)
     gr.Markdown("### Switch parts off")
     with gr.Row(elem_classes="stack"):
-        units = parts.unchecked(gr.CheckboxGroup([], label="Units to switch off", elem_id="units-off"))
-        concepts = parts.unchecked(
+        units = parts.accept_any(gr.CheckboxGroup([], label="Units to switch off", elem_id="units-off"))
+        concepts = parts.accept_any(
             gr.Dropdown([], multiselect=True, label="Concepts to switch off, the strongest first", elem_id="concepts-off")
         )
     switch_reading = gr.Markdown(elem_classes="reading", elem_id="switch-reading")
@@ -94,7 +94,7 @@ def build_probe() -> ProbePanel:
 def _build_drop() -> tuple[gr.Radio, gr.Button, gr.Markdown, gr.Plot, gr.Plot]:
     gr.Markdown("### Do the names matter more than chance?")
     with gr.Row(elem_classes="stack"):
-        head = parts.unchecked(
+        head = parts.accept_any(
             gr.Radio(list(HEADS), value=next(iter(HEADS)), label="Head whose strongest directions are dropped", elem_id="drop-head")
         )
         compare = gr.Button("Compare with random directions", scale=0, min_width=260, elem_id="compare")
@@ -215,7 +215,7 @@ def drop(current: CurrentImage | None, head: str) -> DropValues:
         return _only("Analyse an image first.")
     from interpret.concepts import drop_curve, drop_reading
 
-    if refusal := parts.unknown(head, HEADS, "head"):
+    if refusal := parts.refusal(head, HEADS, "head"):
         return _only(refusal)
     curve = drop_curve(suite_of(current), evidence, HEADS[head])
     if curve is None:

@@ -15,7 +15,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from interpret.panels import components as parts
-from interpret.panels.service import CurrentImage, PanelSource, photo_of, stored, suite_of
+from interpret.panels.service import CurrentImage, PanelSource, from_store, photo_of, suite_of
 from interpret.render import figures
 
 if TYPE_CHECKING:
@@ -162,10 +162,10 @@ def build_heatmap() -> HeatmapPanel:
 
 def _build_controls() -> tuple[gr.Dropdown, gr.Slider, gr.Radio]:
     labelled = [(label, name) for name, label in LAYERS.items()]
-    layer = parts.unchecked(gr.Dropdown(labelled, value="windows", label="Map", elem_id="heatmap-layer"))
+    layer = parts.accept_any(gr.Dropdown(labelled, value="windows", label="Map", elem_id="heatmap-layer"))
     opacity = gr.Slider(0, 1, 0.6, step=0.05, label="Opacity at full evidence", elem_id="heatmap-opacity", buttons=[])
     choices = [(f"{name}: at most {count} windows", name) for name, count in DETAIL_WINDOWS.items()]
-    detail = parts.unchecked(gr.Radio(choices, value="quick", label="Detail, for large images", elem_id="heatmap-detail"))
+    detail = parts.accept_any(gr.Radio(choices, value="quick", label="Detail, for large images", elem_id="heatmap-detail"))
     return layer, opacity, detail
 
 
@@ -267,11 +267,11 @@ def heatmap(
         return MapValues(None, *_only("Analyse an image first."))
     from interpret.attribution import explain
 
-    if refusal := parts.unknown(detail, DETAIL_WINDOWS, "detail"):
+    if refusal := parts.refusal(detail, DETAIL_WINDOWS, "detail"):
         return MapValues(gr.skip(), *_only(refusal))
     maps = MapKey(current.key, DETAIL_WINDOWS[detail])
     try:
-        if refusal := parts.unknown(layer, explain.layers_of(suite_of(current)), "layer"):
+        if refusal := parts.refusal(layer, explain.layers_of(suite_of(current)), "layer"):
             return MapValues(gr.skip(), *_only(refusal))
         _stored_maps(current, maps, progress)
     except explain.ExplainError as error:
@@ -286,7 +286,7 @@ def _only(sentence: str) -> LayerValues:
 
 def _stored_maps(current: CurrentImage, maps: MapKey, progress: Callable = lambda share, desc: None) -> StoredMaps:
     """All maps of the image, from the store or made now. ExplainError where the backbone has none."""
-    return stored(current, maps, lambda: _make_maps(current, maps.window_limit, progress))
+    return from_store(current, maps, lambda: _make_maps(current, maps.window_limit, progress))
 
 
 def _make_maps(current: CurrentImage, window_limit: int, progress: Callable) -> StoredMaps:
@@ -298,7 +298,7 @@ def _make_maps(current: CurrentImage, window_limit: int, progress: Callable) -> 
     explanation = explain.explain(suite_of(current), photo_of(current), window_limit=window_limit, progress=show)
     reading = f"{explain.pooling(explanation, current.record)}\n\n{parts.trust(current.record, 'sdd')}"
     return StoredMaps(
-        explain.shrunk(explanation, STORED_SIDE),
+        explain.shrink(explanation, STORED_SIDE),
         {name: explain.rows(explanation, name) for name in explanation.maps},
         {name: explain.focus(explanation, name) for name in explanation.maps},
         reading,
@@ -315,7 +315,7 @@ def draw(current: CurrentImage | None, maps: MapKey | None, layer: str, opacity:
     stored_maps = _maps_of(current, maps)
     if stored_maps is None:
         return LayerValues(*[gr.skip()] * len(LayerValues._fields))
-    if refusal := parts.unknown(layer, stored_maps.rows, "layer"):
+    if refusal := parts.refusal(layer, stored_maps.rows, "layer"):
         return _only(refusal)
     from interpret.attribution.explain import picture
 
@@ -363,7 +363,7 @@ def faithfulness(current: CurrentImage | None, maps: MapKey | None, layer: str =
     stored_maps = _maps_of(current, maps)
     if current is None or maps is None or stored_maps is None:
         return _only_check("Draw a heatmap first.")
-    if refusal := parts.unknown(layer, stored_maps.focus, "layer"):
+    if refusal := parts.refusal(layer, stored_maps.focus, "layer"):
         return _only_check(refusal)
     from interpret.attribution import explain
 

@@ -80,7 +80,7 @@ class PanelSource:
         return self.current.record
 
 
-def offered() -> dict[str, str]:
+def backbone_choices() -> dict[str, str]:
     """Backbones that visitors may choose: BACKBONES and those named in `CUESCOPE_BACKBONES` (separated by commas).
 
     Not any name: on a public server a free choice would let a stranger fill the disk.
@@ -91,7 +91,7 @@ def offered() -> dict[str, str]:
 
 def unknown_backbone(name: str) -> str:
     """One sentence for a backbone that is not offered, which does not repeat it; "" for one that is."""
-    return "" if name in offered() else f"That backbone is not offered here; there are {', '.join(offered())}."
+    return "" if name in backbone_choices() else f"That backbone is not offered here; there are {', '.join(backbone_choices())}."
 
 
 def get_suite(name: str = EMBEDDED, progress=None) -> Suite:
@@ -139,7 +139,7 @@ def suite_of(current: CurrentImage) -> Suite:
     return get_suite(current.backbone).with_training(current.training)
 
 
-def stored(current: CurrentImage, what: Hashable, make: Callable[[], Value]) -> Value:
+def from_store(current: CurrentImage, what: Hashable, make: Callable[[], Value]) -> Value:
     """A part of what is known of this image, from the store, else made now. what: which part.
 
     gr.Error, one sentence, where it must be made and the upload has been deleted by age.
@@ -157,12 +157,12 @@ def photo_of(current: CurrentImage) -> Photo:
     """The decoded image, so that it is decoded once for its analysis and its panels. Raises gr.Error (`GONE`)."""
     from detector.data.images import load_photo
 
-    return stored(current, "photo", lambda: load_photo(current.file))
+    return from_store(current, "photo", lambda: load_photo(current.file))
 
 
 def stored_analysis(current: CurrentImage) -> StoredAnalysis:
     """All numbers on an image. Raises gr.Error (`GONE`)."""
-    return stored(current, "analysis", lambda: _analyze_file(current))
+    return from_store(current, "analysis", lambda: _analyze_file(current))
 
 
 def _analyze_file(current: CurrentImage) -> StoredAnalysis:

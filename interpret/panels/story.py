@@ -317,7 +317,7 @@ class HeadValues(NamedTuple):
     downloads: gr.Row
 
 
-def wire_showing(analysis: Dependency, current: gr.State, head: Head, places: list[Place]) -> list[Dependency]:
+def wire_values(analysis: Dependency, current: gr.State, head: Head, places: list[Place]) -> list[Dependency]:
     """Show an analysis: first the verdict, then panel after panel, the cheap first, each by an event of its own.
 
     Not by one generator: Gradio's browser side drops updates of a generator that come in quick succession. Returns the events, for
@@ -371,7 +371,7 @@ def progress_words(done: int, total: int, following: str | None) -> str:
     return progress_line(f"{done} of {total} panels; next: {following}", done / total)
 
 
-def started(columns: int) -> str:
+def start_script(columns: int) -> str:
     """JavaScript for the moment in which an image is chosen: nothing of the last one stays. columns: how many to hide."""
     hidden = [{"__type__": "update", "visible": False}] * columns
     return f"() => {json.dumps([WORKING, progress_line('Reading the image, then all methods at once', None), *hidden])}"

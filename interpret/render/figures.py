@@ -82,12 +82,12 @@ def descriptor_chart(record: AnalysisRecord, head: PhysicalHead | None) -> go.Fi
         hovertemplate="synthetic median %{x:.0f}<extra>%{y}</extra>",
         marker={"symbol": "line-ns", "size": 13, "line": {"color": SYNTHETIC, "width": 3}},
     )
-    own = [record["physical_percentiles"][name]["real"] for name in NAMES]
+    places = [record["physical_percentiles"][name]["real"] for name in NAMES]
     values = [record["physical"][name] for name in NAMES]
     text = ["not defined" if value is None else f"{value:.4g}" for value in values]
     hover = [f"this image: {value}<br>high: {MEANING[name]}" for name, value in zip(NAMES, text, strict=True)]
     figure.add_scatter(
-        x=own,
+        x=places,
         y=names,
         mode="markers",
         customdata=hover,
@@ -118,7 +118,7 @@ def descriptor_rows(record: AnalysisRecord, native: Sequence[float] | np.ndarray
 
 
 def bias_row(record: AnalysisRecord, method: str, start: list[str], form: str) -> list[list]:
-    """The last row of a table of contributions: what they lack to the method's logit. Nothing without the method."""
+    """The last row of a table of contributions: the bias, which is the logit minus the contributions. Nothing without the method."""
     score = record.get("detectors", {}).get(method)
     return [[*start, form.format(score["bias"])]] if score else []
 
@@ -177,7 +177,7 @@ def pole(concept: ConceptRecord) -> str:
     return concept["positive"] if concept["activation"] > 0 else concept["negative"]
 
 
-def _taught(concept: ConceptRecord) -> str:
+def _edit_mark(concept: ConceptRecord) -> str:
     """A mark for concepts that an operation can bring about, which the embedded model was taught and tested on."""
     return " ✓" if concept["name"] in OPERATIONS else ""
 
@@ -188,13 +188,13 @@ def concept_chart(record: AnalysisRecord) -> go.Figure | None:
     if not top:
         return None
     hover = [f"{c['positive']} ↔ {c['negative']}<br>activation {c['activation']:+.3f}, contribution {c['contribution']:+.3f}" for c in top]
-    return contribution_chart([pole(c) + _taught(c) for c in top], [c["contribution"] for c in top], hover)
+    return contribution_chart([pole(c) + _edit_mark(c) for c in top], [c["contribution"] for c in top], hover)
 
 
 def concept_rows(record: AnalysisRecord) -> list[list]:
     """Positive pole, negative pole, activation, contribution in logits; the largest contribution first."""
     return [
-        [c["positive"] + _taught(c), c["negative"], f"{c['activation']:+.3f}", f"{c['contribution']:+.3f}"]
+        [c["positive"] + _edit_mark(c), c["negative"], f"{c['activation']:+.3f}", f"{c['contribution']:+.3f}"]
         for c in record.get("concepts", [])
     ] + bias_row(record, "concepts", ["bias", "", ""], "{:+.3f}")
 
@@ -294,13 +294,13 @@ def curve_chart(curves: dict[str, dict[str, np.ndarray]], layer: str, measure: s
     curves: map → measure → logits towards the side decided for; `layer` is the map in question.
     """
     figure, dashes = go.Figure(), iter(("dot", "dash", "dashdot"))
-    for name, found in curves.items():
-        own, values = name == layer, found[measure]
-        line = {"color": INK, "width": 3} if own else {"color": NEUTRAL, "width": 2, "dash": next(dashes, "solid")}
+    for name, map_curves in curves.items():
+        is_map, values = name == layer, map_curves[measure]
+        line = {"color": INK, "width": 3} if is_map else {"color": NEUTRAL, "width": 2, "dash": next(dashes, "solid")}
         figure.add_scatter(
             x=np.linspace(0, 100, len(values)).tolist(),
             y=values.tolist(),
-            name="this map" if own else name,
+            name="this map" if is_map else name,
             mode="lines",
             line=line,
             hovertemplate=f"{name}: %{{y:+.2f}} logits at %{{x:.0f}} %<extra></extra>",
@@ -323,11 +323,11 @@ def residual_chart(pixels: np.ndarray, head: ResidualHead | None) -> go.Figure |
         return None
     from detector.methods.residual import features as residual
 
-    frequency, own = residual.spectrum(pixels)
+    frequency, spectrum = residual.spectrum(pixels)
     lines = (
-        ("mean real", 0 * own, REAL, 2),
+        ("mean real", 0 * spectrum, REAL, 2),
         ("mean synthetic", head.spectrum_synthetic - head.spectrum_real, SYNTHETIC, 3),
-        ("this image", own - head.spectrum_real, INK, 3),
+        ("this image", spectrum - head.spectrum_real, INK, 3),
     )
     figure = go.Figure()
     for name, curves, colour, width in lines:

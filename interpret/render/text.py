@@ -53,7 +53,7 @@ def verdict_basis(record: AnalysisRecord) -> str:
     left_out = [name for name in record["detectors"] if name not in fused]
     if not left_out:
         return ""
-    methods = _listed([method_name(name).lower() for name in fused])
+    methods = _join([method_name(name).lower() for name in fused])
     return f"It rests on {methods}; {len(left_out)} released head(s), which come without calibration, stand beside it under Methods."
 
 
@@ -61,7 +61,7 @@ def absent_methods(record: AnalysisRecord) -> str:
     """Which methods the verdict has to do without, and whether there is nothing to compare with; "" where nothing is absent."""
     absent = record.get("absent", [])
     names = [method_name(name).lower() for name in absent if name != "reference"]
-    methods = f"Absent here, so that the verdict does without: {_listed(names)}. " if names else ""
+    methods = f"Absent here, so that the verdict does without: {_join(names)}. " if names else ""
     return methods + ("The reference images are absent: typed concepts are compared with nothing." if "reference" in absent else "")
 
 
@@ -103,7 +103,7 @@ def method_rows(record: AnalysisRecord) -> list[list]:
     ]
 
 
-def _listed(phrases: list[str]) -> str:
+def _join(phrases: list[str]) -> str:
     return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
 
@@ -124,7 +124,7 @@ def descriptor_reading(record: AnalysisRecord) -> str:
             unusual.append(f"{words_of(name)} is {'higher' if place['real'] > 95 else 'lower'} than in nearly all real images")
     if not unusual:
         return "All fifteen descriptors lie within the range of nine in ten real images."
-    return "Unusual here: " + _listed(unusual[:4]) + "."
+    return "Unusual here: " + _join(unusual[:4]) + "."
 
 
 def concept_reading(record: AnalysisRecord) -> str:
@@ -134,7 +134,7 @@ def concept_reading(record: AnalysisRecord) -> str:
     for word, wanted in (("synthetic", 1), ("real", -1)):
         phrases = [pole(c) for c in concepts if c["contribution"] * wanted > 0.01][:3]
         if phrases:
-            sides.append(f"for {word} speak {_listed(phrases)}")
+            sides.append(f"for {word} speak {_join(phrases)}")
     return (_capital("; ".join(sides)) + ".") if sides else "No concept pushes the concept model noticeably."
 
 

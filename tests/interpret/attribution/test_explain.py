@@ -151,7 +151,7 @@ def test_an_unsigned_map_has_no_side(sdd_suite):
 
 def test_shrunk_keeps_the_map_for_the_page():
     found = red_explanation(picture(300, 200))
-    small = explain.shrunk(found, 100)
+    small = explain.shrink(found, 100)
     assert small.pixels.shape == (100, 67, 3) and small.maps["difference"].values.shape == (100, 67)
     assert small.maps["difference"].values.dtype == np.float16
     assert explain.windows(small)["boxes"][-1] == pytest.approx(explain.windows(found)["boxes"][-1], abs=3)

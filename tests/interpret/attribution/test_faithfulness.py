@@ -48,11 +48,11 @@ def test_mixtures_begin_with_the_image_and_end_with_its_blur():
     made = list(faithfulness.mixtures(pixels, mask, steps=16))
     assert len(made) == 17
     np.testing.assert_array_equal(made[0], pixels)
-    np.testing.assert_array_equal(made[-1], faithfulness.blurred(pixels))
+    np.testing.assert_array_equal(made[-1], faithfulness.blur(pixels))
     core = np.argwhere(mask).mean(0).astype(int)
     changed = (made[1] != pixels).any(2)
     assert changed[mask].any() and not changed[~mask].all()  # the square goes first
-    assert tuple(made[1][tuple(core)]) == tuple(faithfulness.blurred(pixels)[tuple(core)])
+    assert tuple(made[1][tuple(core)]) == tuple(faithfulness.blur(pixels)[tuple(core)])
 
 
 def test_curves_by_hand():
@@ -80,7 +80,7 @@ def test_a_planted_map_beats_its_baselines_on_either_side(sign):
                 lambda p: sign * redness(p), pixels, {"right": sign * mask.astype(float)}, {"right": sign * other.astype(float)}, seed
             )
         )
-    found = faithfulness.compared(results, ["right"])
+    found = faithfulness.compare(results, ["right"])
     for measure in faithfulness.CURVES:
         assert set(found["right"][measure]["gain"]) == set(faithfulness.BASELINES)
         assert all(gain[1] > 0 for rival, gain in found["right"][measure]["gain"].items() if rival != "edges")
@@ -93,7 +93,7 @@ def test_a_random_map_gains_nothing():
         pixels, _ = red_square(seed)
         values, other = np.random.default_rng(seed + 999).normal(size=(2, *pixels.shape[:2]))
         results.append(faithfulness.faithfulness(redness, pixels, {"noise": values}, {"noise": other}, seed, steps=4))
-    for found in faithfulness.compared(results, ["noise"])["noise"].values():
+    for found in faithfulness.compare(results, ["noise"])["noise"].values():
         assert all(gain[1] < 0 < gain[2] for rival, gain in found["gain"].items() if rival in ("random", "another image's"))
 
 

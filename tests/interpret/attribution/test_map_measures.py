@@ -29,7 +29,7 @@ def measured(examples):
 
 
 def test_what_is_stored_comes_back(measured, tmp_path):
-    mapcard.store(measured, tmp_path / "new" / "maps.json")
+    mapcard.save(measured, tmp_path / "new" / "maps.json")
     text = (tmp_path / "new" / "maps.json").read_text()
     assert "NaN" not in text and "Infinity" not in text
     found = mapcard.read(tmp_path / "new" / "maps.json", planted())
@@ -39,7 +39,7 @@ def test_what_is_stored_comes_back(measured, tmp_path):
 
 
 def test_another_head_does_not_borrow_the_trust(measured, tmp_path):
-    mapcard.store(measured, tmp_path / "maps.json")
+    mapcard.save(measured, tmp_path / "maps.json")
     other = mapcard.read(tmp_path / "maps.json", planted(gain=4.1))
     assert other == Measures() == mapcard.read(tmp_path / "none.json", planted())
     assert "has not been measured" in other.trust("difference") and other.scale("difference") == mapcard.UNMEASURED_SCALE
@@ -83,7 +83,7 @@ def test_nan_fails_its_test_also_when_stored(measured, tmp_path):
 
     undefined = copy.deepcopy(measured)
     undefined["randomisation"]["difference"]["all"] = [float("nan")] * 3
-    mapcard.store(undefined, tmp_path / "maps.json")
+    mapcard.save(undefined, tmp_path / "maps.json")
     assert "needing the trained weights" in mapcard.read(tmp_path / "maps.json", planted()).failed("difference")
 
 
