@@ -27,6 +27,7 @@ BARS = 12  # contributions shown; the table has all
 
 
 def colour_of(logit: float) -> str:
+    """The colour of the side that a contribution in logits speaks for."""
     return SYNTHETIC if logit > 0 else REAL
 
 
@@ -53,6 +54,7 @@ def _layout(figure: go.Figure, rows: int, x_title: str, x_range: list[float] | N
 
 
 def words_of(name: str) -> str:
+    """A descriptor's name with spaces."""
     return name.replace("_", " ")
 
 
