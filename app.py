@@ -12,6 +12,7 @@ choose_folder()
 
 import contextlib  # noqa: E402
 import threading  # noqa: E402
+from typing import Any  # noqa: E402
 
 import gradio as gr  # noqa: E402
 
@@ -23,7 +24,7 @@ from interpret.panels.memory import give_back_freed_memory  # noqa: E402
 from interpret.panels.model import build_model, wire_model  # noqa: E402
 from interpret.panels.queueing import open_queue  # noqa: E402
 from interpret.panels.service import analyze, load_first  # noqa: E402
-from interpret.panels.story import STOPPED, WELCOME, build_story, started, wire_showing, wire_story  # noqa: E402
+from interpret.panels.story import STOPPED, WELCOME, Head, build_story, start_script, wire_story, wire_values  # noqa: E402
 from interpret.render.words import about  # noqa: E402
 
 MAX_UPLOAD = "64mb"  # as `detector.data.images.MAX_BYTES`, which also holds for images that come by address
@@ -76,7 +77,7 @@ THEME = gr.themes.Soft(
     font_mono=["ui-monospace", "Consolas", "monospace"],
 )
 
-LAUNCH = {
+LAUNCH: dict[str, Any] = {
     "theme": THEME,
     "css": CSS,
     "max_file_size": MAX_UPLOAD,
@@ -91,7 +92,7 @@ LAUNCH = {
 # One analysis at a time: the model uses all cores, so two at once would only both be late. Events that use the model share
 # `concurrency_id="model"`, downloads have a line of their own, so that they hold up no analysis. Who finds 64 jobs waiting, or
 # has too many there already (`interpret/panels/queueing.py`), is told to come back. `api_open` would let scripts pass the line.
-QUEUE = {"max_size": 64, "default_concurrency_limit": 1, "api_open": False}
+QUEUE: dict[str, Any] = {"max_size": 64, "default_concurrency_limit": 1, "api_open": False}
 
 
 def _input_column() -> tuple[gr.Image, gr.Button, gr.Button]:
@@ -104,7 +105,7 @@ def _input_column() -> tuple[gr.Image, gr.Button, gr.Button]:
         buttons=["fullscreen"],
         elem_id="image",
     )
-    image.preprocess = image_file
+    setattr(image, "preprocess", image_file)  # noqa: B010 (a type checker refuses to replace a method)
     with gr.Row():
         return (
             image,
@@ -137,30 +138,30 @@ def _analyze_tab() -> None:
                 gr.Markdown(about())
             model = build_model()
     _examples(image)
-    seen = gr.State()
+    current = gr.State()
     places = build_story()
     with gr.Accordion("All numbers (JSON)", open=False):
         numbers = gr.JSON(label="Analysis", show_label=False)
     hidden = [downloads.row, *[place.column for place in places]]
     triggers = [image.change, button.click]
-    start = gr.on(triggers, None, None, [card, progress, *hidden], js=started(len(hidden)), show_progress="hidden")
+    start = gr.on(triggers, None, None, [card, progress, *hidden], js=start_script(len(hidden)), show_progress="hidden")
     analysis = start.then(
         analyze,
         [image, model.in_use, model.training],
-        [numbers, seen],
+        [numbers, current],
         api_name="analyze",
         concurrency_id="model",
         trigger_mode="always_last",
         show_progress="minimal",
         show_progress_on=progress,
     )
-    showing = wire_showing(analysis, seen, [card, progress, downloads.row], places)
-    actions = wire_story(places, seen)  # after the analysis, whose endpoint is the first
-    gr.on(triggers, None, cancels=[*showing, *actions])  # panels of the last image that are still to come, and work on it
-    stop = {"fn": None, "inputs": [card, progress], "outputs": [card, progress], "js": STOPPED, "show_progress": "hidden"}
-    cancel.click(**stop, cancels=[analysis, *showing, *actions])
+    panel_events = wire_values(analysis, current, Head(card, progress, downloads.row), places)
+    actions = wire_story(places, current)  # after the analysis, whose endpoint is the first
+    gr.on(triggers, None, cancels=[*panel_events, *actions])  # panels of the last image that are still to come, and work on it
+    stop: dict[str, Any] = {"fn": None, "inputs": [card, progress], "outputs": [card, progress], "js": STOPPED, "show_progress": "hidden"}
+    cancel.click(**stop, cancels=[analysis, *panel_events, *actions])
     analysis.failure(**stop)
-    wire_downloads(downloads, seen)
+    wire_downloads(downloads, current)
     wire_model(model)
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from detector.data.images import FileFacts
+from detector.records import AnalysisRecord, ConceptRecord, DetectorScore, ItemRecord, OrthogonalRecord, Percentiles
 from detector.verdict.fusion import Verdict
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """All numbers for one image. `error` is one sentence and everything else empty where the image could not be read.
+    """All numbers for one image. For an image that cannot be read `error` is one sentence and everything else is empty.
 
-    detectors: method → logit (higher speaks for synthetic), probability σ(logit) and bias: what the method's parts lack to
-    the logit. physical, percentiles: descriptor →
-    value at the fixed scale, and its percentile among real and among synthetic reference images (None: not defined).
-    orthogonal: activations, contributions (with `bias` they sum to the logit) and names of the units. concepts: all, the
-    largest contribution first. `head` names the released head that these two come from where the backbone has no own one.
-    item: the caption and its objects, see `item.record`. physical_text: what CLIP read of the descriptors.
+    width, height: in pixels. absent: methods that the verdict was fitted with and that have no head here. detectors: name of a
+    method or released head → its score. physical: descriptor → value at the fixed scale; physical_contributions: → logits;
+    percentiles: → place among the reference images (None: not defined). orthogonal: the units of the orthogonal head, None without
+    one. concepts: all concepts, the largest contribution first. head: "orthogonal" and "concepts" → the head that these two come
+    from, the method's own or a released one. residual: group of features → logits. item: the caption and its objects. physical_text:
+    the text that CLIP's text tower read of the descriptors.
     """
 
     file: str | None
@@ -28,20 +30,20 @@ class Analysis:
     backbone: str | None = None
     verdict: Verdict | None = None
     absent: tuple[str, ...] = ()
-    detectors: dict[str, dict[str, float]] = field(default_factory=dict)
+    detectors: dict[str, DetectorScore] = field(default_factory=dict)
     physical: dict[str, float | None] = field(default_factory=dict)
     physical_contributions: dict[str, float] = field(default_factory=dict)
-    percentiles: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    orthogonal: dict = field(default_factory=dict)
-    concepts: list[dict] = field(default_factory=list)
+    percentiles: dict[str, Percentiles] = field(default_factory=dict)
+    orthogonal: OrthogonalRecord | None = None
+    concepts: list[ConceptRecord] = field(default_factory=list)
     head: dict[str, str] = field(default_factory=dict)
     residual: dict[str, float] = field(default_factory=dict)
-    item: dict = field(default_factory=dict)
+    item: ItemRecord | None = None
     physical_text: str = ""
 
-    def to_dict(self) -> dict:
-        """The JSON object of the command line; methods without a head are absent."""
-        start = {
+    def to_dict(self) -> AnalysisRecord:
+        """The JSON object; a key beyond the first six is absent where it has no value."""
+        start: AnalysisRecord = {
             "file": self.file,
             "width": self.width,
             "height": self.height,
@@ -52,7 +54,7 @@ class Analysis:
         if self.error:
             return start
         verdict = {name: value for name, value in vars(self.verdict).items() if value != ""} if self.verdict else None
-        rest = {
+        rest: dict[str, Any] = {
             "verdict": verdict,
             "absent": list(self.absent),
             "detectors": self.detectors,
@@ -65,6 +67,6 @@ class Analysis:
             "residual": self.residual,
             "item": self.item,
             "physical_text": self.physical_text,
-            "file_facts": vars(self.facts),
+            "file_facts": vars(self.facts) if self.facts else None,
         }
-        return start | {name: value for name, value in rest.items() if value not in (None, {}, [], "")}
+        return cast(AnalysisRecord, start | {name: value for name, value in rest.items() if value not in (None, {}, [], "")})

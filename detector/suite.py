@@ -1,64 +1,41 @@
 """Everything about one image at once: decode, one forward, every method that has a head, the verdict.
 
-`Suite.load(name)` collects what is present for a backbone; methods without a head are absent, not null.
+`Suite.load(name)` collects what is present for a backbone and puts the three steps together: `detector.extraction` (photos →
+evidence), `detector.scoring` (evidence → scores and verdict) and `detector.assembly` (→ analyses).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from scipy.special import expit
+from PIL import Image
 from torch import Tensor
 
 from detector.analysis import Analysis
+from detector.assembly import Assembly
 from detector.assets import EMBEDDED
-from detector.clip.backbone import Backbone, ClipFeatures
-from detector.clip.captioning import user_caption
-from detector.clip.vocabulary import Concept, vocabulary
+from detector.clip.backbone import Backbone
 from detector.data.images import ImageError, Photo, load_photo
-from detector.devices import to_numpy
+from detector.extraction import Extractor, evidence
 from detector.hub.catalogue import TRAININGS
 from detector.hub.download import Progress
 from detector.methods.base import Evidence, HeadCard
-from detector.methods.concepts.head import ConceptHead, concept_directions
-from detector.methods.item.alignment import align, record
-from detector.methods.orthogonal.head import OrthogonalHead
-from detector.methods.orthogonal.naming import name_units
-from detector.methods.physical import features as physical
-from detector.methods.physical.head import percentiles
-from detector.methods.physical_clip.text import written
 from detector.methods.registry import CAPTIONED, find_heads, read_heads
-from detector.methods.released import Released, load_released, released_features
-from detector.methods.residual import features as residual
-from detector.verdict.files import read_reference, read_verdict
-from detector.verdict.fusion import Fusion, Verdict
+from detector.methods.released import Released, load_released
+from detector.parts import PartHeads
+from detector.scoring import Detector, MethodDetector, ReleasedDetector, Scores, score
+from detector.verdict.files import FusedVerdict, read_reference, read_verdict
+from detector.verdict.fusion import Fusion
 from detector.verdict.reference import Reference
 
 BATCH_PIXELS = 60_000_000  # decoded pixels held at once while scoring files, about 180 MB
-SMALLEST_SIDE = 64  # pixels; training images have 227 to 256 on the shorter side, their smallest random copies about 96
-FLAT = 1e-5  # luminance variance on [0, 1]: less than one grey level of spread
 
-
-def _number(value: float) -> float | None:
-    """A plain float; None for NaN, which JSON does not have."""
-    return float(value) if np.isfinite(value) else None
-
-
-def within_limits(verdict: Verdict, photo: Photo, luminance_variance: float) -> Verdict:
-    """The verdict, or "inconclusive" with a reason for an image that has too little to judge. Both limits: choice, ours."""
-    if min(photo.width, photo.height) < SMALLEST_SIDE:
-        reason = f"The image is smaller than {SMALLEST_SIDE} pixels on a side; the methods have never seen one that small."
-    elif luminance_variance < FLAT:
-        reason = "The image is one flat area; there is nothing in it to judge."
-    else:
-        return verdict
-    return replace(verdict, label="inconclusive", reason=reason)
+Source = str | Path | bytes | Image.Image | np.ndarray | Photo  # of one image
 
 
 @dataclass(frozen=True)
@@ -70,25 +47,20 @@ class ItemReference:
     synthetic: np.ndarray
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Suite:
-    """A backbone, the heads that fit it, the released heads at hand, and the verdict. Safe to share between threads.
+    """A backbone, the heads that fit it, the verdict over them and the released heads at hand. Safe to share between threads.
 
-    absent: methods that the verdict was fitted with and that have no head here, so that it does without them, and "reference" where
-    the reference images that belong to them are not here.
+    heads, cards: by method; a method without a head has no entry. verdict: None where nothing is fused. reference: features of the
+    validation images, None where there are none for this backbone.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        heads: dict,
-        cards: dict[str, HeadCard],
-        fusion: Fusion | None,
-        released: Released = Released({}),
-        reference: Reference | None = None,
-        absent: tuple[str, ...] = (),
-    ):
-        self.backbone, self.heads, self.cards, self.fusion = backbone, heads, cards, fusion
-        self.released, self.reference, self.absent = released, reference, absent
+    backbone: Backbone
+    heads: Mapping[str, Any]  # the class of a head follows from the method's name, see `detector.methods.registry`
+    cards: Mapping[str, HeadCard]
+    verdict: FusedVerdict | None = None
+    released: Released = field(default_factory=lambda: Released({}))
+    reference: Reference | None = None
 
     @classmethod
     def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None, training: str = TRAININGS[0]) -> Suite:
@@ -100,109 +72,73 @@ class Suite:
         backbone = Backbone.load(name, device, progress)
         heads, cards = read_heads(backbone)
         verdict, reference = read_verdict(backbone, cards), read_reference(backbone)
-        missing = ("reference",) if reference is None and "verdict" in find_heads(name) else ()
-        cards["verdict"] = verdict.card
-        return cls(backbone, heads, cards, verdict.fusion, load_released(name, training), reference, verdict.absent + missing)
+        if reference is None and "verdict" in find_heads(name):
+            verdict = replace(verdict, absent=(*verdict.absent, "reference"))
+        if verdict.card:
+            cards["verdict"] = verdict.card
+        return cls(backbone, heads, cards, verdict, load_released(name, training), reference)
 
     def with_released(self, released: Released) -> Suite:
         """The same suite with other released heads."""
-        return Suite(self.backbone, self.heads, self.cards, self.fusion, released, self.reference, self.absent)
+        return replace(self, released=released)
 
-    def showing(self, training: str) -> Suite:
-        """The same suite that shows the units and concepts of the released heads trained on `training`."""
+    def with_training(self, training: str) -> Suite:
+        """The same suite, whose units and concepts come from the released heads trained on `training`."""
         return self if training == self.released.training else self.with_released(replace(self.released, training=training))
 
-    # --- evidence ---
+    @property
+    def fusion(self) -> Fusion | None:
+        """The fusion of the methods' logits; None where there is no verdict."""
+        return self.verdict.fusion if self.verdict else None
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Methods that the verdict was fitted with and that have no head here; also "reference" where the reference images that
+        belong to the verdict are not here."""
+        return self.verdict.absent if self.verdict else ()
+
+    # --- the three steps ---
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """Photos → features of the backbone."""
+        return Extractor(self.backbone, not self.heads.keys().isdisjoint(CAPTIONED), self.released.heads)
+
+    @cached_property
+    def detectors(self) -> dict[str, Detector]:
+        """Name → detector: this project's methods first, then the released heads."""
+        methods = {method: MethodDetector(head, self.backbone) for method, head in self.heads.items()}
+        return methods | {name: ReleasedDetector(name, head) for name, head in self.released.heads.items()}
+
+    @cached_property
+    def parts(self) -> PartHeads:
+        """What logits are made of, and the names of units and concepts."""
+        return PartHeads(self.backbone, self.heads, self.cards, self.released)
+
+    @cached_property
+    def assembly(self) -> Assembly:
+        """Evidence and scores → analyses."""
+        return Assembly(self.parts, self.fusion, self.absent)
 
     def evidence(self, images: Sequence[Photo | np.ndarray], captions: Sequence[str | None] | None = None) -> Evidence:
-        """All that the methods read, from one forward for the whole batch. Pixel features run in threads beside it.
+        """All that the methods read of B images; see `detector.extraction.evidence`."""
+        return evidence(self.extractor, images, captions)
 
-        captions: the user's words for each image, None where the image is to be captioned here. Images are compared with
-        captions where a method reads them or the user gave some.
-        """
-        pixels = [image.pixels if isinstance(image, Photo) else image for image in images]
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            descriptors = pool.map(physical.measure, pixels)
-            residuals = pool.map(residual.features, pixels)
-            prepared = torch.stack([self.backbone.prepare(p) for p in pixels])
-            clip = self.backbone.encode(prepared)
-            released = released_features(self.released.heads, self.backbone, pixels, clip)
-            told = captions is not None or not self.heads.keys().isdisjoint(CAPTIONED)
-            alignment = self._aligned(pixels, prepared, clip, captions) if told else None
-            return Evidence(clip, np.stack(list(descriptors)), np.stack(list(residuals)), pixels, alignment, released=released)
-
-    def _aligned(self, pixels: Sequence[np.ndarray], prepared: Tensor, clip: ClipFeatures, captions: Sequence[str | None] | None):
-        given = captions or [None] * len(pixels)
-        return align(self.backbone, pixels, prepared, clip, [None if words is None else user_caption(words) for words in given])
-
-    def physical_texts(self, evidence: Evidence) -> list[str]:
-        """What CLIP's text tower reads of each image: caption and core descriptors; [] where no method reads them so."""
-        head = self.heads.get("physical_clip")
-        if head is None or evidence.alignment is None:
-            return []
-        return written(self.backbone, evidence.alignment.texts, evidence.descriptors, to_numpy(head.limits), head.core_names)
-
-    @cached_property
-    def item_reference(self) -> ItemReference | None:
-        """What the ITEM score of an image is compared with; None where no such head was trained."""
-        if "item" not in self.heads or self.reference is None or self.fusion is None or "item" not in self.fusion.methods:
-            return None
-        logits = self.fusion.logits[:, self.fusion.methods.index("item")]
-        usable = np.isfinite(logits) & self.fusion.originals
-        real, synthetic = (logits[(self.fusion.labels == label) & usable] for label in (0, 1))
-        return ItemReference(self.reference.captions, real, synthetic)
+    def score(self, evidence: Evidence) -> Scores:
+        """The scores of all detectors."""
+        return score(self.detectors, evidence)
 
     def logits(self, evidence: Evidence) -> dict[str, np.ndarray]:
-        """Method → (B,) logits, for the methods that have a head. NaN where an image has nothing for a method to read."""
-        if head := self.heads.get("physical_clip"):
-            evidence = head.with_text(self.backbone, evidence, evidence.alignment.texts)
-        return {method: np.asarray(head.score(evidence).logit, np.float64) for method, head in self.heads.items()}
+        """Method → (B,) logits, for this project's methods. NaN where an image has nothing for a method to read."""
+        return {method: self.detectors[method].logits(evidence) for method in self.heads}
 
-    def released_logits(self, evidence: Evidence) -> dict[str, np.ndarray]:
-        """Name of a released head → (B,) logits, as its authors' code gives them: not calibrated here."""
-        return {name: to_numpy(head.logits(evidence.released[name])).astype(np.float64) for name, head in self.released.heads.items()}
+    def analyses(self, photos: Sequence[Photo], evidence: Evidence) -> list[Analysis]:
+        """One Analysis for each photo, in order, from the evidence of just these photos."""
+        return self.assembly.analyses(photos, evidence, self.score(evidence))
 
-    def units(self) -> tuple[str, OrthogonalHead] | None:
-        """(name, head) of the orthogonal head that is shown: the backbone's own, else a released one."""
-        if head := self.heads.get("orthogonal"):
-            return "orthogonal", head
-        name = self.released.shown("clip_orthogonal")
-        return (name, self.released.heads[name].head) if name else None
+    # --- images and files ---
 
-    def concept_model(self) -> tuple[str, ConceptHead] | None:
-        """(name, head) of the concept model that is shown: the backbone's own, else a released one."""
-        if head := self.heads.get("concepts"):
-            return "concepts", head
-        name = self.released.shown("cm_antonyms")
-        return (name, self.released.heads[name].head) if name else None
-
-    @cached_property
-    def _released_names(self) -> dict:
-        """Names of a released head's units, by plain geometry: there are no reference images for its backbone."""
-        words, directions = self.concept_space()
-        return name_units(self.units()[1].weight, directions, self.backbone.projection, words)
-
-    def concept_space(self) -> tuple[tuple[Concept, ...], Tensor]:
-        """The antonym pairs and their unit directions (C, E): the shown concept model's, else our vocabulary's, encoded now."""
-        if shown := self.concept_model():
-            return self.concept_words(), shown[1].directions
-        return vocabulary(), concept_directions(self.backbone)
-
-    def unit_names(self) -> dict:
-        """ "names", "text_span", "chance" and "named" of the units shown: see `naming.name_units`."""
-        name, _ = self.units()
-        return self.cards[name].details if name in self.cards else self._released_names
-
-    def concept_words(self) -> tuple[Concept, ...]:
-        """The antonym pair behind each row of the concept model that is shown."""
-        if "concepts" in self.heads:
-            return vocabulary()
-        shown = self.concept_model()
-        return tuple(map(self.released.concept, range(len(shown[1].weight)))) if shown else ()
-
-    # --- analysis ---
-
-    def analyze(self, source, caption: str | None = None) -> Analysis:
+    def analyze(self, source: Source, caption: str | None = None) -> Analysis:
         """Analyse one image: a path, bytes, a Pillow image, an array or a Photo. Raises ImageError if it is none.
 
         caption: the user's words; without them the image is captioned here, for the methods that read a caption.
@@ -215,31 +151,18 @@ class Suite:
         """One Analysis for each photo, in order, from one batch. caption: of all of them."""
         return self.analyses(photos, self.evidence(photos, None if caption is None else [caption] * len(photos)))
 
-    def analyses(self, photos: Sequence[Photo], evidence: Evidence) -> list[Analysis]:
-        """One Analysis for each photo, in order, from the evidence of just these photos."""
-        logits, released = self.logits(evidence), self.released_logits(evidence)
-        parts = self._parts(evidence)
-        return [self._analysis(index, photo, evidence, logits, released, parts) for index, photo in enumerate(photos)]
-
     def analyze_files(self, paths: Iterable[str | Path], batch_size: int = 16, caption: str | None = None) -> Iterator[Analysis]:
         """One Analysis for each path, in order; a file that cannot be read gives one with `error` set. caption: of all of them."""
         batch: list[tuple[str, Photo | str]] = []
         for path in paths:
-            batch.append((str(path), self._read(path)))
+            batch.append((str(path), _photo_or_sentence(path)))
             pixels = sum(item.width * item.height for _, item in batch if isinstance(item, Photo))
             if len(batch) == batch_size or pixels > BATCH_PIXELS:
-                yield from self._flush(batch, caption)
+                yield from self._analyze_batch(batch, caption)
                 batch = []
-        yield from self._flush(batch, caption)
+        yield from self._analyze_batch(batch, caption)
 
-    @staticmethod
-    def _read(path: str | Path) -> Photo | str:
-        try:
-            return load_photo(path)
-        except ImageError as error:
-            return str(error)
-
-    def _flush(self, batch: list[tuple[str, Photo | str]], caption: str | None) -> Iterator[Analysis]:
+    def _analyze_batch(self, batch: list[tuple[str, Photo | str]], caption: str | None) -> Iterator[Analysis]:
         photos = [item for _, item in batch if isinstance(item, Photo)]
         results = iter(self.analyze_photos(photos, caption) if photos else [])
         for path, item in batch:
@@ -248,86 +171,22 @@ class Suite:
             else:
                 yield Analysis(path, error=item, backbone=self.backbone.name)
 
-    def _parts(self, evidence: Evidence) -> dict[str, np.ndarray]:
-        """Method → what its logit is made of, for the whole batch."""
-        parts, clip = {}, evidence.clip
-        if head := self.heads.get("physical"):
-            parts["physical"] = head.contributions(evidence.descriptors)
-        if head := self.heads.get("residual"):
-            parts["residual"] = head.contributions(evidence.residual)
-        parts["texts"] = dict(enumerate(self.physical_texts(evidence)))
-        for kind, shown, own in (("units", self.units(), clip.pooled), ("concepts", self.concept_model(), clip.projected)):
-            if shown:
-                features = evidence.released.get(shown[0], own)
-                parts[f"{kind}_activations"] = to_numpy(shown[1].activations(features))
-                parts[kind] = to_numpy(shown[1].contributions(features))
-        return parts
+    # --- reference ---
 
-    def _analysis(self, index: int, photo: Photo, evidence: Evidence, logits: dict, released: dict, parts: dict) -> Analysis:
-        own = {method: float(values[index]) for method, values in logits.items()}
-        heads = self.heads | self.released.heads
-        scores = {
-            name: {"probability": float(expit(values[index])), "logit": float(values[index]), "bias": float(heads[name].bias)}
-            for name, values in (logits | released).items()
-            if np.isfinite(values[index])
-        }
-        values = evidence.descriptors[index]
-        variance = values[physical.NAMES.index("luminance_variance")]
-        shown = {"orthogonal": self.units(), "concepts": self.concept_model()}
-        return Analysis(
-            file=photo.name,
-            facts=photo.facts,
-            width=photo.width,
-            height=photo.height,
-            backbone=self.backbone.name,
-            absent=self.absent,
-            verdict=within_limits(self.fusion.decide(own), photo, variance) if self.fusion else None,
-            detectors=scores,
-            physical=dict(zip(physical.NAMES, map(_number, values), strict=True)),
-            physical_contributions=self._named(physical.NAMES, parts.get("physical"), index),
-            percentiles=self._percentiles(values),
-            orthogonal=self._units(index, parts),
-            concepts=self._concepts(index, parts),
-            head={what: found[0] for what, found in shown.items() if found},
-            residual={name: float(part[index]) for name, part in parts.get("residual", {}).items()},
-            item=record(evidence.alignment, index) if evidence.alignment else {},
-            physical_text=parts.get("texts", {}).get(index, ""),
-        )
+    @cached_property
+    def item_reference(self) -> ItemReference | None:
+        """What the ITEM score of an image is compared with; None where no such head was trained."""
+        if "item" not in self.heads or self.reference is None or self.fusion is None or "item" not in self.fusion.methods:
+            return None
+        logits = self.fusion.logits[:, self.fusion.methods.index("item")]
+        usable = np.isfinite(logits) & self.fusion.originals
+        real, synthetic = (logits[(self.fusion.labels == label) & usable] for label in (0, 1))
+        return ItemReference(self.reference.captions, real, synthetic)
 
-    @staticmethod
-    def _named(names: Sequence[str], values: np.ndarray | None, index: int) -> dict[str, float]:
-        return {} if values is None else dict(zip(names, values[index].tolist(), strict=True))
 
-    def _percentiles(self, values: np.ndarray) -> dict[str, dict[str, float | None]]:
-        if "physical" not in self.heads:
-            return {}
-        head = self.heads["physical"]
-        real, synthetic = percentiles(values, head.real), percentiles(values, head.synthetic)
-        return {name: {"real": _number(r), "synthetic": _number(s)} for name, r, s in zip(physical.NAMES, real, synthetic, strict=True)}
-
-    def _units(self, index: int, parts: dict) -> dict:
-        if "units" not in parts:
-            return {}
-        _, head = self.units()
-        return {
-            "activations": parts["units_activations"][index].tolist(),
-            "contributions": parts["units"][index].tolist(),
-            "bias": float(head.bias),
-        } | self.unit_names()
-
-    def _concepts(self, index: int, parts: dict) -> list[dict]:
-        """All concepts, the largest contribution first."""
-        if "concepts" not in parts:
-            return []
-        activations, contributions, words = parts["concepts_activations"][index], parts["concepts"][index], self.concept_words()
-        order = np.argsort(-np.abs(contributions), kind="stable")
-        return [
-            {
-                "name": words[i].name,
-                "positive": words[i].positive,
-                "negative": words[i].negative,
-                "activation": float(activations[i]),
-                "contribution": float(contributions[i]),
-            }
-            for i in order
-        ]
+def _photo_or_sentence(path: str | Path) -> Photo | str:
+    """The decoded image, or the sentence that says why the file cannot be used."""
+    try:
+        return load_photo(path)
+    except ImageError as error:
+        return str(error)

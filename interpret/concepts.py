@@ -17,6 +17,7 @@ from torch import Tensor
 
 from detector.devices import to_numpy
 from detector.methods.orthogonal.naming import random_mixtures
+from detector.records import AnalysisRecord
 from detector.steps import checkpoint
 from detector.verdict.reference import percentile
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 LONGEST_PHRASE = 300  # characters
 NEUTRAL = "A photograph"  # what a single phrase is measured against
-DROPPED = (0, 1, 2, 4, 8, 16, 32)  # how many directions are dropped
+DROP_COUNTS = (0, 1, 2, 4, 8, 16, 32)  # how many directions are dropped
 DRAWS = 50
 
 
@@ -72,7 +73,7 @@ def probe(suite: Suite, evidence: Evidence, positive: str, negative: str = "") -
         raise ProbeError("The two phrases mean the same to this model; type others.")
     activation = float((F.normalize(evidence.clip.projected[:1], dim=1) @ axis.T)[0, 0])
     places, auroc = _on_reference(suite, axis, activation)
-    words, directions = suite.concept_space()
+    words, directions = suite.parts.concept_space()
     near = directions @ axis[0]
     best = near.abs().argsort(descending=True)[:3].tolist()
     neighbours = [(words[i].positive if near[i] > 0 else words[i].negative, abs(float(near[i]))) for i in best]
@@ -111,7 +112,7 @@ def _on_reference(suite: Suite, axis: Tensor, activation: float) -> tuple[dict[s
 
 def _unit_cosines(suite: Suite, axis: Tensor) -> list[float]:
     """Cosine of each unit's direction with the concept's, pulled back before the projection (W_proj t)."""
-    units = suite.units()
+    units = suite.parts.units
     if units is None:
         return []
     pulled = F.normalize(axis @ suite.backbone.projection.T, dim=1)
@@ -122,7 +123,7 @@ def _tokens_note(backbone: Backbone, texts: list[str]) -> str:
     """What to know about how the text tower reads the phrases: cut off, or spelt from very small pieces."""
     notes = []
     for text in filter(None, texts):
-        pieces, room = len(backbone.tokenizer.encode(text)), backbone.model.context_length - 2
+        pieces, room = len(backbone.tokenizer.encode(text)), backbone.tokenizer.context_length - 2
         if pieces > room:
             notes.append(f"Of “{text[:40]}…” only the first {room} of {pieces} pieces are read.")
         elif pieces > 3 * len(text.split()):
@@ -134,7 +135,7 @@ def _tokens_note(backbone: Backbone, texts: list[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Switched:
+class SwitchResult:
     """Logits of the units' and the concepts' head before and after, by head name; the verdict's label and probability."""
 
     logits: dict[str, tuple[float, float]]
@@ -142,23 +143,24 @@ class Switched:
     probabilities: tuple[float, float] | None
 
 
-def switch_off(suite: Suite, record: dict, units: list[int], concepts: list[str]) -> Switched:
+def switch_off(suite: Suite, record: AnalysisRecord, units: list[int], concepts: list[str]) -> SwitchResult:
     """Take units (by index) and concepts (by name) out of their heads: the new logits are exact, contributions being sums.
 
     record: the JSON object of the image. The verdict is fused again from the changed logits, for heads that it reads.
     """
-    shown = record.get("heads", {})
-    gone = {
-        shown.get("orthogonal"): sum(record.get("orthogonal", {}).get("contributions", [])[i] for i in units),
-        shown.get("concepts"): sum(c["contribution"] for c in record.get("concepts", []) if c["name"] in concepts),
+    heads = record.get("heads", {})
+    contributions = record["orthogonal"]["contributions"] if "orthogonal" in record else []
+    removed = {
+        heads.get("orthogonal"): sum(contributions[i] for i in units),
+        heads.get("concepts"): sum(c["contribution"] for c in record.get("concepts", []) if c["name"] in concepts),
     }
     before = {name: score["logit"] for name, score in record["detectors"].items()}
-    after = {name: logit - gone.get(name, 0.0) for name, logit in before.items()}
-    changed = {name: (before[name], after[name]) for name in gone if name in before}
+    after = {name: logit - removed.get(name, 0.0) for name, logit in before.items()}
+    changed = {name: (before[name], after[name]) for name in removed if name is not None and name in before}
     if suite.fusion is None:
-        return Switched(changed, None, None)
+        return SwitchResult(changed, None, None)
     old, new = (suite.fusion.decide(logits) for logits in (before, after))
-    return Switched(changed, (old.label, new.label), (old.probability, new.probability))
+    return SwitchResult(changed, (old.label, new.label), (old.probability, new.probability))
 
 
 # --- directions dropped --------------------------------------------------------------------------------------------
@@ -166,7 +168,7 @@ def switch_off(suite: Suite, record: dict, units: list[int], concepts: list[str]
 
 @dataclass(frozen=True)
 class DropCurve:
-    """What is left of a head when k directions are projected out of the features.
+    """The performance of a head when k directions are projected out of the features.
 
     k: how many. Each other field: "named", and for both kinds of random directions ("isotropic", "natural") its "mean",
     "low" and "high" (5th and 95th percentile over draws). auroc: on the reference images. logit: of this image.
@@ -198,24 +200,24 @@ def drop_curve(suite: Suite, evidence: Evidence, kind: str = "concepts", draws: 
     head = {"concepts": suite.heads.get("concepts"), "orthogonal": suite.heads.get("orthogonal")}[kind]
     if head is None or suite.reference is None:
         return None
-    feature = "projected" if kind == "concepts" else "pooled"
-    reference, own = getattr(suite.reference, feature), getattr(evidence.clip, feature)[:1]
+    feature, labels = "projected" if kind == "concepts" else "pooled", to_numpy(suite.reference.labels)
+    reference, image = getattr(suite.reference, feature), getattr(evidence.clip, feature)[:1]
     if kind == "concepts":  # the head normalises, so directions are dropped from unit embeddings
-        reference, own = F.normalize(reference, dim=1), F.normalize(own, dim=1)
+        reference, image = F.normalize(reference, dim=1), F.normalize(image, dim=1)
     directions, names = _ranked(suite, head, kind, reference)
-    counts = [k for k in DROPPED if k <= len(directions)]
-    every = torch.cat([reference, own])
+    counts = [k for k in DROP_COUNTS if k <= len(directions)]
+    features = torch.cat([reference, image])
 
-    def left(chosen: Tensor) -> tuple[float, float]:
+    def remaining(dropped: Tensor) -> tuple[float, float]:
         checkpoint()
-        logits = to_numpy(head.logits(without(every, chosen, reference.mean(0))))
-        return _auroc(to_numpy(suite.reference.labels), logits[:-1]), float(logits[-1])
+        logits = to_numpy(head.logits(without(features, dropped, reference.mean(0))))
+        return _auroc(labels, logits[:-1]), float(logits[-1])
 
-    curves = {"named": [[left(directions[:k])] for k in counts]}
+    curves = {"named": [[remaining(directions[:k])] for k in counts]}
     generator = np.random.default_rng(seed)
     for name, basis in (("isotropic", np.eye(reference.shape[1])), ("natural", to_numpy(reference - reference.mean(0)))):
         rows = [torch.from_numpy(random_mixtures(basis, counts[-1], generator)).float() for _ in range(draws)]
-        curves[name] = [[left(chosen[:k]) for chosen in rows] for k in counts]
+        curves[name] = [[remaining(random[:k]) for random in rows] for k in counts]
     return DropCurve(counts, _summary(curves, 0), _summary(curves, 1), names[: counts[-1]])
 
 
@@ -227,7 +229,7 @@ def _ranked(suite: Suite, head, kind: str, reference: Tensor) -> tuple[Tensor, l
     contributions = head.contributions(reference)
     order = (contributions - contributions.mean(0)).abs().mean(0).argsort(descending=True).tolist()
     if kind == "concepts":
-        words = suite.concept_words()
+        words = suite.parts.concept_words
         return head.directions[order], [f"{words[i].positive} ↔ {words[i].negative}" for i in order]
     return head.weight[order], [f"unit {i + 1}" for i in order]
 
@@ -243,42 +245,42 @@ def _summary(curves: dict[str, list[list[tuple[float, float]]]], which: int) -> 
     """named: the values; each random kind: mean and 5th and 95th percentile over draws."""
     result = {"named": [values[0][which] for values in curves["named"]]}
     for name in ("isotropic", "natural"):
-        drawn = np.array([[pair[which] for pair in values] for values in curves[name]])  # (K, draws)
-        low, high = np.percentile(drawn, [5, 95], axis=1)
-        result |= {f"{name} mean": drawn.mean(1).tolist(), f"{name} low": low.tolist(), f"{name} high": high.tolist()}
+        values = np.array([[pair[which] for pair in draws] for draws in curves[name]])  # (K, draws)
+        low, high = np.percentile(values, [5, 95], axis=1)
+        result |= {f"{name} mean": values.mean(1).tolist(), f"{name} low": low.tolist(), f"{name} high": high.tolist()}
     return result
 
 
 # --- in words ------------------------------------------------------------------------------------------------------
 
 
-def probe_reading(found: Probe) -> str:
+def probe_reading(result: Probe) -> str:
     """Two or three sentences about a typed concept."""
-    side = found.positive if found.activation > 0 else found.negative or f"plain {NEUTRAL}"
-    text = f"This image lies nearer to “{side}” (activation {found.activation:+.3f})."
-    if found.percentiles:
-        real, synthetic = (p if found.activation > 0 else 100 - p for p in (found.percentiles["real"], found.percentiles["synthetic"]))
+    side = result.positive if result.activation > 0 else result.negative or "a plain photograph"
+    text = f"This image lies nearer to “{side}” (activation {result.activation:+.3f})."
+    if result.percentiles:
+        real, synthetic = (p if result.activation > 0 else 100 - p for p in (result.percentiles["real"], result.percentiles["synthetic"]))
         text += (
             f" It lies further that way than {real:.0f} % of the real and {synthetic:.0f} % of the synthetic reference images; "
-            f"alone, this concept tells the two apart with AUROC {found.auroc:.2f} (0.5 is chance)."
+            f"alone, this concept tells the two apart with AUROC {result.auroc:.2f} (0.5 is chance)."
         )
-    if found.neighbours:
-        text += " Nearest in the vocabulary: " + ", ".join(f"{name} ({cosine:.2f})" for name, cosine in found.neighbours) + "."
-    return f"{text} {found.note}".strip()
+    if result.neighbours:
+        text += " Nearest in the vocabulary: " + ", ".join(f"{name} ({cosine:.2f})" for name, cosine in result.neighbours) + "."
+    return f"{text} {result.note}".strip()
 
 
-def switch_reading(found: Switched) -> str:
+def switch_reading(result: SwitchResult) -> str:
     """One sentence for each head that changed, and one for the verdict."""
     lines = [
         f"{name}: logit {old:+.2f} → {new:+.2f} (probability {expit(old):.0%} → {expit(new):.0%})"
-        for name, (old, new) in found.logits.items()
+        for name, (old, new) in result.logits.items()
         if abs(old - new) > 1e-12
     ]
     if not lines:
         return "Nothing is switched off."
-    if found.labels is None:
+    if result.labels is None or result.probabilities is None:
         return "; ".join(lines) + ". There is no verdict for this backbone."
-    (before, after), (p, q) = found.labels, found.probabilities
+    (before, after), (p, q) = result.labels, result.probabilities
     if abs(p - q) < 5e-4:
         return "; ".join(lines) + f". The verdict stays {before} at {p:.0%}: these heads weigh little or nothing in it."
     change = f"stays {before}" if before == after else f"changes from {before} to {after}"

@@ -28,12 +28,12 @@ def _photograph(name: str) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def _edited(name: str, concept: str) -> np.ndarray:
+def _edit(name: str, concept: str) -> np.ndarray:
     operation = next(a.operation for a in ATTRIBUTES if a.concept.name == concept)
     return operation(_photograph(name), 0.5)
 
 
-def _resynthesised(name: str) -> np.ndarray:
+def _resynthesise(name: str) -> np.ndarray:
     from detector.clip.autoencoder import load_autoencoder, resynthesise
 
     return resynthesise(_photograph(name), load_autoencoder())
@@ -43,12 +43,12 @@ def _resynthesised(name: str) -> np.ndarray:
 EXAMPLES: dict[str, tuple[str, Callable[[], np.ndarray]]] = {
     "china.jpg": ("Photograph: a temple", lambda: _photograph("china.jpg")),
     "flower.jpg": ("Photograph: a flower", lambda: _photograph("flower.jpg")),
-    "china-vignetting.jpg": ("Edited photograph: heavy vignetting", lambda: _edited("china.jpg", "vignetting")),
-    "china-blocks.jpg": ("Edited photograph: compression blocks", lambda: _edited("china.jpg", "compression blocks")),
-    "flower-grain.jpg": ("Edited photograph: film grain", lambda: _edited("flower.jpg", "film grain")),
-    "flower-smooth.jpg": ("Edited photograph: plastic smoothing", lambda: _edited("flower.jpg", "plastic smoothing")),
-    "china-synthetic.jpg": ("Synthetic: the temple from our autoencoder", lambda: _resynthesised("china.jpg")),
-    "flower-synthetic.jpg": ("Synthetic: the flower from our autoencoder", lambda: _resynthesised("flower.jpg")),
+    "china-vignetting.jpg": ("Edited photograph: heavy vignetting", lambda: _edit("china.jpg", "vignetting")),
+    "china-blocks.jpg": ("Edited photograph: compression blocks", lambda: _edit("china.jpg", "compression blocks")),
+    "flower-grain.jpg": ("Edited photograph: film grain", lambda: _edit("flower.jpg", "film grain")),
+    "flower-smooth.jpg": ("Edited photograph: plastic smoothing", lambda: _edit("flower.jpg", "plastic smoothing")),
+    "china-synthetic.jpg": ("Synthetic: the temple from our autoencoder", lambda: _resynthesise("china.jpg")),
+    "flower-synthetic.jpg": ("Synthetic: the flower from our autoencoder", lambda: _resynthesise("flower.jpg")),
 }
 
 

@@ -7,11 +7,14 @@ Ito's, told apart by the colour-blind, and every box has a number, so that no re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from detector.records import ItemRecord, ObjectRecord
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,15 +22,15 @@ if TYPE_CHECKING:
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66))  # one an object, five at most
 REACH = 0.25  # difference of cosines that gets the full colour: one scale for all images, so that a vague map looks vague
 HEAT = (204, 102, 0)
-SHOWN = 720  # pixels of the drawn picture's longer side: enough to read a number on, little to send
-QUOTED = 160  # characters of a caption that are repeated in a sentence
+PICTURE_SIDE = 720  # pixels of the drawn picture's longer side: enough to read a number on, little to send
+QUOTE_LENGTH = 160  # characters of a caption that are repeated in a sentence
 SOURCES = {"user": "your words", "nouns": "the nearest nouns, for want of a caption writer"}
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
 
 
-def sentence(item: dict, rank: float | None = None) -> str:
+def sentence(item: ItemRecord, rank: float | None = None) -> str:
     """One sentence of plain text. rank: share of other images' captions that match the image less than its own (`caption_rank`)."""
     if not item["caption"]:
         compared = "only the objects were compared with it" if item["objects"] else "words and picture were not compared"
@@ -38,30 +41,47 @@ def sentence(item: dict, rank: float | None = None) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= QUOTED else text[: QUOTED - 1].rstrip() + "…"
+    return text if len(text) <= QUOTE_LENGTH else text[: QUOTE_LENGTH - 1].rstrip() + "…"
 
 
-def _weakest(item: dict) -> str:
-    found = item["objects"]
-    if not found:
+def _weakest(item: ItemRecord) -> str:
+    objects = item["objects"]
+    if not objects:
         return "; no object was looked for" if item["caption"] else ""
-    least = min(found, key=lambda o: o["score"])
-    if len(found) == 1:
+    least = min(objects, key=lambda o: o["score"])
+    if len(objects) == 1:
         return f"; its one object, “{least['phrase']}”, matches its box with {least['score']:+.2f}"
-    return f"; of {len(found)} objects “{least['phrase']}” matches its box least ({least['score']:+.2f})"
+    return f"; of {len(objects)} objects “{least['phrase']}” matches its box least ({least['score']:+.2f})"
 
 
-def null_sentence(own: float, null: Sequence[float], first: float | None = None) -> str:
-    """Whether the words matter to the ITEM score of this image. own: its logit; null: its logits with other images' captions.
+@dataclass(frozen=True)
+class ItemScores:
+    """ITEM logits, higher speaks for synthetic. real, synthetic: of reference images. null: of this image with other images' captions.
+    image: of this image with its caption, None without one."""
+
+    real: Sequence[float] | np.ndarray
+    synthetic: Sequence[float] | np.ndarray
+    null: Sequence[float] | np.ndarray
+    image: float | None
+
+    @property
+    def groups(self) -> dict[str, np.ndarray]:
+        """Name → logits of the groups that have some."""
+        named = {"real": self.real, "synthetic": self.synthetic, "this image, other captions": self.null}
+        return {name: np.asarray(values, float) for name, values in named.items() if len(values)}
+
+
+def null_sentence(image: float, null: Sequence[float] | np.ndarray, first: float | None = None) -> str:
+    """Whether the words matter to the ITEM score of this image. image: its logit; null: its logits with other images' captions.
 
     first: its logit before the visitor changed something. "Matter": outside the middle 95 % of the null (choice).
     """
     values = np.asarray(null, float)
     low, high = np.percentile(values, [2.5, 97.5])
-    inside = "so these words matter no more than others would" if low <= own <= high else "so these words do move the score"
+    inside = "so these words matter no more than others would" if low <= image <= high else "so these words do move the score"
     before = "" if first is None else f" (with its first caption {first:+.2f})"
     return (
-        f"ITEM's logit (higher: synthetic) is {own:+.2f}{before}: {100 * np.mean(values < own):.0f} % of {len(values)} other images' "
+        f"ITEM's logit (higher: synthetic) is {image:+.2f}{before}: {100 * np.mean(values < image):.0f} % of {len(values)} other images' "
         f"captions would give this picture a lower one, and nineteen in twenty lie from {low:+.2f} to {high:+.2f}, {inside}."
     )
 
@@ -71,7 +91,7 @@ def as_html(*sentences: str) -> str:
     return "".join(f"<p>{escape(text)}</p>" for text in sentences if text)
 
 
-def rows(item: dict) -> list[list[str]]:
+def rows(item: ItemRecord) -> list[list[str]]:
     """Number on the picture, object, cosine with its crop, box in pixels; the whole caption first."""
     whole = "not defined" if item["global"] is None else f"{item['global']:+.3f}"
     objects = [
@@ -83,55 +103,62 @@ def rows(item: dict) -> list[list[str]]:
 # --- pictures ------------------------------------------------------------------------------------------------------
 
 
-def resized(pixels: np.ndarray, item: dict, longer: int = SHOWN) -> tuple[np.ndarray, dict]:
-    """The picture with its longer side at `longer` pixels, and the item with its boxes moved along: small pictures get room for the
-    labels, large ones are not sent whole."""
+def resize(pixels: np.ndarray, item: ItemRecord, longer: int = PICTURE_SIDE) -> tuple[np.ndarray, ItemRecord]:
+    """The picture with its longer side at `longer` pixels, and the item with its boxes in the same scale: small pictures get room for
+    the labels, large ones are not sent whole."""
     height, width = pixels.shape[:2]
     scale = longer / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
-    objects = [o | {"box": [round(edge * scale) for edge in o["box"]]} for o in item["objects"]]
-    return np.asarray(picture), item | {"objects": objects}
+    objects: list[ObjectRecord] = [{**o, "box": [round(edge * scale) for edge in o["box"]]} for o in item["objects"]]
+    return np.asarray(picture), {**item, "objects": objects}
 
 
-def boxed(pixels: np.ndarray, item: dict, only: int | None = None) -> Image.Image:
+def draw_boxes(pixels: np.ndarray, item: ItemRecord, only: int | None = None) -> Image.Image:
     """The picture with a box around each object, its number and its cosine; a dark line under each coloured one keeps it visible on
     any ground, and no label covers another. only: draw just that object, counted from 1."""
     picture = Image.fromarray(pixels)
     draw, thick = ImageDraw.Draw(picture), max(2, min(picture.size) // 150)
-    font, taken = ImageFont.load_default(size=max(10, min(picture.size) // 16)), []
-    chosen = [(number, found) for number, found in enumerate(item["objects"], 1) if only in (None, number)]
-    for number, found in chosen:
-        x0, y0, x1, y1 = found["box"]
-        box, colour = (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), COLOURS[(number - 1) % len(COLOURS)]
+    labels = Labels(draw, picture.size, ImageFont.load_default(size=max(10, min(picture.size) // 16)))
+    objects = [(number, item_object) for number, item_object in enumerate(item["objects"], 1) if only in (None, number)]
+    for number, item_object in objects:
+        x0, y0, x1, y1 = item_object["box"]
+        box = (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1))
         draw.rectangle(box, outline=(0, 0, 0), width=2 * thick)
-        draw.rectangle(box, outline=colour, width=thick)
-    for number, found in chosen:
-        colour = COLOURS[(number - 1) % len(COLOURS)]
-        taken.append(_label(draw, picture.size, found["box"], f"{number}: {found['score']:+.2f}", colour, font, taken))
+        draw.rectangle(box, outline=_colour(number), width=thick)
+    for number, item_object in objects:
+        labels.draw_label(item_object["box"], f"{number}: {item_object['score']:+.2f}", _colour(number))
     return picture
 
 
-def _label(
-    draw: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    box: Sequence[int],
-    text: str,
-    colour: tuple[int, int, int],
-    font,
-    taken: list[tuple[float, ...]],
-) -> tuple[float, ...]:
-    """Draw at the box's upper left corner, or as near above or below as no other label is; the place taken."""
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    pad = max(2, (bottom - top) // 4)
-    width, height = right - left + 2 * pad, bottom - top + 2 * pad
-    x = max(0, min(box[0], size[0] - width))
-    heights = sorted(range(max(1, int(size[1] - height))), key=lambda y: abs(y - box[1]))
-    free = (y for y in heights if not any(x < x1 and x0 < x + width and y < y1 and y0 < y + height for x0, y0, x1, y1 in taken))
-    y = next(free, box[1])
-    draw.rectangle((x, y, x + width, y + height), fill=(0, 0, 0))
-    draw.text((x + pad - left, y + pad - top), text, fill=colour, font=font)
-    return x, y, x + width + 1, y + height + 1
+def _colour(number: int) -> tuple[int, int, int]:
+    """Of an object, counted from 1."""
+    return COLOURS[(number - 1) % len(COLOURS)]
+
+
+@dataclass
+class Labels:
+    """Labels on one picture that do not cover one another. size: width and height in pixels. places: x0, y0, x1, y1 of those drawn."""
+
+    draw: ImageDraw.ImageDraw
+    size: tuple[int, int]
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    places: list[tuple[float, float, float, float]] = field(default_factory=list)
+
+    def draw_label(self, box: Sequence[int], text: str, colour: tuple[int, int, int]) -> None:
+        """Draw at the box's upper left corner, or as near above or below as no other label is."""
+        left, top, right, bottom = self.draw.textbbox((0, 0), text, font=self.font)
+        pad = max(2, (bottom - top) // 4)
+        width, height = right - left + 2 * pad, bottom - top + 2 * pad
+        x = max(0, min(box[0], self.size[0] - width))
+        heights = sorted(range(max(1, int(self.size[1] - height))), key=lambda y: abs(y - box[1]))
+        y = next((y for y in heights if self._is_free(x, y, x + width, y + height)), box[1])
+        self.draw.rectangle((x, y, x + width, y + height), fill=(0, 0, 0))
+        self.draw.text((x + pad - left, y + pad - top), text, fill=colour, font=self.font)
+        self.places.append((x, y, x + width + 1, y + height + 1))
+
+    def _is_free(self, left: float, top: float, right: float, bottom: float) -> bool:
+        return not any(left < x1 and x0 < right and top < y1 and y0 < bottom for x0, y0, x1, y1 in self.places)
 
 
 def heat_overlay(pixels: np.ndarray, heat: np.ndarray, reach: float = REACH, opacity: float = 0.65) -> Image.Image:
@@ -145,42 +172,38 @@ def heat_overlay(pixels: np.ndarray, heat: np.ndarray, reach: float = REACH, opa
     share = Image.fromarray(np.clip(heat / reach, 0, 1).astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
     grey = np.repeat(np.asarray(Image.fromarray(pixels).convert("L"), np.float32)[:, :, None], 3, axis=2)
     weight = opacity * np.clip(np.asarray(share), 0, 1)[:, :, None]
-    shown = 0.35 * grey
-    shown[y : y + side, x : x + side] = (1 - weight) * grey[y : y + side, x : x + side] + weight * np.array(HEAT, np.float32)
-    return Image.fromarray(shown.round().astype(np.uint8))
+    blended = 0.35 * grey
+    blended[y : y + side, x : x + side] = (1 - weight) * grey[y : y + side, x : x + side] + weight * np.array(HEAT, np.float32)
+    return Image.fromarray(blended.round().astype(np.uint8))
 
 
 # --- the score among others ----------------------------------------------------------------------------------------
 
 
-def histogram(real: Sequence[float], synthetic: Sequence[float], null: Sequence[float], own: float | None) -> go.Figure:
+def histogram(scores: ItemScores) -> go.Figure:
     """Logits of reference images, real and synthetic, and of this image with other images' captions (null), as shares; a line marks
     this image with its own caption. Where the line stands in the midst of the null, the words did not matter to the score."""
     import plotly.graph_objects as go
 
     from interpret.render.figures import INK, NEUTRAL, REAL, SYNTHETIC, _layout
 
-    figure, edges = go.Figure(), _edges([*real, *synthetic, *null, *([] if own is None else [own])])
-    for name, values, colour, dash in (
-        ("real", real, REAL, "solid"),
-        ("synthetic", synthetic, SYNTHETIC, "solid"),
-        ("this image, other captions", null, NEUTRAL, "dot"),
-    ):
-        if len(values):
-            shares = np.histogram(values, edges)[0] / len(values)
-            figure.add_scatter(
-                x=((edges[1:] + edges[:-1]) / 2).tolist(),
-                y=shares.tolist(),
-                name=name,
-                mode="lines",
-                line={"color": colour, "width": 3, "shape": "hvh", "dash": dash},
-                hovertemplate="logit %{x:.2f}: %{y:.0%}<extra>" + name + "</extra>",
-            )
-    if own is not None:
-        top = max([max(trace.y) for trace in figure.data], default=1.0)
+    styles = {"real": (REAL, "solid"), "synthetic": (SYNTHETIC, "solid"), "this image, other captions": (NEUTRAL, "dot")}
+    image = [] if scores.image is None else [scores.image]
+    figure, edges = go.Figure(), _edges([*scores.real, *scores.synthetic, *scores.null, *image])
+    for name, values in scores.groups.items():
+        colour, dash = styles[name]
         figure.add_scatter(
-            x=[own, own],
-            y=[0, top],
+            x=((edges[1:] + edges[:-1]) / 2).tolist(),
+            y=(np.histogram(values, edges)[0] / len(values)).tolist(),
+            name=name,
+            mode="lines",
+            line={"color": colour, "width": 3, "shape": "hvh", "dash": dash},
+            hovertemplate="logit %{x:.2f}: %{y:.0%}<extra>" + name + "</extra>",
+        )
+    if scores.image is not None:
+        figure.add_scatter(
+            x=[scores.image, scores.image],
+            y=[0, max([max(trace.y) for trace in figure.data], default=1.0)],
             name="this image",
             mode="lines",
             line={"color": INK, "width": 4},
@@ -198,12 +221,13 @@ def _edges(values: Sequence[float], bins: int = 24) -> np.ndarray:
     return np.linspace(low, max(high, low + 1e-3), bins + 1)
 
 
-def histogram_rows(real: Sequence[float], synthetic: Sequence[float], null: Sequence[float], own: float | None) -> list[list[str]]:
+def histogram_rows(scores: ItemScores) -> list[list[str]]:
     """The figure in numbers: for each group its 10th, 50th and 90th percentile and the share of it below this image."""
-    named = (("real", real), ("synthetic", synthetic), ("this image, other captions", null))
-    groups = [(name, np.asarray(values, float)) for name, values in named if len(values)]
-    below = ("not defined" if own is None else f"{100 * np.mean(values < own):.0f} %" for _, values in groups)
     return [
-        [name, *(f"{q:+.2f}" for q in np.percentile(values, [10, 50, 90])), share]
-        for (name, values), share in zip(groups, below, strict=True)
+        [
+            name,
+            *(f"{q:+.2f}" for q in np.percentile(values, [10, 50, 90])),
+            "not defined" if scores.image is None else f"{100 * np.mean(values < scores.image):.0f} %",
+        ]
+        for name, values in scores.groups.items()
     ]

@@ -110,7 +110,7 @@ def test_scores_and_maps_are_those_of_the_processor_even_without_float64(suite, 
     photo = load_photo(small_picture)
 
     def everything(suite):
-        found = explain.explain(suite, photo, most=2)
+        found = explain.explain(suite, photo, window_limit=2)
         return suite.analyze(photo).to_dict(), {layer: own.values for layer, own in found.maps.items()}
 
     record, maps = everything(suite)
@@ -131,6 +131,7 @@ def test_every_panel_and_every_action_of_the_page(small_picture, monkeypatch, ca
     from interpret.panels import item as caption
     from interpret.panels import probe, service, stability, story
     from interpret.panels import sdd as heatmap
+    from interpret.panels.components import outputs
 
     monkeypatch.setattr(service, "_suites", {})
     record, seen = service.analyze(small_picture)
@@ -138,15 +139,15 @@ def test_every_panel_and_every_action_of_the_page(small_picture, monkeypatch, ca
     assert record["error"] is None and suite.backbone.device.type == "cuda"
     with gr.Blocks():
         places = story.build_story()
-    shown = service.Shown(seen, suite, load_photo(small_picture))
+    shown = service.PanelSource(seen, suite, load_photo(small_picture))
     for panel, place in zip(story.PANELS, places, strict=True):
-        assert len(panel.show(shown)) == len(place.components)
+        assert len(panel.show(shown)) == len(outputs(place.components, panel.values))
     edited = caption.caption(seen, None, "a temple and a tree", "roof")
-    assert isinstance(edited[-1], caption.Edited) and caption.first_caption(seen)[-1]
+    assert isinstance(edited[-1], caption.Wording) and caption.first_caption(seen)[-1]
     assert caption.caption_view(seen, edited[-1], 1) is not None
     assert "nearer" in probe.probe(seen, "soft evening light", "harsh midday sun")[0]
     assert "verdict" in probe.switch(seen, ["unit 1"], []).lower()
-    monkeypatch.setattr("interpret.concepts.DROPPED", (0, 1, 2))
+    monkeypatch.setattr("interpret.concepts.DROP_COUNTS", (0, 1, 2))
     for head in probe.HEADS:
         assert "AUROC" in probe.drop(seen, head)[0]
     kept = heatmap.heatmap(seen, "difference", progress=lambda *a, **k: None)[0]

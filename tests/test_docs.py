@@ -64,7 +64,7 @@ def test_the_heatmaps_figures_are_the_measured_ones():
 
     card = CARDS["sdd"].read_text(encoding="utf-8")
     path = mapcard.path_of("embedded")
-    assert between(card, "maps") == (mapcard.report(mapcard.stored(path)) if path.is_file() else "Not measured yet.")
+    assert between(card, "maps") == (mapcard.report(mapcard.load_json(path)) if path.is_file() else "Not measured yet.")
 
 
 def test_the_studies_figures_are_the_measured_ones():
@@ -142,7 +142,7 @@ def test_the_studies_were_made_on_the_shipped_weights(suite):
 def test_the_maps_were_measured_on_the_shipped_head(suite):
     from interpret.attribution import map_measures as mapcard
 
-    assert mapcard.stored(mapcard.path_of("embedded"))["fingerprint"] == mapcard.fingerprint(suite.heads["sdd"])
+    assert mapcard.load_json(mapcard.path_of("embedded"))["fingerprint"] == mapcard.fingerprint(suite.heads["sdd"])
 
 
 def test_tests_that_documents_name_exist():

@@ -11,6 +11,7 @@ from detector.data.images import ImageError, load_photo
 from detector.methods.physical.features import NAMES, measure
 from detector.methods.registry import METHODS, expected_card, find_heads
 from detector.suite import Suite
+from detector.verdict.files import FusedVerdict
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +95,8 @@ def test_no_image_is_an_image_error(suite):
         suite.analyze(b"not an image")
 
 
-def fusion_of(suite, heads):
-    return suite.fusion.restrict(tuple(method for method in suite.fusion.methods if method in heads))
+def verdict_of(suite, heads):
+    return FusedVerdict(suite.fusion.restrict(tuple(method for method in suite.fusion.methods if method in heads)))
 
 
 @pytest.mark.parametrize("missing", sorted(METHODS))
@@ -103,20 +104,22 @@ def test_the_page_copes_with_any_missing_method(suite, picture, missing, monkeyp
     import gradio as gr
 
     from interpret.panels import service, story
+    from interpret.panels.components import outputs
 
     fewer = {name: head for name, head in suite.heads.items() if name != missing}
-    monkeypatch.setitem(service._suites, "embedded", Suite(suite.backbone, fewer, suite.cards, fusion_of(suite, fewer)))
+    monkeypatch.setitem(service._suites, "embedded", Suite(suite.backbone, fewer, suite.cards, verdict_of(suite, fewer)))
     record, seen = service.analyze(picture)
     with gr.Blocks():
         places = story.build_story()
     for panel, place in zip(story.PANELS, places, strict=True):
-        assert len(panel.show(service.Shown(seen, service.suite_of(seen), load_photo(picture)))) == len(place.components)
+        values = panel.show(service.PanelSource(seen, service.suite_of(seen), load_photo(picture)))
+        assert type(values) is panel.values and len(outputs(place.components, panel.values)) == len(values)
     assert missing not in record["detectors"]
 
 
 def test_methods_without_a_head_are_absent(suite, picture):
     fewer = {name: head for name, head in suite.heads.items() if name in ("physical", "orthogonal")}
-    small = Suite(suite.backbone, fewer, suite.cards, fusion_of(suite, fewer))
+    small = Suite(suite.backbone, fewer, suite.cards, verdict_of(suite, fewer))
     record = small.analyze(picture).to_dict()
     assert set(record["detectors"]) == set(record["verdict"]["contributions"]) == {"physical", "orthogonal"}
     assert "concepts" not in record and "residual" not in record

@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
         "explain",
         help="where the evidence lies in one image: explanation.json and heatmaps",
         description="Writes explanation.json (what score writes, and each map in numbers), and for each "
-        "heatmap NAME.npy (float32, the image's height × width, NaN where nothing was seen, positive for "
+        "heatmap NAME.npy (float32, the image's height × width, NaN where nothing was read, positive for "
         "synthetic) and NAME.png; sdd.npy is the default map.",
     )
     explain.add_argument("image", metavar="IMAGE", help="an image file")
@@ -45,10 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
         suite = Suite.load(arguments.backbone, arguments.device, bar)
     name_absent(suite.absent)
     analysis = replace(suite.analyze(photo, arguments.caption), file=arguments.image)
-    most = explain.WINDOWS if arguments.windows is None else arguments.windows or None
+    window_limit = explain.WINDOW_LIMIT if arguments.windows is None else arguments.windows or None
     try:
         with count_progress("windows") as bar:
-            explanation = explain.explain(suite, photo, most=most, progress=bar)
+            explanation = explain.explain(suite, photo, window_limit=window_limit, progress=bar)
     except explain.ExplainError:
         explain.write(analysis, None, photo.pixels, arguments.out)  # the rest is worth having
         raise

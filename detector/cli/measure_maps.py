@@ -34,16 +34,17 @@ def run(arguments: argparse.Namespace) -> int:
     from detector.data.datasets import read_dataset, with_splits
     from detector.markdown import require_marks, write_between_marks
     from detector.suite import Suite
-    from interpret.attribution import explain
-    from interpret.attribution import map_measures as mapcard
+    from interpret.attribution import explain, map_measures
+    from interpret.attribution.faithfulness import MeasurePlan
 
     for path in arguments.write:
         require_marks(path, "maps")
     examples = with_splits(read_dataset(arguments.data), test=True)
     suite = Suite.load(arguments.backbone, arguments.device)
-    measures = mapcard.measure(explain.sdd_head(suite), examples, arguments.split, arguments.seed, arguments.images, arguments.splices)
-    mapcard.store(measures, arguments.out or mapcard.path_of(arguments.backbone))
-    print(mapcard.report(measures))
+    plan = MeasurePlan(arguments.seed, arguments.images, arguments.splices)
+    measures = map_measures.measure(explain.sdd_head(suite), examples, arguments.split, plan)
+    map_measures.save(measures, arguments.out or map_measures.path_of(arguments.backbone))
+    print(map_measures.report(measures))
     for path in arguments.write:
-        write_between_marks(path, "maps", mapcard.report(measures))
+        write_between_marks(path, "maps", map_measures.report(measures))
     return 0

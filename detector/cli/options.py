@@ -12,6 +12,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # w
 
 
 def add_backbone(command: argparse.ArgumentParser) -> None:
+    """Add --backbone and --device."""
     command.add_argument(
         "--backbone", default=EMBEDDED, metavar="NAME", help="embedded (default), an open_clip MODEL/TAG (downloaded), or a local folder"
     )
@@ -19,6 +20,7 @@ def add_backbone(command: argparse.ArgumentParser) -> None:
 
 
 def add_data(command: argparse.ArgumentParser) -> None:
+    """Add --data and --cache."""
     command.add_argument(
         "--data",
         type=Path,
@@ -30,10 +32,12 @@ def add_data(command: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
+    """A whole number of at least 1; ArgumentTypeError, one sentence, for anything else."""
     return _whole(text, 1)
 
 
 def natural(text: str) -> int:
+    """A whole number of at least 0; ArgumentTypeError, one sentence, for anything else."""
     return _whole(text, 0)
 
 

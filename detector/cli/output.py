@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+
+from detector.records import AnalysisRecord
 
 
 def expand(paths: Iterable[str]) -> Iterator[Path]:
     """Files as given; a folder's images in sorted order, found by their endings."""
     from detector.data.datasets import IMAGE_SUFFIXES
 
-    for given in paths:
-        if not given:
+    for name in paths:
+        if not name:
             raise ValueError("An empty path was given; name an image file or a folder.")
-        path = Path(given)
+        path = Path(name)
         if path.is_dir():
             yield from (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
         else:
@@ -33,11 +35,11 @@ def csv_columns(methods: Iterable[str]) -> list[str]:
     return ["file", "width", "height", "format", "error", "backbone", "label", "probability", *scores, *NAMES]
 
 
-def csv_row(record: dict) -> dict:
+def csv_row(record: AnalysisRecord) -> dict:
     """A flat row: the verdict, each method's logit and probability, the fifteen descriptors."""
-    verdict = record.get("verdict") or {}
-    row = {name: record.get(name) for name in ("file", "width", "height", "format", "error", "backbone")}
-    row |= {"label": verdict.get("label"), "probability": verdict.get("probability")}
+    row: dict[str, object] = {name: record.get(name) for name in ("file", "width", "height", "format", "error", "backbone")}
+    verdict = record.get("verdict")
+    row |= {"label": verdict["label"] if verdict else None, "probability": verdict["probability"] if verdict else None}
     for method, score in record.get("detectors", {}).items():
         row |= {f"{method}_probability": score["probability"], f"{method}_logit": score["logit"]}
     return row | record.get("physical", {})
@@ -57,7 +59,7 @@ def output_file(path: Path | None) -> Iterator[TextIO]:
         yield file
 
 
-def write_records(records: Iterable[dict], form: str, file: TextIO, columns: list[str]) -> int:
+def write_records(records: Iterable[AnalysisRecord], form: str, file: TextIO, columns: list[str]) -> int:
     """Write records as they come, `form` "csv" or "jsonl"; returns how many carry an error."""
     failed = 0
     rows = csv.DictWriter(file, columns, extrasaction="ignore") if form == "csv" else None
@@ -73,7 +75,7 @@ def write_records(records: Iterable[dict], form: str, file: TextIO, columns: lis
     return failed
 
 
-def write_json(path: Path, record: dict) -> None:
+def write_json(path: Path, record: Mapping[str, object]) -> None:
     """Write one JSON object, indented; its folder is made where it is missing."""
     with output_file(path) as file:
         json.dump(record, file, indent=1, ensure_ascii=False, allow_nan=False)

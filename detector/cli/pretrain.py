@@ -56,13 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     configuration = json.loads((MODELS / EMBEDDED / "open_clip_config.json").read_text(encoding="utf-8"))
-    chosen = {"epochs": arguments.epochs, "caption_epochs": arguments.caption_epochs}
-    config = PretrainConfig(**{name: value for name, value in chosen.items() if value})
-    own, rest = MODELS / EMBEDDED, (config, arguments.resume, choose_device(arguments.device))
+    options = {"epochs": arguments.epochs, "caption_epochs": arguments.caption_epochs}
+    config = PretrainConfig(**{name: value for name, value in options.items() if value})
+    folder, rest = MODELS / EMBEDDED, (config, arguments.resume, choose_device(arguments.device))
     if arguments.decoder_only:
-        metrics = refine_decoder(arguments.pairs, arguments.weights or own, arguments.out or own, arguments.checkpoints, *rest)
+        metrics = refine_decoder(arguments.pairs, arguments.weights or folder, arguments.out or folder, arguments.checkpoints, *rest)
     else:
-        metrics = pretrain(arguments.pairs, arguments.out or own, arguments.checkpoints, configuration, *rest)
+        metrics = pretrain(arguments.pairs, arguments.out or folder, arguments.checkpoints, configuration, *rest)
     print(embedded_report(metrics))
     for path in arguments.write:
         write_between_marks(path, "embedded", embedded_report(metrics))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from detector.cli.options import Commands, add_backbone, positive
 
@@ -43,12 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
     for path in arguments.write:
         require_marks(path, mark)
     study, backbone = STUDIES[arguments.name], Backbone.load(arguments.backbone, arguments.device)
-    corpora = [study.load(backbone, data, arguments.cache) for data in arguments.data]
+    corpora: list[Any] = [study.load(backbone, data, arguments.cache) for data in arguments.data]
     result = {"measured_on": study.measured_on(backbone)} | study.run(corpora, backbone, arguments.seeds)
     print(study.report(result))
     if arguments.out:
-        known = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {}
-        text = json.dumps(known | {arguments.name: result}, indent=1, ensure_ascii=False, allow_nan=False)
+        studies = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {}
+        text = json.dumps(studies | {arguments.name: result}, indent=1, ensure_ascii=False, allow_nan=False)
         arguments.out.write_text(text + "\n", encoding="utf-8")
     for path in arguments.write:
         write_between_marks(path, mark, study.report(result))

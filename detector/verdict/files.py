@@ -15,14 +15,14 @@ from detector.verdict.reference import Reference
 
 @dataclass(frozen=True)
 class FusedVerdict:
-    """fusion: of the methods that are present, None where there are none. card: of the file that it was read from.
+    """fusion: of the methods that are present, None where there are none. card: of the file that it was read from, if it was.
 
     absent: methods that the verdict was fitted with and that have no head here.
     """
 
     fusion: Fusion | None
-    card: HeadCard
-    absent: tuple[str, ...]
+    card: HeadCard | None = None
+    absent: tuple[str, ...] = ()
 
 
 def read_verdict(backbone: Backbone, cards: Mapping[str, HeadCard]) -> FusedVerdict:

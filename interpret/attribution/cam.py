@@ -24,14 +24,12 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from detector.data.windows import Box, crop_window, window_boxes
@@ -42,26 +40,24 @@ from detector.steps import checkpoint
 Formula = Callable[[Tensor, Tensor], Tensor]
 Progress = Callable[[int, int], None]  # (windows done, in all)
 
-WINDOWS = "windows"
-DEFAULT = WINDOWS  # of a head whose maps were not measured
-DIFFERENCE = "difference"
-ERROR = "reconstruction_error"  # the length of the difference vector at each place: how much, not which way
+WINDOW_LAYER = "windows"  # the map of window scores
+DEFAULT_LAYER = WINDOW_LAYER  # of a head whose maps were not measured
+DIFFERENCE_LAYER = "difference"
+ERROR_LAYER = "reconstruction_error"  # the length of the difference vector at each place: how much, not which way
 FLOOR = 1e-3  # weight of a window's outermost pixels where no other window covers them
-OUTLINED = 12  # windows outlined one by one where some of the picture was not read; of more only the border around all
-STRIP = 256  # rows blended at once
-DENSE = (0.75, 0.6, 0.5, 0.35)  # overlaps for the map of windows, the first that needs no more than
-DENSE_WINDOWS = 64  # windows
+DENSE_OVERLAPS = (0.75, 0.6, 0.5, 0.35)  # of the windows of the map of windows: the first that needs at most
+DENSE_LIMIT = 64  # windows
 
 
 @dataclass(frozen=True)
 class Heatmap:
     """Evidence for each pixel of an image.
 
-    values: (H, W) float32 of the original image, NaN where the model saw nothing; logits per window if it all looked like this
-    place (of `WINDOWS`: of the windows around it), positive for synthetic. Of an unsigned map (`signed` False): any unit, never
+    values: (H, W) float32 of the original image, NaN where no window was read; logits per window if it all looked like this
+    place (of `WINDOW_LAYER`: of the windows around it), positive for synthetic. Of an unsigned map (`signed` False): any unit, never
     negative, no direction.
     boxes: the windows, x0, y0, x1, y1 in the original. logits: (windows,). logit: the detector's for the image.
-    note: a sentence on what was done to the image before, or "".
+    note: a sentence on how the image was reduced before, or "".
     """
 
     values: np.ndarray
@@ -73,15 +69,41 @@ class Heatmap:
     note: str = ""
 
 
-class WindowHead(Protocol):
-    """What is asked of a head. model: in evaluation mode, (B, 3, S, S) → an object with `logits` (B,); its `layers()` gives
-    name → `nn.Identity` that (B, C, h, w) maps pass, "difference" among them. size: S, the side of a window in pixels. The
-    head's logit of a window is the model's times `scale` plus `bias`."""
+class WindowModel(Protocol):
+    """What is asked of a model in evaluation mode: a `torch.nn.Module` whose forward takes (B, 3, S, S)."""
 
-    model: nn.Module
-    size: int
-    scale: float
-    bias: float
+    def __call__(self, images: Tensor) -> Any:
+        """(B, 3, S, S) → an object with `logits` (B,)."""
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        """Name → `nn.Identity` that (B, C, h, w) maps pass, "difference" among them."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of `nn.Module`."""
+
+    def buffers(self) -> Iterator[Tensor]:
+        """As of `nn.Module`."""
+
+
+class WindowHead(Protocol):
+    """What is asked of a head. size: S, the side of a window in pixels. scale, bias: the head's logit of a window is the model's times
+    `scale` plus `bias`."""
+
+    @property
+    def model(self) -> Any:
+        """A `WindowModel` that is an `nn.Module` too, which Python's types cannot say together."""
+
+    @property
+    def size(self) -> int:
+        """S."""
+
+    @property
+    def scale(self) -> float:
+        """Logits of the head for one logit of the model."""
+
+    @property
+    def bias(self) -> float:
+        """In logits."""
 
     def prepare(self, windows: Sequence[np.ndarray]) -> Tensor:
         """(S, S, 3) uint8 windows → the model's input (B, 3, S, S), on its device."""
@@ -108,10 +130,10 @@ def hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
 
 def formula_of(layer: str) -> Formula:
     """HiResCAM for the difference map and the last stage, Grad-CAM for the other layers; see the module's text."""
-    return hires_cam if layer in (DIFFERENCE, "stage3") else grad_cam
+    return hires_cam if layer in (DIFFERENCE_LAYER, "stage3") else grad_cam
 
 
-def private_copy(model: nn.Module) -> nn.Module:
+def private_copy(model: WindowModel) -> WindowModel:
     """A copy with hooks of its own that shares all parameters and buffers: small, made anew for each call.
 
     Hooks on a shared model would see the forwards of every thread, so two users at once would mix their maps.
@@ -120,7 +142,7 @@ def private_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, shared)
 
 
-def gradients(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+def gradients(model: WindowModel, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """(B, 3, S, S) → logits (B,) and layer → (activation, gradient of the logit), each (B, C, h, w).
 
     One forward and one backward for all layers, by captum, on a private copy of the model, with gradients on even inside
@@ -128,33 +150,34 @@ def gradients(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tuple[
     """
     from captum.attr import LayerGradientXActivation
 
-    mine, seen = private_copy(model), {}
-    taps = {layer: mine.layers()[layer] for layer in layers}
+    copied = private_copy(model)
+    outputs: dict[str, Tensor] = {}
+    taps = {layer: copied.layers()[layer] for layer in layers}
     for layer, tap in taps.items():
-        tap.register_forward_hook(lambda module, inputs, output, layer=layer: seen.__setitem__(layer, output.detach()))
+        tap.register_forward_hook(lambda module, inputs, output, layer=layer: outputs.__setitem__(layer, output.detach()))
 
     def forward(batch: Tensor) -> Tensor:
-        seen["logits"] = mine(batch).logits
-        return seen["logits"]
+        outputs["logits"] = copied(batch).logits
+        return outputs["logits"]
 
     with torch.inference_mode(False), torch.enable_grad():
         method = LayerGradientXActivation(forward, list(taps.values()), multiply_by_inputs=False)
-        found = method.attribute(images.clone())
-    return seen["logits"].detach(), {layer: (seen[layer], g.detach()) for layer, g in zip(taps, found, strict=True)}
+        slopes = method.attribute(images.clone())
+    return outputs["logits"].detach(), {layer: (outputs[layer], slope.detach()) for layer, slope in zip(taps, slopes, strict=True)}
 
 
-def window_maps(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+def window_maps(model: WindowModel, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
     """(B, 3, S, S) → logits (B,) and layer → (B, h, w) evidence in logits per window, positive for synthetic.
 
-    `ERROR` may stand among the layers: the Euclidean length of the difference vector at each place, unsigned.
+    `ERROR_LAYER` may stand among the layers: the Euclidean length of the difference vector at each place, unsigned.
     """
-    tapped = list(dict.fromkeys(DIFFERENCE if layer == ERROR else layer for layer in layers))
-    logits, found = gradients(model, images, tapped)
+    needed = list(dict.fromkeys(DIFFERENCE_LAYER if layer == ERROR_LAYER else layer for layer in layers))
+    logits, layer_gradients = gradients(model, images, needed)
     maps = {}
     for layer in layers:
-        activation, gradient = found[DIFFERENCE if layer == ERROR else layer]
+        activation, gradient = layer_gradients[DIFFERENCE_LAYER if layer == ERROR_LAYER else layer]
         cells = activation.shape[2] * activation.shape[3]
-        maps[layer] = activation.norm(dim=1) if layer == ERROR else formula_of(layer)(activation, gradient) * cells
+        maps[layer] = activation.norm(dim=1) if layer == ERROR_LAYER else formula_of(layer)(activation, gradient) * cells
     return logits, maps
 
 
@@ -163,21 +186,26 @@ def window_maps(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tupl
 
 def layers_of(head: WindowHead) -> list[str]:
     """All maps that `heatmaps` makes for this head, that of windows first, the unsigned reconstruction error last."""
-    return [WINDOWS, *head.model.layers(), ERROR]
+    return [WINDOW_LAYER, *head.model.layers(), ERROR_LAYER]
 
 
 def heatmap(
-    head: WindowHead, pixels: np.ndarray, layer: str = DEFAULT, most: int | None = None, batch: int = 8, progress: Progress | None = None
+    head: WindowHead,
+    pixels: np.ndarray,
+    layer: str = DEFAULT_LAYER,
+    window_limit: int | None = None,
+    batch: int = 8,
+    progress: Progress | None = None,
 ) -> Heatmap:
     """`heatmaps` for one layer."""
-    return heatmaps(head, pixels, [layer], most, batch, progress)[layer]
+    return heatmaps(head, pixels, [layer], window_limit, batch, progress)[layer]
 
 
 def heatmaps(
     head: WindowHead,
     pixels: np.ndarray,
     layers: Sequence[str] | None = None,
-    most: int | None = None,
+    window_limit: int | None = None,
     batch: int = 8,
     progress: Progress | None = None,
 ) -> dict[str, Heatmap]:
@@ -185,18 +213,19 @@ def heatmaps(
 
     Overlapping windows at the image's own resolution are merged with weights that fade towards a window's edge, so that no
     seam shows. Every window is also read mirrored, as part of the mirrored image, and both maps are averaged: the map of a
-    mirrored image is the mirrored map exactly, whatever the model. Choices, not from the paper. `most`: at most so many windows,
-    on a copy of a larger image that is reduced to fit; the note then says so. progress: called with (windows done, in all).
+    mirrored image is the mirrored map exactly, whatever the model. Choices, not from the paper. window_limit: windows
+    read at most, on a copy of a larger image that is reduced to fit; the note then says so. progress: called with (windows done, in all).
     Memory: two float32 numbers a pixel, one more for each further layer, besides one batch.
     """
     layers = list(layers or layers_of(head))
-    small, note = reduced(pixels, head.size, most)
+    small, note = reduced(pixels, head.size, window_limit)
     height, width = small.shape[:2]
-    boxes = window_boxes(width, height, head.size, limit=most)
-    sums = {layer: np.zeros((height, width), np.float32) for layer in layers if layer != WINDOWS}
-    weights, logits = np.zeros((height, width), np.float32), []
-    for places, mirrored, found, maps in _passes(head, small, boxes, list(sums), batch, progress):
-        logits += [] if mirrored else found.tolist()
+    boxes = window_boxes(width, height, head.size, limit=window_limit)
+    sums = {layer: np.zeros((height, width), np.float32) for layer in layers if layer != WINDOW_LAYER}
+    weights = np.zeros((height, width), np.float32)
+    logits: list[float] = []
+    for places, mirrored, batch_logits, maps in _passes(head, small, boxes, list(sums), batch, progress):
+        logits += [] if mirrored else batch_logits.tolist()
         for i, box in enumerate(places):
             _add(weights, box, None, mirrored, head.size)
             for layer in sums:
@@ -204,18 +233,19 @@ def heatmaps(
     first = Heatmap(np.zeros((0, 0), np.float32), "", tuple(boxes), np.array(logits), float(head.pool(np.array(logits))), note=note)
     values = {layer: _mean(total, weights) for layer, total in sums.items()}
     del weights
-    if WINDOWS in layers:
-        values[WINDOWS] = window_evidence(head, small, dense_boxes(width, height, head.size, boxes))
+    if WINDOW_LAYER in layers:
+        values[WINDOW_LAYER] = window_evidence(head, small, dense_boxes(width, height, head.size, boxes))
     return {
-        layer: enlarged(replace(first, values=values.pop(layer), layer=layer, signed=layer != ERROR), pixels.shape[:2]) for layer in layers
+        layer: resize_map(replace(first, values=values.pop(layer), layer=layer, signed=layer != ERROR_LAYER), pixels.shape[:2])
+        for layer in layers
     }
 
 
 def dense_boxes(width: int, height: int, size: int, base: Sequence[Box]) -> Sequence[Box]:
-    """Boxes of the densest of the overlaps `DENSE` that stays within `DENSE_WINDOWS`, else `base`."""
-    for overlap in DENSE:
+    """Boxes of the densest of the `DENSE_OVERLAPS` that stays within `DENSE_LIMIT`, else `base`."""
+    for overlap in DENSE_OVERLAPS:
         boxes = window_boxes(width, height, size, overlap)
-        if len(boxes) <= DENSE_WINDOWS:
+        if len(boxes) <= DENSE_LIMIT:
             return boxes
     return base
 
@@ -234,11 +264,11 @@ def window_evidence(head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box]) 
     return _mean(total, weights)
 
 
-def reduced(pixels: np.ndarray, size: int, most: int | None) -> tuple[np.ndarray, str]:
-    """The (H, W, 3) image, or a copy small enough for `most` windows (its shorter side at least one window), and the note."""
+def reduced(pixels: np.ndarray, size: int, window_limit: int | None) -> tuple[np.ndarray, str]:
+    """The (H, W, 3) image, or a copy small enough for `window_limit` windows (its shorter side at least one window), and the note."""
     height, width = pixels.shape[:2]
     factor, smallest = 1.0, min(1.0, size / min(height, width))
-    while most and factor > smallest and len(window_boxes(round(width * factor), round(height * factor), size)) > most:
+    while window_limit and factor > smallest and len(window_boxes(round(width * factor), round(height * factor), size)) > window_limit:
         factor = max(factor * 0.95, smallest)
     if factor == 1.0:
         return pixels, ""
@@ -271,7 +301,7 @@ def _read(head: WindowHead, windows: Sequence[np.ndarray], layers: Sequence[str]
     if not layers:
         return head.window_logits(windows), {}
     logits, maps = window_maps(head.model, head.prepare(windows), layers)
-    scaled = {layer: m if layer == ERROR else m * head.scale for layer, m in maps.items()}
+    scaled = {layer: m if layer == ERROR_LAYER else m * head.scale for layer, m in maps.items()}
     return head.scale * to_numpy(logits).astype(np.float64) + head.bias, {layer: _enlarged(m, head.size) for layer, m in scaled.items()}
 
 
@@ -303,13 +333,13 @@ def _mean(total: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return total
 
 
-def enlarged(found: Heatmap, shape: tuple[int, int]) -> Heatmap:
-    """The map of a reduced copy (or of a larger one) in the coordinates of an image of `shape`, (H, W)."""
+def resize_map(heatmap: Heatmap, shape: tuple[int, int]) -> Heatmap:
+    """The same map, and its boxes, in the coordinates of the image at the size `shape`, (H, W)."""
     height, width = shape
-    if found.values.shape == (height, width):
-        return found
-    boxes = tuple(scaled_box(box, found.values.shape, shape) for box in found.boxes)
-    return replace(found, values=cv2.resize(found.values, (width, height), interpolation=cv2.INTER_LINEAR), boxes=boxes)
+    if heatmap.values.shape == (height, width):
+        return heatmap
+    boxes = tuple(scaled_box(box, heatmap.values.shape, shape) for box in heatmap.boxes)
+    return replace(heatmap, values=cv2.resize(heatmap.values, (width, height), interpolation=cv2.INTER_LINEAR), boxes=boxes)
 
 
 def scaled_box(box: Box, shape: tuple[int, int], target: tuple[int, int]) -> Box:
@@ -323,81 +353,8 @@ def reference_scales(head: WindowHead, pictures: Sequence[np.ndarray], percentil
 
     To be stored beside the head and used for every image. Choice, not from the paper.
     """
-    kept: dict[str, list[np.ndarray]] = {}
+    samples: dict[str, list[np.ndarray]] = {}
     for pixels in progress(pictures, title="scale"):
-        for layer, found in heatmaps(head, pixels).items():
-            kept.setdefault(layer, []).append(np.abs(found.values[::4, ::4]).ravel())
-    return {layer: float(np.nanpercentile(np.concatenate(values), percentile)) for layer, values in kept.items()}
-
-
-# --- to look at ----------------------------------------------------------------------------------------------------
-
-
-def _rgb(colour: str) -> np.ndarray:
-    """ "rgb(0,114,178)" → three float32 numbers."""
-    return np.array([int(part) for part in colour[4:-1].split(",")], np.float32)
-
-
-def overlay(pixels: np.ndarray, heatmap: Heatmap, scale: float, opacity: float = 0.6) -> Image.Image:
-    """The image in grey under its map: orange for synthetic, blue for real, violet for an unsigned map, clear at 0 and at NaN.
-
-    In grey, so that every colour is evidence and none the picture's own.
-    scale: the value at which the colour reaches `opacity` (0 to 1), from `reference_scales`; never from this image.
-    What was read is outlined: as a whole where nothing was left out, else window by window.
-    """
-    from interpret.render.figures import INK, REAL, SYNTHETIC  # plotly is slow to import, and a map needs none of it
-
-    above, below = _rgb(SYNTHETIC if heatmap.signed else INK), _rgb(REAL)
-    blended = np.empty_like(pixels)
-    for start in range(0, len(pixels), STRIP):  # a large photograph in float would not fit a small server's memory
-        rows_ = slice(start, start + STRIP)
-        share = np.clip(np.nan_to_num(heatmap.values[rows_]) / scale, -1, 1)[..., None]
-        alpha = opacity * np.abs(share)
-        grey = cv2.cvtColor(pixels[rows_], cv2.COLOR_RGB2GRAY)[..., None]
-        blended[rows_] = np.rint(grey * (1 - alpha) + alpha * np.where(share > 0, above, below))
-    image = Image.fromarray(blended)
-    _outline(image, heatmap.boxes, whole=bool(np.isfinite(heatmap.values).all()))
-    return image
-
-
-def _outline(image: Image.Image, boxes: Sequence[Box], whole: bool) -> None:
-    if boxes and (whole or len(boxes) > OUTLINED):  # a grid over the whole picture would hide it
-        x0, y0, x1, y1 = zip(*boxes, strict=True)
-        boxes = [(min(x0), min(y0), max(x1), max(y1))]
-    draw, width = ImageDraw.Draw(image), max(1, max(image.size) // 600)
-    for x0, y0, x1, y1 in boxes:
-        draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=(255, 255, 255), width=2 * width)
-        draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=(40, 40, 40), width=width)
-
-
-def rows(heatmap: Heatmap, scale: float) -> list[list[str]]:
-    """The map read aloud: nine regions with their mean evidence and a reading; "little" below a tenth of the scale."""
-    table = []
-    for vertical, band in zip(("top", "middle", "bottom"), np.array_split(heatmap.values, 3, axis=0), strict=True):
-        for horizontal, region in zip(("left", "centre", "right"), np.array_split(band, 3, axis=1), strict=True):
-            table.append([f"{vertical} {horizontal}", *_reading(region, scale, heatmap.signed)])
-    return table
-
-
-def _reading(region: np.ndarray, scale: float, signed: bool) -> tuple[str, str]:
-    known = region[np.isfinite(region)]
-    if not known.size:
-        return "", "not seen"
-    mean = float(known.mean())
-    if abs(mean) < scale / 10:
-        return f"{mean:+.2f}", "little"
-    return f"{mean:+.2f}", ("synthetic" if mean > 0 else "real") if signed else "much"
-
-
-def write(
-    heatmaps: Mapping[str, Heatmap], folder: Path, pixels: np.ndarray, scales: Mapping[str, float], default: str = DEFAULT
-) -> list[Path]:
-    """`<layer>.npy` (float32, H×W) and `<layer>.png` (overlay) for each map; the default layer's are named `sdd`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for layer, found in heatmaps.items():
-        path = folder / f"{'sdd' if layer == default else layer}.npy"
-        np.save(path, found.values)
-        overlay(pixels, found, scales[layer]).save(path.with_suffix(".png"))
-        paths += [path, path.with_suffix(".png")]
-    return paths
+        for layer, image_map in heatmaps(head, pixels).items():
+            samples.setdefault(layer, []).append(np.abs(image_map.values[::4, ::4]).ravel())
+    return {layer: float(np.nanpercentile(np.concatenate(values), percentile)) for layer, values in samples.items()}

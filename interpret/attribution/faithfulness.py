@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -21,8 +22,9 @@ from torch import nn
 
 from detector.data.datasets import Example
 from detector.data.windows import crop_window
+from detector.markdown import markdown_table
 from detector.progress import progress
-from interpret.attribution.cam import WINDOWS, WindowHead, heatmap, heatmaps, layers_of
+from interpret.attribution.cam import WINDOW_LAYER, WindowHead, heatmap, heatmaps, layers_of
 from interpret.attribution.splices import CONTROL, baselines, interval, make_splices, splice_test
 
 Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -32,28 +34,28 @@ CELL = 16  # pixels: places are taken away in squares of this side
 STEPS = 8  # points of a curve after its start
 BLUR = 4.0  # pixels, standard deviation of the "nothing there" picture
 FEATHER = 2.0  # pixels, standard deviation of the border between picture and blur
-MEASURES = ("deletion", "insertion")
-RIVALS = ("random", "centre", "edges", "another image's")
+CURVES = ("deletion", "insertion")
+BASELINES = ("random", "centre", "edges", "another image's")
 OTHER = ", another image's"
 
 
 # --- deletion and insertion ----------------------------------------------------------------------------------------
 
 
-def blurred(pixels: np.ndarray, sigma: float = BLUR) -> np.ndarray:
+def blur(pixels: np.ndarray, sigma: float = BLUR) -> np.ndarray:
     """(H, W, 3) uint8 without its fine detail: what stands for "nothing there"."""
     return cv2.GaussianBlur(pixels, (0, 0), sigma)
 
 
 def order_of_cells(values: np.ndarray, cell: int = CELL) -> np.ndarray:
-    """(H, W) map → (h, w) int ranks of its squares, 0 the highest mean; squares with nothing known come last."""
+    """(H, W) map → (h, w) int ranks of its squares, 0 the highest mean; squares without a value come last."""
     height, width = (-(-length // cell) for length in values.shape)
     padded = np.full((height * cell, width * cell), np.nan)
     padded[: values.shape[0], : values.shape[1]] = values
     blocks = padded.reshape(height, cell, width, cell).transpose(0, 2, 1, 3).reshape(height, width, -1)
-    known = np.isfinite(blocks)
-    sums = np.where(known, blocks, 0).sum(2)
-    means = np.where(known.any(2), sums / np.maximum(known.sum(2), 1), -np.inf)
+    finite = np.isfinite(blocks)
+    sums = np.where(finite, blocks, 0).sum(2)
+    means = np.where(finite.any(2), sums / np.maximum(finite.sum(2), 1), -np.inf)
     ranks = np.empty(means.size, int)
     ranks[np.argsort(-means.ravel(), kind="stable")] = np.arange(means.size)
     return ranks.reshape(height, width)
@@ -61,12 +63,12 @@ def order_of_cells(values: np.ndarray, cell: int = CELL) -> np.ndarray:
 
 def mixtures(pixels: np.ndarray, values: np.ndarray, steps: int = STEPS, cell: int = CELL) -> Iterator[np.ndarray]:
     """`steps` + 1 pictures: from the image to its blurred copy, the map's highest squares first, with feathered borders."""
-    ranks, nothing = order_of_cells(values, cell), blurred(pixels)
+    ranks, nothing = order_of_cells(values, cell), blur(pixels)
     for step in range(steps + 1):
-        gone = (ranks < round(ranks.size * step / steps)).astype(np.float32)
-        mask = np.kron(gone, np.ones((cell, cell), np.float32))[: pixels.shape[0], : pixels.shape[1]]
-        mask = cv2.GaussianBlur(mask, (0, 0), FEATHER)[..., None]
-        yield np.rint(mask * nothing + (1 - mask) * pixels).astype(np.uint8)
+        highest = (ranks < round(ranks.size * step / steps)).astype(np.float32)
+        mask = np.kron(highest, np.ones((cell, cell), np.float32))[: pixels.shape[0], : pixels.shape[1]]
+        share = cv2.GaussianBlur(mask, (0, 0), FEATHER)[..., None]
+        yield np.rint(share * nothing + (1 - share) * pixels).astype(np.uint8)
 
 
 def curves(score: Scorer, pixels: np.ndarray, values: np.ndarray, steps: int = STEPS) -> dict[str, np.ndarray]:
@@ -89,17 +91,17 @@ def area(curve: np.ndarray) -> float:
 def faithfulness(
     score: Scorer, pixels: np.ndarray, maps: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray], seed: int = 0, steps: int = STEPS
 ) -> dict[str, dict[str, float]]:
-    """Map or rival → {"deletion", "insertion"}: areas in logits towards the side that the detector decided for.
+    """Map or baseline → {"deletion", "insertion"}: areas in logits towards the side that the detector decided for.
 
     maps: name → (H, W), positive for synthetic; for an image that it calls real maps and logits are negated, so
     lower deletion and higher insertion are better for every image. others: the same names' maps of another image, as smooth and
-    strong: a map that only has its usual places does no better than these. Rivals besides: random, centre, edges.
+    strong: a map that only has its usual places does no better than these. Further baselines: random, centre, edges.
     """
     height, width = pixels.shape[:2]
     fitted = {name + OTHER: cv2.resize(values, (width, height)) for name, values in others.items()}
     return {
-        name: {measure: area(curve) for measure, curve in found.items()}
-        for name, found in oriented_curves(score, pixels, maps | fitted, seed, steps).items()
+        name: {kind: area(curve) for kind, curve in map_curves.items()}
+        for name, map_curves in oriented_curves(score, pixels, {**maps, **fitted}, seed, steps).items()
     }
 
 
@@ -121,20 +123,20 @@ def curves_of_window(head: WindowHead, pixels: np.ndarray, layer: str, seed: int
     return oriented_curves(_scorer(head), pixels, {layer: heatmap(head, pixels, layer).values}, seed)
 
 
-def compared(results: Sequence[Mapping[str, Mapping[str, float]]], names: Sequence[str], seed: int = 0) -> dict[str, dict]:
-    """Map → measure → {"area": [mean, low, high], "gain": {baseline: [mean, low, high]}} over images, paired by image.
+def compare(results: Sequence[Mapping[str, Mapping[str, float]]], names: Sequence[str], seed: int = 0) -> dict[str, dict]:
+    """Map → curve → {"area": [mean, low, high], "gain": {baseline: [mean, low, high]}} over images, paired by image.
 
-    gain: how much better than the baseline in logits, above 0 better for both measures (95 % bootstrap).
+    gain: how much better than the baseline in logits, above 0 better for both curves (95 % bootstrap).
     """
     table: dict[str, dict] = {name: {} for name in names}
     for name in names:
-        rivals = dict(zip(RIVALS, (*RIVALS[:3], name + OTHER), strict=True))
-        for measure, sign in zip(MEASURES, (-1, 1), strict=True):
+        keys = dict(zip(BASELINES, (*BASELINES[:3], name + OTHER), strict=True))
+        for curve, sign in zip(CURVES, (-1, 1), strict=True):
             gain = {
-                said: interval([sign * (result[name][measure] - result[rival][measure]) for result in results], seed)
-                for said, rival in rivals.items()
+                baseline: interval([sign * (result[name][curve] - result[key][curve]) for result in results], seed)
+                for baseline, key in keys.items()
             }
-            table[name][measure] = {"area": interval([result[name][measure] for result in results], seed), "gain": gain}
+            table[name][curve] = {"area": interval([result[name][curve] for result in results], seed), "gain": gain}
     return table
 
 
@@ -178,14 +180,14 @@ def randomisation(head: WindowHead, pictures: Sequence[np.ndarray], seed: int, l
 
     "classifier": only the model's child `classify`; "all": every parameter. Each picture has a shuffle of its own.
     """
-    found: dict[str, dict[str, list[float]]] = {layer: {"all": [], "classifier": []} for layer in layers}
+    similarities: dict[str, dict[str, list[float]]] = {layer: {"all": [], "classifier": []} for layer in layers}
     for index, pixels in enumerate(pictures):
-        mine = _values(head, pixels, layers)
+        maps = _values(head, pixels, layers)
         for kind, parts in (("all", None), ("classifier", [CLASSIFIER])):
-            theirs = _values(with_model(head, randomised(head.model, seed + index, parts)), pixels, layers)
+            shuffled = _values(with_model(head, randomised(head.model, seed + index, parts)), pixels, layers)
             for layer in layers:
-                found[layer][kind].append(abs(similarity(mine[layer], theirs[layer])))
-    return {layer: {kind: interval(values, seed) for kind, values in kinds.items()} for layer, kinds in found.items()}
+                similarities[layer][kind].append(abs(similarity(maps[layer], shuffled[layer])))
+    return {layer: {kind: interval(values, seed) for kind, values in kinds.items()} for layer, kinds in similarities.items()}
 
 
 # --- all of it -----------------------------------------------------------------------------------------------------
@@ -197,35 +199,42 @@ def centre_window(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.ascontiguousarray(pixels[y : y + size, x : x + size])
 
 
-def measure_maps(
-    head: WindowHead,
-    examples: Sequence[Example],
-    seed: int = 0,
-    images: int = 40,
-    triples: int = 40,
-    shuffles: int = 10,
-    layers: Sequence[str] | None = None,
-) -> dict:
-    """Deletion, insertion, randomisation and the splice test for every layer, on labelled examples of one split.
+@dataclass(frozen=True)
+class MeasurePlan:
+    """How much is measured (choice). seed: of every draw. images: for the curves, half of them real and half synthetic. triples: of
+    splices. shuffles: splices whose maps are compared with those of shuffled weights."""
 
-    images: for the curves, half real and half synthetic; triples: of splices; shuffles: of these, for the randomisation. All are
-    drawn by `seed`. Returns {"seed", "counts", "curves", "splices", "randomisation"}: plain numbers, ready for a card.
+    seed: int = 0
+    images: int = 40
+    triples: int = 40
+    shuffles: int = 10
+
+
+def measure_maps(
+    head: WindowHead, examples: Sequence[Example], plan: MeasurePlan = MeasurePlan(), layers: Sequence[str] | None = None
+) -> dict:
+    """Deletion, insertion, randomisation and the splice test for several layers (None: all), on labelled examples of one split.
+
+    Returns {"seed", "counts", "curves", "splices", "randomisation"}: plain numbers, ready for a card.
     """
-    layers = list(layers or layers_of(head))
-    pictures = [centre_window(load(example), head.size) for example in _balanced(examples, images, seed)]
-    placed = [layer for layer in layers if layer != WINDOWS]  # the map of windows has no places inside one, which a curve needs
-    maps = [_values(head, pixels, placed) for pixels in pictures]
-    others = maps[2:] + maps[:2]  # classes stand in turns, so the next but one is of the same class
-    triples_of_maps = progress(list(zip(pictures, maps, others, strict=True)), title="curves")
-    results = [faithfulness(_scorer(head), pixels, own, other, seed + i) for i, (pixels, own, other) in enumerate(triples_of_maps)]
-    splices = make_splices(examples, triples, seed, load)
+    layers, seed = list(layers or layers_of(head)), plan.seed
+    pictures = [centre_window(load(example), head.size) for example in _balanced(examples, plan.images, seed)]
+    local_layers = [layer for layer in layers if layer != WINDOW_LAYER]  # that map has no places inside a window, which a curve needs
+    splices = make_splices(examples, plan.triples, seed, load)
     return {
         "seed": seed,
-        "counts": {"images": len(pictures), "triples": len(splices) // 3, "shuffles": min(shuffles, len(splices))},
-        "curves": compared(results, placed, seed),
+        "counts": {"images": len(pictures), "triples": len(splices) // 3, "shuffles": min(plan.shuffles, len(splices))},
+        "curves": compare(_areas(head, pictures, local_layers, seed), local_layers, seed),
         "splices": splice_test(lambda pixels: _values(head, pixels, layers), progress(splices, title="splices"), seed),
-        "randomisation": randomisation(head, [splice.pixels for splice in splices[:shuffles]], seed, layers),
+        "randomisation": randomisation(head, [splice.pixels for splice in splices[: plan.shuffles]], seed, layers),
     }
+
+
+def _areas(head: WindowHead, pictures: Sequence[np.ndarray], layers: Sequence[str], seed: int) -> list[dict[str, dict[str, float]]]:
+    """`faithfulness` of each picture; classes stand in turns, so the map of the next picture but one is of the same class."""
+    maps = [_values(head, pixels, layers) for pixels in pictures]
+    triples = progress(list(zip(pictures, maps, maps[2:] + maps[:2], strict=True)), title="curves")
+    return [faithfulness(_scorer(head), pixels, image_maps, other, seed + i) for i, (pixels, image_maps, other) in enumerate(triples)]
 
 
 def load(example: Example) -> np.ndarray:
@@ -238,11 +247,11 @@ def load(example: Example) -> np.ndarray:
 def _balanced(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
     """`count` examples, half of each class as far as there are, in turns."""
     generator = np.random.default_rng(seed)
-    drawn = []
+    samples = []
     for label in (0, 1):
-        own = [example for example in examples if example.label == label]
-        drawn.append([own[i] for i in generator.permutation(len(own))[: count // 2]])
-    return [example for pair in zip(*drawn, strict=False) for example in pair]
+        of_class = [example for example in examples if example.label == label]
+        samples.append([of_class[i] for i in generator.permutation(len(of_class))[: count // 2]])
+    return [example for pair in zip(*samples, strict=False) for example in pair]
 
 
 def _scorer(head: WindowHead) -> Scorer:
@@ -255,7 +264,7 @@ def _scorer(head: WindowHead) -> Scorer:
 
 
 def _values(head: WindowHead, pixels: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    return {layer: found.values for layer, found in heatmaps(head, pixels, layers).items()}
+    return {layer: heatmap.values for layer, heatmap in heatmaps(head, pixels, layers).items()}
 
 
 # --- in words ------------------------------------------------------------------------------------------------------
@@ -269,17 +278,17 @@ def failures(results: Mapping, layer: str) -> list[str]:
     without curves, that of windows, is asked for the rest.
     """
     curves = results["curves"].get(layer, {})
-    found = [f"{measure} against {rival}" for measure in curves for rival, gain in curves[measure]["gain"].items() if not gain[1] > 0]
+    failed = [f"{curve} against {name}" for curve in curves for name, gain in curves[curve]["gain"].items() if not gain[1] > 0]
     splices = results["splices"]
-    own = splices[layer]["synthetic in real"]["auroc"]
-    rivals = [splices[name]["synthetic in real"]["auroc"][0] for name in RIVALS[:3]]
-    if not own[1] > max(rivals):
-        found.append("finding a synthetic region")
+    auroc = splices[layer]["synthetic in real"]["auroc"]
+    baseline_aurocs = [splices[name]["synthetic in real"]["auroc"][0] for name in BASELINES[:3]]
+    if not auroc[1] > max(baseline_aurocs):
+        failed.append("finding a synthetic region")
     if not splices[layer]["lift"]["auroc"][1] > 0:
-        found.append("telling a synthetic from a real region")
+        failed.append("telling a synthetic from a real region")
     if not results["randomisation"][layer]["all"][0] < 0.5:
-        found.append("needing the trained weights")
-    return found
+        failed.append("needing the trained weights")
+    return failed
 
 
 def trust(results: Mapping, layer: str) -> str:
@@ -294,41 +303,33 @@ def _cell(numbers: Sequence[float]) -> str:
 
 def maps_report(results: Mapping) -> str:
     """Two Markdown tables for the card, 95 % bootstrap intervals in brackets, and a sentence on each layer."""
-    counts = results["counts"]
-    gains = [
-        f"Deletion and insertion on {counts['images']} images: gain over each baseline in logits, above 0 is better.",
-        "",
-        "| map | measure | random | centre | edges | another image's |",
-        "|---|---|---|---|---|---|",
+    rows = [
+        [layer, curve, *(_cell(numbers["gain"][baseline]) for baseline in BASELINES)]
+        for layer, curves in results["curves"].items()
+        for curve, numbers in curves.items()
     ]
-    for layer, measures in results["curves"].items():
-        for measure, found in measures.items():
-            cells = [_cell(found["gain"][rival]) for rival in RIVALS]
-            gains.append(f"| {layer} | {measure} | {' | '.join(cells)} |")
-    return "\n".join([*gains, "", *_splice_table(results), "", *_verdicts(results)])
+    gains = f"Deletion and insertion on {results['counts']['images']} images: gain over each baseline in logits, above 0 is better."
+    table = markdown_table(["map", "measure", *BASELINES], rows)
+    return "\n\n".join([f"{gains}\n\n{table}", _splice_table(results), _verdicts(results)])
 
 
-def _splice_table(results: Mapping) -> list[str]:
+def _splice_table(results: Mapping) -> str:
     kinds = ("synthetic in real", "real in synthetic", CONTROL)
-    lines = [
+    rows = []
+    for name, measures in results["splices"].items():
+        first = measures[kinds[0]]
+        aurocs = [measures[kind]["auroc"] for kind in (*kinds, "lift")]
+        rows.append([name, *map(_cell, [*aurocs, first["pointing"], first["mass"]])])
+    return (
         f"Splices ({results['counts']['triples']} of each kind): AUROC of places, 0.5 is chance; pointing game and mass (1 is "
-        "chance) for synthetic in real; lift of the AUROC over the control.",
-        "",
-        f"| map | {' | '.join(kinds)} | lift | pointing | mass |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, found in results["splices"].items():
-        first = found[kinds[0]]
-        cells = [_cell(found[kind]["auroc"]) for kind in kinds] + [_cell(found["lift"]["auroc"])]
-        lines.append(f"| {name} | {' | '.join([*cells, _cell(first['pointing']), _cell(first['mass'])])} |")
-    return lines
+        "chance) for synthetic in real; lift of the AUROC over the control.\n\n"
+        + markdown_table(["map", *kinds, "lift", "pointing", "mass"], rows)
+    )
 
 
-def _verdicts(results: Mapping) -> list[str]:
-    lines = []
-    for layer, found in results["randomisation"].items():
-        lines.append(
-            f"- {layer}: {trust(results, layer)}. |Spearman| with shuffled weights: all {_cell(found['all'])}, "
-            f"classifier only {_cell(found['classifier'])}."
-        )
-    return lines
+def _verdicts(results: Mapping) -> str:
+    return "\n".join(
+        f"- {layer}: {trust(results, layer)}. |Spearman| with shuffled weights: all {_cell(values['all'])}, "
+        f"classifier only {_cell(values['classifier'])}."
+        for layer, values in results["randomisation"].items()
+    )

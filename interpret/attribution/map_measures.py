@@ -18,14 +18,14 @@ from detector.data.datasets import DataError, Example
 from detector.hub.weights import tensor_digest
 from detector.methods.registry import heads_folders
 from detector.progress import progress
-from interpret.attribution.cam import DEFAULT, ERROR, WindowHead, heatmaps, layers_of, reference_scales
-from interpret.attribution.faithfulness import failures, load, maps_report, measure_maps
+from interpret.attribution.cam import DEFAULT_LAYER, ERROR_LAYER, WindowHead, heatmaps, layers_of, reference_scales
+from interpret.attribution.faithfulness import MeasurePlan, failures, load, maps_report, measure_maps
 from interpret.attribution.splices import CONTROL, KINDS, make_splices, splice_test
 
 FILE = "maps.json"
-UNMEASURED = 1.0  # logits per window at full colour, where no scale was measured
+UNMEASURED_SCALE = 1.0  # logits per window at full colour, where no scale was measured
 SCALE_IMAGES = 30
-CHOOSING = 20  # splices of each kind by which the default layer is chosen
+DEFAULT_SPLICES = 20  # splices of each kind by which the default layer is chosen
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Measures:
     scales: Mapping[str, float] = field(default_factory=dict)
     results: Mapping | None = None
     split: str = ""
-    default: str = DEFAULT
+    default: str = DEFAULT_LAYER
 
     def scale(self, layer: str) -> float:
         """The value at full colour, the same for every image."""
-        return self.scales.get(layer, UNMEASURED)
+        return self.scales.get(layer, UNMEASURED_SCALE)
 
     def failed(self, layer: str) -> list[str] | None:
         """The tests that a layer's map failed; None where it was not measured."""
@@ -51,19 +51,19 @@ class Measures:
     def trust(self, layer: str) -> str:
         """How far a layer's map can be trusted, in one or two sentences (Markdown)."""
         failed = self.failed(layer)
-        if failed is None:
+        if failed is None or self.results is None:
             return "How far this map can be trusted has not been measured for this head (`python -m detector measure-maps`)."
         counts = self.results["counts"]
         tests = f"on our tests ({counts['images']} images and {counts['triples']} splices of each kind, {self.split})"
         if not failed:
             return f"This map **beats its baselines** {tests}."
         return (
-            f"This map **does not beat its baselines** {tests}: it failed {_listed(failed)}. Take it as a hint at what the detector "
+            f"This map **does not beat its baselines** {tests}: it failed {_join(failed)}. Take it as a hint at what the detector "
             "reads, not as proof of which part is synthetic."
         )
 
 
-def _listed(phrases: Sequence[str]) -> str:
+def _join(phrases: Sequence[str]) -> str:
     return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
@@ -80,48 +80,48 @@ def path_of(backbone: str) -> Path:
 # --- measuring -----------------------------------------------------------------------------------------------------
 
 
-def chosen(examples: Sequence[Example], split: str) -> list[Example]:
+def of_split(examples: Sequence[Example], split: str) -> list[Example]:
     """The examples whose split begins with `split`, such as "test". DataError, one sentence, if a class is missing."""
-    found = [example for example in examples if example.split.startswith(split)]
-    if {example.label for example in found} != {0, 1}:
-        known = ", ".join(sorted({example.split or "(none)" for example in examples}))
-        raise DataError(f"There are no images of both classes in a split '{split}'; this folder has the splits {known}.")
-    return found
+    selection = [example for example in examples if example.split.startswith(split)]
+    if {example.label for example in selection} != {0, 1}:
+        splits = ", ".join(sorted({example.split or "(none)" for example in examples}))
+        raise DataError(f"There are no images of both classes in a split '{split}'; this folder has the splits {splits}.")
+    return selection
 
 
-def measure(head: WindowHead, examples: Sequence[Example], split: str, seed: int = 0, images: int = 40, triples: int = 40) -> dict:
+def measure(head: WindowHead, examples: Sequence[Example], split: str, plan: MeasurePlan = MeasurePlan()) -> dict:
     """Scales on the `val` split, everything of `measure_maps` on `split`: plain numbers, NaN where something is undefined."""
-    tested, validation = chosen(examples, split), chosen(examples, "val")
-    order = np.random.default_rng(seed).permutation(len(validation))[:SCALE_IMAGES]
+    tested, validation = of_split(examples, split), of_split(examples, "val")
+    order = np.random.default_rng(plan.seed).permutation(len(validation))[:SCALE_IMAGES]
     scales = reference_scales(head, [load(validation[i]) for i in order])
-    known = {"fingerprint": fingerprint(head), "split": split, "scales": scales} | choose_default(head, validation, seed)
-    return known | measure_maps(head, tested, seed, images, triples)
+    start = {"fingerprint": fingerprint(head), "split": split, "scales": scales}
+    return start | choose_default(head, validation, plan.seed) | measure_maps(head, tested, plan)
 
 
 def choose_default(head: WindowHead, validation: Sequence[Example], seed: int) -> dict:
-    """ "default": the signed layer that tells the origins in splices of validation images best, and "validation": all their AUROC.
+    """ "default": the signed layer with the highest AUROC on splices of validation images; "validation": the AUROC of each.
 
     Best by the mean over a synthetic region in a real image and the reverse, so that a map that follows content alone gains nothing.
     Choice, not from the paper.
     """
-    layers = [layer for layer in layers_of(head) if layer != ERROR]
+    layers = [layer for layer in layers_of(head) if layer != ERROR_LAYER]
     kinds = [kind for kind in KINDS if kind != CONTROL]
-    splices = [splice for splice in make_splices(validation, CHOOSING, seed, load) if splice.kind in kinds]
-    found = splice_test(
-        lambda pixels: {layer: own.values for layer, own in heatmaps(head, pixels, layers).items()},
+    splices = [splice for splice in make_splices(validation, DEFAULT_SPLICES, seed, load) if splice.kind in kinds]
+    results = splice_test(
+        lambda pixels: {layer: heatmap.values for layer, heatmap in heatmaps(head, pixels, layers).items()},
         progress(splices, title="default"),
         seed,
     )
-    both = {layer: float(np.mean([found[layer][kind]["auroc"][0] for kind in kinds])) for layer in layers}
-    return {"default": max(both, key=both.get), "validation": both}
+    both = {layer: float(np.mean([results[layer][kind]["auroc"][0] for kind in kinds])) for layer in layers}
+    return {"default": max(both, key=both.__getitem__), "validation": both}
 
 
-def report(measured: Mapping) -> str:
+def report(measures: Mapping) -> str:
     """The card's tables and a sentence on each layer."""
-    chosen_by = ", ".join(f"{layer} {value:.2f}" for layer, value in measured["validation"].items())
+    aurocs = ", ".join(f"{layer} {value:.2f}" for layer, value in measures["validation"].items())
     return (
-        f"Measured on {measured['split']}; colours scaled on val. Shown first: {measured['default']}, which tells the origins in "
-        f"{CHOOSING} pairs of splices of val best (AUROC: {chosen_by}).\n\n{maps_report(measured)}"
+        f"Measured on {measures['split']}; colours scaled on val. Shown first: {measures['default']}, which tells the origins in "
+        f"{DEFAULT_SPLICES} pairs of splices of val best (AUROC: {aurocs}).\n\n{maps_report(measures)}"
     )
 
 
@@ -138,7 +138,7 @@ def _without_nan(value):
 
 
 def _with_nan(value):
-    """`_without_nan` undone."""
+    """The reverse of `_without_nan`."""
     if isinstance(value, dict):
         return {name: _with_nan(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -146,22 +146,22 @@ def _with_nan(value):
     return math.nan if value is None else value
 
 
-def store(measured: Mapping, path: Path) -> None:
-    """Write what `measure` found."""
+def save(measures: Mapping, path: Path) -> None:
+    """Write the result of `measure` as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_without_nan(measured), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(_without_nan(measures), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def stored(path: Path) -> dict:
-    """What `store` wrote."""
+def load_json(path: Path) -> dict:
+    """The measures in a file that `save` has written."""
     return _with_nan(json.loads(path.read_text(encoding="utf-8")))
 
 
 def read(path: Path, head) -> Measures:
-    """What was measured of this very head; empty where nothing was, or where the file tells of another one."""
+    """The measures of this very head; empty where there is no file or the file belongs to another head."""
     if not path.is_file():
         return Measures()
-    measured = stored(path)
-    if measured["fingerprint"] != fingerprint(head):
+    measures = load_json(path)
+    if measures["fingerprint"] != fingerprint(head):
         return Measures()
-    return Measures(measured["scales"], measured, measured["split"], measured["default"])
+    return Measures(measures["scales"], measures, measures["split"], measures["default"])

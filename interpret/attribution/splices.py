@@ -10,7 +10,7 @@ the whole saved once as JPEG. Choices, not from the papers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -90,13 +90,13 @@ def make_splice(host: np.ndarray, donor: np.ndarray, seed: int, kind: str = "syn
     generator = np.random.default_rng(seed)
     box, (x, y) = _place(host, donor, generator)
     share = _ellipse(host.shape[:2], box)
-    x0, y0, x1, y1 = seen = _clipped(box, host)
+    x0, y0, x1, y1 = visible = _clip(box, host)
     left, top = x + x0 - box[0], y + y0 - box[1]
     patch = donor[top : top + y1 - y0, left : left + x1 - x0]
     alike = min(residual_deviation(patch), residual_deviation(host))
-    pasted = _pasted(blurred_to(host, alike), blurred_to(patch, alike), seen, share)
+    pasted = _paste(blurred_to(host, alike), blurred_to(patch, alike), visible, share)
     pixels = recompress(pasted, ".jpg", int(generator.integers(QUALITY[0], QUALITY[1] + 1)))
-    return Splice(pixels, share > 0.5, seen, kind)
+    return Splice(pixels, share > 0.5, visible, kind)
 
 
 def _place(host: np.ndarray, donor: np.ndarray, generator: np.random.Generator) -> tuple[Box, tuple[int, int]]:
@@ -116,7 +116,7 @@ def _place(host: np.ndarray, donor: np.ndarray, generator: np.random.Generator) 
     return (x, y, x + width, y + height), (start(donor.shape[1], width), start(donor.shape[0], height))
 
 
-def _clipped(box: Box, picture: np.ndarray) -> Box:
+def _clip(box: Box, picture: np.ndarray) -> Box:
     x0, y0, x1, y1 = box
     return max(x0, 0), max(y0, 0), min(x1, picture.shape[1]), min(y1, picture.shape[0])
 
@@ -130,7 +130,7 @@ def _ellipse(shape: tuple[int, int], box: Box) -> np.ndarray:
     return cv2.GaussianBlur((radius < 1).astype(np.float32), (0, 0), FEATHER, borderType=cv2.BORDER_REPLICATE)
 
 
-def _pasted(host: np.ndarray, patch: np.ndarray, box: Box, share: np.ndarray) -> np.ndarray:
+def _paste(host: np.ndarray, patch: np.ndarray, box: Box, share: np.ndarray) -> np.ndarray:
     x0, y0, x1, y1 = box
     result, weight = host.copy(), share[y0:y1, x0:x1, None]
     result[y0:y1, x0:x1] = np.rint(weight * patch + (1 - weight) * host[y0:y1, x0:x1])
@@ -144,17 +144,17 @@ def make_splices(examples: Sequence[Example], count: int, seed: int, load: Calla
     """
     generator = np.random.default_rng(seed)
     real, synthetic = ([e for e in examples if e.label == label] for label in (0, 1))
-    made: list[Splice] = []
+    splices: list[Splice] = []
     for draw in range(20 * count):
-        if len(made) == 3 * count:
+        if len(splices) == 3 * count:
             break
         first, second = (load(real[i]) for i in generator.choice(len(real), 2, replace=False))
         fake = load(synthetic[generator.integers(len(synthetic))])
         try:
-            made += _triple(first, second, fake, seed * 1_000_003 + draw)
+            splices += _triple(first, second, fake, seed * 1_000_003 + draw)
         except SpliceError:
             continue
-    return made
+    return splices
 
 
 def _triple(real: np.ndarray, other: np.ndarray, fake: np.ndarray, seed: int) -> list[Splice]:
@@ -203,8 +203,8 @@ def localisation(values: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     map without a positive part. NaN if nothing is inside or nothing outside.
     """
     values, inside = _blocks(values), _blocks(mask.astype(np.float32)) > 0.5
-    known = np.isfinite(values)
-    values, inside = values[known], inside[known]
+    finite = np.isfinite(values)
+    values, inside = values[finite], inside[finite]
     if inside.all() or not inside.any():
         return dict.fromkeys(("pointing", "auroc", "mass"), float("nan"))
     ranks, count = rankdata(values), inside.sum()
@@ -221,29 +221,29 @@ def _blocks(values: np.ndarray) -> np.ndarray:
     return values[: height * BLOCK, : width * BLOCK].reshape(height, BLOCK, width, BLOCK).mean((1, 3), dtype=np.float64)
 
 
-def interval(values: np.ndarray, seed: int = 0, draws: int = BOOTSTRAPS) -> list[float]:
+def interval(values: Sequence[float] | np.ndarray, seed: int = 0, draws: int = BOOTSTRAPS) -> list[float]:
     """Mean and its 95 % bootstrap interval over the rows that are not NaN: [mean, low, high]; three NaN if there are none."""
-    values = np.asarray(values, np.float64)
-    values = values[np.isfinite(values)]
-    if not len(values):
+    array = np.asarray(values, np.float64)
+    array = array[np.isfinite(array)]
+    if not len(array):
         return [float("nan")] * 3
-    drawn = values[np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))].mean(1)
-    return [float(values.mean()), *(float(v) for v in np.percentile(drawn, [2.5, 97.5]))]
+    means = array[np.random.default_rng(seed).integers(len(array), size=(draws, len(array)))].mean(1)
+    return [float(array.mean()), *(float(v) for v in np.percentile(means, [2.5, 97.5]))]
 
 
-def splice_test(map_function: MapFunction, splices: Sequence[Splice], seed: int = 0) -> dict[str, dict[str, dict]]:
+def splice_test(map_function: MapFunction, splices: Iterable[Splice], seed: int = 0) -> dict[str, dict[str, dict]]:
     """Name of a map → kind → measure → [mean, low, high] (95 % bootstrap over splices); all of `localisation`, direction up.
 
     map_function: pixels → name → (H, W) signed map, positive for synthetic; on "real in synthetic" it is negated before it is
-    compared. The baselines stand among the names, never negated, so that the measures of chance are seen, too. `lift` beside the
+    compared. The baselines stand among the names, never negated, as the measures of chance. `lift` beside the
     kinds: AUROC of "synthetic in real" minus that of its control, splice by splice: what is due to the origin.
     """
-    found: dict[str, dict[str, list[dict]]] = {}
+    rows: dict[str, dict[str, list[dict]]] = {}
     for index, splice in enumerate(splices):
         maps = {name: splice.sign * values for name, values in map_function(splice.pixels).items()}
         for name, values in (maps | baselines(splice.pixels, seed + index)).items():
-            found.setdefault(name, {}).setdefault(splice.kind, []).append(localisation(values, splice.mask))
-    return {name: _summary(kinds, seed) for name, kinds in found.items()}
+            rows.setdefault(name, {}).setdefault(splice.kind, []).append(localisation(values, splice.mask))
+    return {name: _summary(kinds, seed) for name, kinds in rows.items()}
 
 
 def _summary(kinds: Mapping[str, list[dict]], seed: int) -> dict[str, dict]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from pathlib import PurePosixPath
+from typing import TypeGuard
 
 import anyio
 import gradio as gr
@@ -23,7 +24,7 @@ SECONDS, MOST_REDIRECTS = 20, 5
 REFUSED = f"The address gives no image: it must be public and answer with a file of at most {MAX_BYTES // 2**20} MiB."
 
 
-def is_address(path: object) -> bool:
+def is_address(path: object) -> TypeGuard[str]:
     """Whether a payload's path is an address on the web."""
     return isinstance(path, str) and path.startswith(("http://", "https://"))
 
@@ -40,7 +41,7 @@ async def fetch(url: str) -> str:
     except Exception as error:
         raise gr.Error(REFUSED, print_exception=False) from error
     finally:
-        uploads.BUDGET.arrived(MAX_BYTES)
+        uploads.BUDGET.settle(MAX_BYTES)
 
 
 async def _content(url: httpx.URL, redirects: int) -> bytes:

@@ -1,4 +1,8 @@
-"""Building blocks of the page: a heading with its explanation, a chart, a table, one sentence."""
+"""Building blocks of the page: a heading with its explanation, a chart, a table, one sentence.
+
+Each panel names its components and its values alike: `build_…` gives a frozen dataclass of components, an action gives a NamedTuple of
+values whose fields are the names of the components that they are for, and `outputs` lists these components in that order.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,33 @@ import io
 import os
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import gradio as gr
 import numpy as np
+from gradio.components import Component
 from PIL import Image
 
+from detector.records import AnalysisRecord
 from interpret.panels.uploads import folder
 from interpret.render.text import head_of
 from interpret.render.words import HOW, how_good
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+AnyComponent = TypeVar("AnyComponent", bound=Component)
+Skip = dict[str, Any]  # what `gr.skip()` gives: the component stays as it is
+
+
+def outputs(components: object, values: type[NamedTuple]) -> list[Component]:
+    """The components that an action's values go to, in the order of the values.
+
+    components: the frozen dataclass of a panel. AttributeError where it has no component of a value's name.
+    """
+    return [getattr(components, name) for name in values._fields]
 
 
 def heading(title: str, how: str) -> None:
@@ -31,15 +52,21 @@ def reading() -> gr.Markdown:
     return gr.Markdown(elem_classes="reading")
 
 
-def trust(record: dict, method: str) -> str:
+def trust(record: AnalysisRecord, method: str) -> str:
     """How good a panel's method is, from the measured figures, as Markdown for a `reading`; method: as in "detectors"."""
     return f"*{how_good(head_of(record, method), record['backbone'])}*"
 
 
-def table(headers: list[str], label: str, widths: list[str], rows: int = 8) -> gr.Dataframe:
+def table(headers: list[str], label: str, widths: Sequence[str], rows: int = 8) -> gr.Dataframe:
     """A read-only table that scrolls after `rows` rows. widths: CSS, one for each column."""
     return gr.Dataframe(
-        headers=headers, label=label, column_widths=widths, interactive=False, wrap=True, max_height=60 + 36 * rows, elem_classes="table"
+        headers=headers,
+        label=label,
+        column_widths=list(widths),
+        interactive=False,
+        wrap=True,
+        max_height=60 + 36 * rows,
+        elem_classes="table",
     )
 
 
@@ -48,24 +75,24 @@ def plot(label: str, elem_id: str | None = None, visible: bool = True) -> gr.Plo
     return gr.Plot(label=label, show_label=False, elem_id=elem_id, visible=visible)
 
 
-def chart(figure) -> gr.Plot:
-    """The figure in its place, or nothing, not an empty frame, where there is none."""
+def chart(figure: go.Figure | None) -> gr.Plot:
+    """The figure in its place; without a figure the place is hidden."""
     return gr.Plot(figure, visible=figure is not None)
 
 
-def unchecked(component):
+def accept_any(component: AnyComponent) -> AnyComponent:
     """Let any value through to the function behind it, which answers an unknown one in a sentence.
 
     Gradio would compare it with the choices at the start, which the page changes with every image.
     """
-    component.preprocess = lambda value: value
+    setattr(component, "preprocess", lambda value: value)  # noqa: B010 (a type checker refuses to replace a method)
     return component
 
 
-def unknown(value: object, names: Iterable[str], what: str) -> str:
+def refusal(value: object, names: Iterable[str], what: str) -> str:
     """One sentence for a value that is none of the names, "" for one that is. It repeats nothing of what a visitor sent."""
-    known = list(names)
-    return "" if value in known else f"There is no {what} of that name; there are {', '.join(known)}."
+    names = list(names)
+    return "" if value in names else f"There is no {what} of that name; there are {', '.join(names)}."
 
 
 def picture_file(picture: np.ndarray | Image.Image) -> str:

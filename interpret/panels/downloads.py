@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from interpret.panels.service import Seen, photo_of, suite_of
+from detector.records import AnalysisRecord
+from interpret.panels.service import CurrentImage, photo_of, suite_of
 from interpret.panels.uploads import folder
 
 # A button of Gradio downloads what it held before the click; this hands over what the click has just made.
@@ -34,19 +35,19 @@ def build_downloads() -> Downloads:
     with gr.Row(visible=False) as row:
         report = gr.DownloadButton("Download report (HTML)", size="sm", elem_id="report")
         record = gr.DownloadButton("Download numbers (JSON)", size="sm", elem_id="json-record")
-    files = tuple(gr.File(label=label, visible=False) for label in ("HTML report", "JSON record"))
+    files = gr.File(label="HTML report", visible=False), gr.File(label="JSON record", visible=False)
     return Downloads(row, report, record, files)
 
 
-def wire_downloads(downloads: Downloads, seen: gr.State) -> None:
+def wire_downloads(downloads: Downloads, current: gr.State) -> None:
     """Make the file when asked for, then hand it over."""
     ways = ((downloads.report, make_report, "report"), (downloads.record, make_record, "json_record"))
     for (button, make, name), file in zip(ways, downloads.files, strict=True):
-        made = button.click(make, seen, file, api_name=name, concurrency_id="panels", show_progress="hidden")
-        made.success(None, file, None, js=HAND_OVER, show_progress="hidden")
+        event = button.click(make, current, file, api_name=name, concurrency_id="panels", show_progress="hidden")
+        event.success(None, file, None, js=HAND_OVER, show_progress="hidden")
 
 
-def make_report(seen: Seen | None) -> str:
+def make_report(current: CurrentImage | None) -> str:
     """The report on the image analysed last in this session: one HTML file without scripts that needs no network.
 
     Returns:
@@ -54,27 +55,28 @@ def make_report(seen: Seen | None) -> str:
     """
     from interpret.render.html_report import html_report
 
-    record = _record_of(seen)
-    return _file(html_report(record, suite_of(seen), photo_of(seen)), record, "html")
+    image = _required(current)
+    return _file(html_report(image.record, suite_of(image), photo_of(image)), image.record, "html")
 
 
-def make_record(seen: Seen | None) -> str:
+def make_record(current: CurrentImage | None) -> str:
     """All numbers on the image analysed last in this session, as the JSON object that the command line writes.
 
     Returns:
         The JSON file.
     """
-    record = _record_of(seen)
+    record = _required(current).record
     return _file(json.dumps(record, indent=1, ensure_ascii=False), record, "json")
 
 
-def _record_of(seen: Seen | None) -> dict:
-    if seen is None or seen.record.get("error"):
+def _required(current: CurrentImage | None) -> CurrentImage:
+    """The image analysed last; gr.Error where there is none or it could not be analysed."""
+    if current is None or current.record["error"]:
         raise gr.Error("Analyse an image first.", print_exception=False)
-    return seen.record
+    return current
 
 
-def _file(text: str, record: dict, ending: str) -> str:
+def _file(text: str, record: AnalysisRecord, ending: str) -> str:
     """A file in a folder of its own beside the uploads, swept as they are, under a name that any system takes."""
     from gradio.processing_utils import save_bytes_to_cache
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
@@ -20,9 +21,9 @@ FAILED = "This did not work; analyse the image again, and if that does not help,
 class Page(gr.Blocks):
     """Gradio's page whose every action takes checked values only, and whose server holds our limits however it is launched."""
 
-    def launch(self, **options):
+    def launch(self, *args: Any, **options: Any) -> Any:
         """As `gr.Blocks.launch`."""
-        return super().launch(**options, app_kwargs={"middleware": [Middleware(limits.Limits)]})
+        return super().launch(*args, **options, app_kwargs={"middleware": [Middleware(limits.Limits)]})
 
     async def process_api(self, block_fn, inputs: list, *args, **options) -> dict:
         """As `gr.Blocks.process_api`, the way of every call; each failure gets one sentence, whatever went wrong."""
@@ -47,7 +48,7 @@ def page_files(page: gr.Blocks) -> list[str]:
     return [path for block in page.blocks.values() for path in block.keep_in_cache]
 
 
-async def _checked(components: list[Block], values: list) -> list:
+async def _checked(components: Sequence[Block], values: list) -> list:
     """The values, one for each component; gr.Error, one sentence, for the first that is none of its kind."""
     if len(values) < len(components):
         raise _refusal(f"This action takes {len(components)} values, not {len(values)}.")

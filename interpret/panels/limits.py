@@ -51,7 +51,7 @@ class Limits:
         if path.startswith(TOOLS):  # a tool's image may come in the body itself
             if not await anyio.to_thread.run_sync(BUDGET.take, len(body)):
                 return await _refuse(FULL, 507, scope, receive, send)
-            BUDGET.arrived(len(body))
+            BUDGET.settle(len(body))
         elif path.startswith(API) and body and (fault := _fault(body)):
             return await _refuse(fault, 400, scope, receive, send)
         pieces = iter([{"type": "http.request", "body": body, "more_body": False}])
@@ -69,9 +69,9 @@ class Limits:
         if not await anyio.to_thread.run_sync(BUDGET.take, size):
             return await _refuse(FULL, 507, scope, receive, send)
         try:
-            await self.app(scope, _counted(receive, _header(scope, b"content-type")), send)
+            await self.app(scope, _count(receive, _header(scope, b"content-type")), send)
         finally:
-            BUDGET.arrived(size)
+            BUDGET.settle(size)
 
 
 def _header(scope: Scope, name: bytes) -> bytes:
@@ -106,10 +106,10 @@ def _fault(body: bytes) -> str:
     return f"A session's name has at most {LONGEST_NAME} characters." if isinstance(name, str) and len(name) > LONGEST_NAME else ""
 
 
-def _counted(receive: Receive, kind: bytes) -> Receive:
+def _count(receive: Receive, kind: bytes) -> Receive:
     """`receive` that stops an upload of too many bytes or files with the error that Gradio's parser cleans up after."""
-    given = re.search(rb'boundary="?([^";]+)', kind)
-    mark = b"--" + given[1] if given else b"\r\n\r\n"
+    boundary = re.search(rb'boundary="?([^";]+)', kind)
+    mark = b"--" + boundary[1] if boundary else b"\r\n\r\n"
     size, marks, tail = 0, 0, b""
 
     async def next_message() -> Message:

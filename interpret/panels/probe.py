@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import gradio as gr
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import gradio as gr
+from gradio.events import Dependency
+
+from detector.records import AnalysisRecord
 from interpret.panels import components as parts
-from interpret.panels.service import Seen, Shown, suite_of
+from interpret.panels.service import CurrentImage, PanelSource, suite_of
 from interpret.render import figures
 
 HEADS = {"Concept model": "concepts", "Orthogonal units": "orthogonal"}
@@ -14,7 +19,56 @@ HEADS = {"Concept model": "concepts", "Orthogonal units": "orthogonal"}
 # --- layout --------------------------------------------------------------------------------------------------------
 
 
-def build_probe() -> list:
+@dataclass(frozen=True)
+class ProbePanel:
+    """A typed concept: phrase, opposite, measure, reading, cosines. Parts switched off: units, concepts, switch_reading. Directions
+    dropped: head, compare, drop_reading, auroc, logit."""
+
+    phrase: gr.Textbox
+    opposite: gr.Textbox
+    measure: gr.Button
+    reading: gr.Markdown
+    cosines: gr.Plot
+    units: gr.CheckboxGroup
+    concepts: gr.Dropdown
+    switch_reading: gr.Markdown
+    head: gr.Radio
+    compare: gr.Button
+    drop_reading: gr.Markdown
+    auroc: gr.Plot
+    logit: gr.Plot
+
+
+class PhraseValues(NamedTuple):
+    """Values of `ProbePanel` for a typed concept, in the order in which the endpoint gives them."""
+
+    reading: str
+    cosines: gr.Plot
+
+
+class DropValues(NamedTuple):
+    """Values of `ProbePanel` for directions dropped, in the order in which the endpoint gives them."""
+
+    drop_reading: str
+    auroc: gr.Plot
+    logit: gr.Plot
+
+
+class ProbeValues(NamedTuple):
+    """Values of `ProbePanel` for a new image."""
+
+    reading: str
+    cosines: gr.Plot
+    units: gr.CheckboxGroup
+    concepts: gr.Dropdown
+    switch_reading: str
+    drop_reading: str
+    auroc: gr.Plot
+    logit: gr.Plot
+
+
+def build_probe() -> ProbePanel:
+    """The three ways of probing, one below the other."""
     parts.heading("Probe it", "probe")
     gr.Markdown("### A concept of your own")
     with gr.Row(elem_classes="stack"):
@@ -22,79 +76,90 @@ def build_probe() -> list:
         opposite = gr.Textbox(label="Its opposite (optional)", placeholder="harsh midday sun", max_length=1000, elem_id="opposite")
         measure = gr.Button("Measure", scale=0, min_width=120, elem_id="measure")
     with gr.Row(elem_classes="stack"):
-        found = gr.Markdown(elem_classes="reading", elem_id="probe-reading")
+        reading = gr.Markdown(elem_classes="reading", elem_id="probe-reading")
         cosines = parts.plot("Cosine with each unit", "cosines", visible=False)
     gr.Markdown("### Switch parts off")
     with gr.Row(elem_classes="stack"):
-        units = parts.unchecked(gr.CheckboxGroup([], label="Units to switch off", elem_id="units-off"))
-        concepts = parts.unchecked(
+        units = parts.accept_any(gr.CheckboxGroup([], label="Units to switch off", elem_id="units-off"))
+        concepts = parts.accept_any(
             gr.Dropdown([], multiselect=True, label="Concepts to switch off, the strongest first", elem_id="concepts-off")
         )
-    switched = gr.Markdown(elem_classes="reading", elem_id="switch-reading")
+    switch_reading = gr.Markdown(elem_classes="reading", elem_id="switch-reading")
+    head, compare, drop_reading, auroc, logit = _build_drop()
+    return ProbePanel(
+        phrase, opposite, measure, reading, cosines, units, concepts, switch_reading, head, compare, drop_reading, auroc, logit
+    )
+
+
+def _build_drop() -> tuple[gr.Radio, gr.Button, gr.Markdown, gr.Plot, gr.Plot]:
     gr.Markdown("### Do the names matter more than chance?")
     with gr.Row(elem_classes="stack"):
-        head = parts.unchecked(
+        head = parts.accept_any(
             gr.Radio(list(HEADS), value=next(iter(HEADS)), label="Head whose strongest directions are dropped", elem_id="drop-head")
         )
         compare = gr.Button("Compare with random directions", scale=0, min_width=260, elem_id="compare")
-    dropped = gr.Markdown(elem_classes="reading", elem_id="drop-reading")
+    reading = gr.Markdown(elem_classes="reading", elem_id="drop-reading")
     with gr.Row(elem_classes="stack"):
-        general = parts.plot("AUROC against directions dropped", "drop-auroc", visible=False)
-        own = parts.plot("Logit against directions dropped", "drop-logit", visible=False)
-    return [phrase, opposite, measure, found, cosines, units, concepts, switched, head, compare, dropped, general, own]
+        auroc = parts.plot("AUROC against directions dropped", "drop-auroc", visible=False)
+        logit = parts.plot("Logit against directions dropped", "drop-logit", visible=False)
+    return head, compare, reading, auroc, logit
 
 
-def show_probe(shown: Shown) -> list:
+def show_probe(source: PanelSource) -> ProbeValues:
     """Fresh choices for this image, nothing of the last one's results; a typed phrase stays, to be measured on demand."""
-    record = shown.record
-    units = [f"unit {i + 1}" for i in range(len(record.get("orthogonal", {}).get("contributions", [])))]
-    concepts = [(figures.pole(c), c["name"]) for c in record.get("concepts", [])]
-    hidden = gr.Plot(visible=False)
-    return [
-        gr.skip(),
-        gr.skip(),
-        gr.skip(),
-        "",
-        hidden,
-        gr.CheckboxGroup(units, value=[]),
-        gr.Dropdown(concepts, value=[]),
-        "Nothing is switched off.",
-        gr.skip(),
-        gr.skip(),
-        "",
-        hidden,
-        hidden,
-    ]
+    concepts = [(figures.pole(c), c["name"]) for c in source.record.get("concepts", [])]
+    return ProbeValues(
+        reading="",
+        cosines=parts.chart(None),
+        units=gr.CheckboxGroup(_unit_choices(source.record), value=[]),
+        concepts=gr.Dropdown(concepts, value=[]),
+        switch_reading="Nothing is switched off.",
+        drop_reading="",
+        auroc=parts.chart(None),
+        logit=parts.chart(None),
+    )
 
 
-def wire_probe(components: list, seen: gr.State) -> list:
-    phrase, opposite, measure, found, cosines, units, concepts, switched, head, compare, dropped, general, own = components
+def _unit_choices(record: AnalysisRecord) -> list[str]:
+    """ "unit 1", "unit 2", … for the units of the orthogonal head."""
+    units = record["orthogonal"]["contributions"] if "orthogonal" in record else []
+    return [f"unit {number}" for number in range(1, len(units) + 1)]
+
+
+def wire_probe(panel: ProbePanel, current: gr.State) -> list[Dependency]:
+    """The events of the panel; those that use the model are returned."""
     gr.on(
-        [units.input, concepts.input],
+        [panel.units.input, panel.concepts.input],
         switch,
-        [seen, units, concepts],
-        switched,
+        [current, panel.units, panel.concepts],
+        panel.switch_reading,
         api_name="switch_off",
         concurrency_id="panels",
         trigger_mode="always_last",
     )
-    return [
-        gr.on(
-            [measure.click, phrase.submit, opposite.submit],
-            probe,
-            [seen, phrase, opposite],
-            [found, cosines],
-            api_name="probe",
-            concurrency_id="model",
-        ),
-        gr.on([compare.click, head.input], drop, [seen, head], [dropped, general, own], api_name="drop_directions", concurrency_id="model"),
-    ]
+    measure = gr.on(
+        [panel.measure.click, panel.phrase.submit, panel.opposite.submit],
+        probe,
+        [current, panel.phrase, panel.opposite],
+        parts.outputs(panel, PhraseValues),
+        api_name="probe",
+        concurrency_id="model",
+    )
+    compare = gr.on(
+        [panel.compare.click, panel.head.input],
+        drop,
+        [current, panel.head],
+        parts.outputs(panel, DropValues),
+        api_name="drop_directions",
+        concurrency_id="model",
+    )
+    return [measure, compare]
 
 
 # --- actions -------------------------------------------------------------------------------------------------------
 
 
-def probe(seen: Seen | None, phrase: str, opposite: str = "") -> tuple[str, object]:
+def probe(current: CurrentImage | None, phrase: str, opposite: str = "") -> PhraseValues:
     """Measure a concept of your own on the image analysed last in this session.
 
     Args:
@@ -102,20 +167,20 @@ def probe(seen: Seen | None, phrase: str, opposite: str = "") -> tuple[str, obje
         opposite: its opposite; without one, the phrase is measured against "A photograph".
 
     Returns:
-        What was found, in words, and a chart of the concept's cosine with each unit.
+        The result in words, and a chart of the concept's cosine with each unit.
     """
-    if seen is None or seen.evidence is None:
-        return "Analyse an image first.", parts.chart(None)
+    if current is None or (evidence := current.evidence) is None:
+        return PhraseValues("Analyse an image first.", parts.chart(None))
     from interpret import concepts
 
     try:
-        found = concepts.probe(suite_of(seen), seen.evidence, phrase or "", opposite or "")
+        result = concepts.probe(suite_of(current), evidence, phrase or "", opposite or "")
     except concepts.ProbeError as error:
-        return f"**{parts.plain(str(error))}**", parts.chart(None)
-    return parts.plain(concepts.probe_reading(found)), parts.chart(figures.cosine_chart(found.unit_cosines))
+        return PhraseValues(f"**{parts.plain(str(error))}**", parts.chart(None))
+    return PhraseValues(parts.plain(concepts.probe_reading(result)), parts.chart(figures.cosine_chart(result.unit_cosines)))
 
 
-def switch(seen: Seen | None, units: list[str], concepts: list[str]) -> str:
+def switch(current: CurrentImage | None, units: list[str], concepts: list[str]) -> str:
     """Switch units and concepts off on the image analysed last in this session: the exact new logits and verdict.
 
     Args:
@@ -125,35 +190,40 @@ def switch(seen: Seen | None, units: list[str], concepts: list[str]) -> str:
     Returns:
         What changes, in words.
     """
-    if seen is None or seen.evidence is None:
+    if current is None or current.evidence is None:
         return "Analyse an image first."
     from interpret.concepts import switch_off, switch_reading
 
-    known = [f"unit {i + 1}" for i in range(len(seen.record.get("orthogonal", {}).get("contributions", [])))]
-    names = {concept["name"] for concept in seen.record.get("concepts", [])}
-    if not (set(units or []) <= set(known) and set(concepts or []) <= names):
+    record = current.record
+    choices, names = _unit_choices(record), {concept["name"] for concept in record.get("concepts", [])}
+    if not (set(units or []) <= set(choices) and set(concepts or []) <= names):
         return "One of these names no unit and no concept; units are named like “unit 3”, concepts as in their table."
-    chosen = [known.index(unit) for unit in dict.fromkeys(units or [])]
-    return switch_reading(switch_off(suite_of(seen), seen.record, chosen, concepts or []))
+    indices = [choices.index(unit) for unit in dict.fromkeys(units or [])]
+    return switch_reading(switch_off(suite_of(current), record, indices, concepts or []))
 
 
-def drop(seen: Seen | None, head: str) -> tuple[str, object, object]:
+def drop(current: CurrentImage | None, head: str) -> DropValues:
     """Drop a head's strongest directions one after another, against random directions.
 
     Args:
         head: "Concept model" or "Orthogonal units".
 
     Returns:
-        What was found, in words; a chart for the reference images and one for the image analysed last.
+        The result in words; a chart for the reference images and one for the image analysed last.
     """
-    if seen is None or seen.evidence is None:
-        return "Analyse an image first.", parts.chart(None), parts.chart(None)
+    if current is None or (evidence := current.evidence) is None:
+        return _only("Analyse an image first.")
     from interpret.concepts import drop_curve, drop_reading
 
-    if refusal := parts.unknown(head, HEADS, "head"):
-        return refusal, parts.chart(None), parts.chart(None)
-    curve = drop_curve(suite_of(seen), seen.evidence, HEADS[head])
+    if refusal := parts.refusal(head, HEADS, "head"):
+        return _only(refusal)
+    curve = drop_curve(suite_of(current), evidence, HEADS[head])
     if curve is None:
-        words = "There are no reference images for this backbone, so nothing can be compared with chance."
-        return words, parts.chart(None), parts.chart(None)
-    return drop_reading(curve), *(parts.chart(figures.drop_chart(curve, what)) for what in ("auroc", "logit"))
+        return _only("There are no reference images for this backbone, so nothing can be compared with chance.")
+    auroc, logit = (parts.chart(figures.drop_chart(curve, what)) for what in ("auroc", "logit"))
+    return DropValues(drop_reading(curve), auroc, logit)
+
+
+def _only(sentence: str) -> DropValues:
+    """A sentence, without charts."""
+    return DropValues(sentence, parts.chart(None), parts.chart(None))

@@ -51,13 +51,13 @@ class FairQueue(Queue):
     def _refusal(self, session: str | None, action: int | None, request: Request) -> str | None:
         waiting = [event for line in self.event_queue_per_concurrency_id.values() for event in line.queue]
         visitor = ("session", session) if session else ("address", _address(request))
-        own = [event for event in waiting if _visitor(event) == visitor]
-        if sum(event.fn._id == action for event in own) >= OF_ONE_ACTION:
+        jobs = [event for event in waiting if _visitor(event) == visitor]
+        if sum(event.fn._id == action for event in jobs) >= OF_ONE_ACTION:
             return MANY_OF_ONE
-        if len(own) >= IN_ALL:
+        if len(jobs) >= IN_ALL:
             return MANY_IN_ALL
-        from_here = sum(_address(event.request) == _address(request) for event in waiting)
-        return MANY_OF_ADDRESS if self.max_size and from_here >= self.max_size // 2 else None
+        of_address = sum(_address(event.request) == _address(request) for event in waiting)
+        return MANY_OF_ADDRESS if self.max_size and of_address >= self.max_size // 2 else None
 
     async def process_events(self, events: list[Event], batch: bool, begin_time: float, fn) -> None:
         """Run a job that can be stopped between its steps, and forget the values that the page shows."""
@@ -66,7 +66,7 @@ class FairQueue(Queue):
             try:
                 await super().process_events(events, batch, begin_time, fn)
             except Cancelled:
-                pass  # there is nobody to be told
+                pass  # nobody waits for an answer
             finally:
                 ended = True
                 for event in events:
@@ -74,15 +74,17 @@ class FairQueue(Queue):
 
     def _forget_values(self, session: str) -> None:
         """Gradio holds a copy of all that a session's page shows, charts and pictures, for links that this page does not offer."""
-        known = self.server_app.state_holder.session_data.get(session) if self.server_app else None
-        for config in known.config_values.values() if known else ():
+        if self.server_app is None or (state := self.server_app.state_holder.session_data.get(session)) is None:
+            return
+        for config in state.config_values.values():
             config.get("props", {}).pop("value", None)
 
     async def clean_events(self, *, session_hash: str | None = None, event_id: str | None = None) -> None:
         """A connection was closed: what waits for it leaves the line, what runs is told, and answers are not held for it."""
         await super().clean_events(session_hash=session_hash, event_id=event_id)
-        self.pending_messages_per_session.pop(session_hash, None)
-        self.pending_event_ids_session.pop(session_hash, None)
+        if session_hash is not None:
+            self.pending_messages_per_session.pop(session_hash, None)
+            self.pending_event_ids_session.pop(session_hash, None)
 
 
 def _address(request: Request) -> str:

@@ -14,6 +14,7 @@ import gradio as gr
 
 from detector.assets import EMBEDDED
 from detector.hub.catalogue import TRAININGS
+from detector.records import AnalysisRecord
 from interpret.panels.gpu import lend, page_device
 from interpret.panels.store import STORE, Value, new_key
 
@@ -35,15 +36,15 @@ _locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 @dataclass(frozen=True)
-class Analysed:
+class StoredAnalysis:
     """record: the JSON object. evidence: without the pixels; None where the image or the model cannot be used."""
 
-    record: dict
+    record: AnalysisRecord
     evidence: Evidence | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
-class Seen:
+class CurrentImage:
     """The image analysed last in one visitor's session, as little of it as a session may hold; the rest is in the store under `key`.
 
     key: from `new_key`, another one for each analysis. file: the upload.
@@ -55,30 +56,31 @@ class Seen:
     training: str = TRAININGS[0]
 
     @property
-    def record(self) -> dict:
+    def record(self) -> AnalysisRecord:
         """The JSON object, from the store or computed again."""
-        return analysed(self).record
+        return stored_analysis(self).record
 
     @property
     def evidence(self) -> Evidence | None:
         """What the methods read, from the store or computed again."""
-        return analysed(self).evidence
+        return stored_analysis(self).evidence
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What the panels draw from. photo: from the store, or decoded again."""
+class PanelSource:
+    """What a panel shows its values from. photo: from the store, or decoded again."""
 
-    seen: Seen
+    current: CurrentImage
     suite: Suite
     photo: Photo
 
     @property
-    def record(self) -> dict:
-        return self.seen.record
+    def record(self) -> AnalysisRecord:
+        """The JSON object of the image."""
+        return self.current.record
 
 
-def offered() -> dict[str, str]:
+def backbone_choices() -> dict[str, str]:
     """Backbones that visitors may choose: BACKBONES and those named in `CUESCOPE_BACKBONES` (separated by commas).
 
     Not any name: on a public server a free choice would let a stranger fill the disk.
@@ -89,7 +91,7 @@ def offered() -> dict[str, str]:
 
 def unknown_backbone(name: str) -> str:
     """One sentence for a backbone that is not offered, which does not repeat it; "" for one that is."""
-    return "" if name in offered() else f"That backbone is not offered here; there are {', '.join(offered())}."
+    return "" if name in backbone_choices() else f"That backbone is not offered here; there are {', '.join(backbone_choices())}."
 
 
 def get_suite(name: str = EMBEDDED, progress=None) -> Suite:
@@ -132,54 +134,54 @@ def refresh_released(name: str) -> None:
             _suites[name] = suite.with_released(load_released(name))
 
 
-def suite_of(seen: Seen) -> Suite:
+def suite_of(current: CurrentImage) -> Suite:
     """The suite that an image was analysed with."""
-    return get_suite(seen.backbone).showing(seen.training)
+    return get_suite(current.backbone).with_training(current.training)
 
 
-def stored(seen: Seen, what: Hashable, make: Callable[[], Value]) -> Value:
+def from_store(current: CurrentImage, what: Hashable, make: Callable[[], Value]) -> Value:
     """A part of what is known of this image, from the store, else made now. what: which part.
 
     gr.Error, one sentence, where it must be made and the upload has been deleted by age.
     """
 
     def make_again() -> Value:
-        if not os.path.isfile(seen.file):
+        if not os.path.isfile(current.file):
             raise gr.Error(GONE, print_exception=False)
         return make()
 
-    return STORE.get((seen.key, what), make_again)
+    return STORE.get((current.key, what), make_again)
 
 
-def photo_of(seen: Seen) -> Photo:
+def photo_of(current: CurrentImage) -> Photo:
     """The decoded image, so that it is decoded once for its analysis and its panels. Raises gr.Error (`GONE`)."""
     from detector.data.images import load_photo
 
-    return stored(seen, "photo", lambda: load_photo(seen.file))
+    return from_store(current, "photo", lambda: load_photo(current.file))
 
 
-def analysed(seen: Seen) -> Analysed:
+def stored_analysis(current: CurrentImage) -> StoredAnalysis:
     """All numbers on an image. Raises gr.Error (`GONE`)."""
-    return stored(seen, "analysis", lambda: _analysed(seen))
+    return from_store(current, "analysis", lambda: _analyze_file(current))
 
 
-def _analysed(seen: Seen) -> Analysed:
+def _analyze_file(current: CurrentImage) -> StoredAnalysis:
     from detector.analysis import Analysis
     from detector.clip.backbone import BackboneError
     from detector.data.images import ImageError, load_photo
     from detector.methods.base import HeadError
 
-    name = os.path.basename(seen.file)  # the folder is the server's own business
+    name = os.path.basename(current.file)  # the folder is the server's own business
     try:
-        photo, suite = STORE.get((seen.key, "photo"), lambda: load_photo(seen.file)), suite_of(seen)
+        photo, suite = STORE.get((current.key, "photo"), lambda: load_photo(current.file)), suite_of(current)
         evidence = suite.evidence([photo])
         analysis = suite.analyses([photo], evidence)[0]
     except (ImageError, BackboneError, HeadError) as error:
-        return Analysed(Analysis(name, error=str(error), backbone=seen.backbone).to_dict())
-    return Analysed(replace(analysis, file=name).to_dict(), replace(evidence, pixels=()))
+        return StoredAnalysis(Analysis(name, error=str(error), backbone=current.backbone).to_dict())
+    return StoredAnalysis(replace(analysis, file=name).to_dict(), replace(evidence, pixels=()))
 
 
-def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININGS[0]) -> tuple[dict | None, Seen | None]:
+def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININGS[0]) -> tuple[AnalysisRecord | None, CurrentImage | None]:
     """Analyse one image file.
 
     Args:
@@ -196,8 +198,8 @@ def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININ
 
     if refusal := unknown_backbone(backbone) or _unknown_training(training):
         return Analysis(os.path.basename(image), error=refusal).to_dict(), None
-    seen = Seen(new_key(), image, backbone, training)
-    return STORE.put((seen.key, "analysis"), _analysed(seen)).record, seen
+    current = CurrentImage(new_key(), image, backbone, training)
+    return STORE.put((current.key, "analysis"), _analyze_file(current)).record, current
 
 
 def _unknown_training(name: str) -> str:

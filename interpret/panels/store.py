@@ -13,7 +13,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Store:
         with self._lock:
             if key in self._entries:
                 self._entries.move_to_end(key)
-                return self._entries[key][0]
+                return cast(Value, self._entries[key][0])
         return self.put(key, make())  # unlocked: others need not wait; two who make the same value at once do it twice
 
     def put(self, key: Hashable, value: Value) -> Value:

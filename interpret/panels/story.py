@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import gradio as gr
+from gradio.events import Dependency
 
 from interpret.panels import components as parts
-from interpret.panels.item import build_caption, show_caption, wire_caption
-from interpret.panels.probe import build_probe, show_probe, wire_probe
-from interpret.panels.sdd import build_heatmap, show_heatmap, wire_heatmap
-from interpret.panels.service import Seen, Shown, photo_of, suite_of
-from interpret.panels.stability import build_stability, show_stability, wire_stability
+from interpret.panels.item import CaptionValues, build_caption, show_caption, wire_caption
+from interpret.panels.probe import ProbeValues, build_probe, show_probe, wire_probe
+from interpret.panels.sdd import HeatmapValues, build_heatmap, show_heatmap, wire_heatmap
+from interpret.panels.service import CurrentImage, PanelSource, photo_of, suite_of
+from interpret.panels.stability import StabilityValues, build_stability, show_stability, wire_stability
 from interpret.render import figures
 from interpret.render import text as report
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Components = TypeVar("Components")  # of a panel: the dataclass that its `build` gives
 
 WELCOME = '<div class="card"><h2>Drop an image</h2><p>Or paste one, or choose an example. The verdict appears here.</p></div>'
 
@@ -29,185 +36,250 @@ STOPPED = """(card, progress) => progress.includes("<progress") ? [
 
 
 @dataclass(frozen=True)
-class Panel:
+class Panel(Generic[Components]):
     """One part of the story.
 
-    build lays out the components; show gives their values, one for each, for an analysed image; wire makes their events and returns
-    those that use the model.
-    title: said while the panel is on its way. cost: seconds that show takes on one core, roughly; the cheap come first.
+    title: what the progress line calls it. build: lays out the components. values: the names of the components that `show` fills.
+    show: their values for an analysed image. wire: makes the events of the panel and returns those that use the model. cost: seconds
+    that `show` takes on one core, roughly; the cheap panels come first.
     """
 
-    build: Callable[[], list]
-    show: Callable[[Shown], list]
-    wire: Callable[[list, gr.State], list] = lambda components, seen: []
-    title: str = ""
+    title: str
+    build: Callable[[], Components]
+    values: type[NamedTuple]
+    show: Callable[[PanelSource], NamedTuple]
+    wire: Callable[[Components, gr.State], list[Dependency]] = lambda components, current: []
     cost: float = 0.0
 
 
 # --- methods -------------------------------------------------------------------------------------------------------
 
 
-def build_methods() -> list:
+@dataclass(frozen=True)
+class MethodsPanel:
+    """trust: how good the verdict is. summary: text to copy. table: the methods. view, view_reading: the pixels that CLIP reads."""
+
+    trust: gr.Markdown
+    summary: gr.Textbox
+    table: gr.Dataframe
+    view: gr.Image
+    view_reading: gr.Markdown
+
+
+class MethodsValues(NamedTuple):
+    """Values of `MethodsPanel`."""
+
+    trust: str
+    summary: str
+    table: list[list[str]]
+    view: str
+    view_reading: str
+
+
+def build_methods() -> MethodsPanel:
+    """Table and summary of all methods, and the pixels that CLIP reads."""
     with gr.Row(elem_classes="stack"):
         with gr.Column(scale=3):
             parts.heading("Methods", "methods")
             table = parts.table(
                 ["method", "probability of synthetic", "share of verdict"], "Methods: shares in logits", ["46%", "27%", "27%"], 10
             )
-            good = parts.reading()
-            text = gr.Textbox(label="Summary to copy", lines=4, buttons=["copy"], interactive=False)
+            trust = parts.reading()
+            summary = gr.Textbox(label="Summary to copy", lines=4, buttons=["copy"], interactive=False)
         with gr.Column(scale=2):
             gr.Markdown("## The exact pixels")
-            view = gr.Image(label="What CLIP saw", format="png", interactive=False, height=220, buttons=["fullscreen", "download"])
-            where = parts.reading()
-    return [good, text, table, view, where]
+            view = gr.Image(label="What CLIP reads", format="png", interactive=False, height=220, buttons=["fullscreen", "download"])
+            return MethodsPanel(trust, summary, table, view, parts.reading())
 
 
-def show_methods(shown: Shown) -> list:
-    view = shown.suite.backbone.view(shown.photo)
-    record = shown.record
-    return [
+def show_methods(source: PanelSource) -> MethodsValues:
+    """The scores of all methods, and the pixels that CLIP reads."""
+    view, record = source.suite.backbone.view(source.photo), source.record
+    return MethodsValues(
         parts.trust(record, "verdict"),
         report.summary(record),
         report.method_rows(record),
         parts.picture_file(view.pixels),
         report.view_reading(view),
-    ]
+    )
 
 
 # --- a sentence, a chart, a table ----------------------------------------------------------------------------------
 
 
-def chart_panel(
-    title: str,
-    name: str,
-    method: str,
-    label: str,
-    headers: list[str],
-    caption: str,
-    widths: list[str],
-    rows: int,
-    show: Callable[[Shown], list],
-    cost: float,
-) -> Panel:
-    """Heading, how it works, one sentence, how good it is, the chart and beside it the same numbers as a table.
+@dataclass(frozen=True)
+class ChartTexts:
+    """The fixed words of a panel with a chart. title: the heading. name: key of its text in `HOW` and id of the chart. method: as in
+    an analysis' "detectors". chart, table: labels. headers, widths: of the table's columns; rows: visible before it scrolls."""
 
-    method: as in an analysis' "detectors". show gives the sentence, the chart and the table's rows.
-    """
-
-    def build() -> list:
-        parts.heading(title, name)
-        reading, good = parts.reading(), parts.reading()
-        with gr.Row(elem_classes="stack"):
-            return [reading, good, parts.plot(label, name), parts.table(headers, caption, widths, rows)]
-
-    def show_all(shown: Shown) -> list:
-        reading, *rest = show(shown)
-        return [reading, parts.trust(shown.record, method), *rest]
-
-    return Panel(build, show_all, title=title, cost=cost)
+    title: str
+    name: str
+    method: str
+    chart: str
+    table: str
+    headers: Sequence[str]
+    widths: Sequence[str]
+    rows: int
 
 
-def show_descriptors(shown: Shown) -> list:
-    from detector.methods.physical.features import describe
+@dataclass(frozen=True)
+class ChartPanel:
+    """reading: one sentence. trust: how good the method is. chart, table: the same numbers twice."""
 
-    record = shown.record
-    return [
-        report.descriptor_reading(record),
-        figures.descriptor_chart(record, shown.suite.heads.get("physical")),
-        figures.descriptor_rows(record, describe(shown.photo.pixels)),
-    ]
+    reading: gr.Markdown
+    trust: gr.Markdown
+    chart: gr.Plot
+    table: gr.Dataframe
 
 
-DESCRIPTORS = chart_panel(
+class ChartValues(NamedTuple):
+    """Values of `ChartPanel`."""
+
+    reading: str
+    trust: str
+    chart: go.Figure | None
+    table: list[list[str]]
+
+
+def build_chart(texts: ChartTexts) -> ChartPanel:
+    """Heading, explanation, sentence, how good the method is, the chart and beside it the same numbers as a table."""
+    parts.heading(texts.title, texts.name)
+    reading, trust = parts.reading(), parts.reading()
+    with gr.Row(elem_classes="stack"):
+        chart = parts.plot(texts.chart, texts.name)
+        return ChartPanel(reading, trust, chart, parts.table([*texts.headers], texts.table, texts.widths, texts.rows))
+
+
+def chart_panel(texts: ChartTexts, show: Callable[[PanelSource], ChartValues], cost: float) -> Panel[ChartPanel]:
+    """A panel of one chart."""
+    return Panel(texts.title, partial(build_chart, texts), ChartValues, show, cost=cost)
+
+
+DESCRIPTORS = ChartTexts(
     "Fifteen physical descriptors",
     "descriptors",
     "physical",
     "Descriptors: this image between real and synthetic",
-    ["descriptor", "256 px", "native", "% real", "% synth.", "logits"],
     "Value at two scales, percentile among real and among synthetic images, contribution",
+    ["descriptor", "256 px", "native", "% real", "% synth.", "logits"],
     ["32%", "16%", "16%", "11%", "13%", "12%"],
     15,
-    show_descriptors,
-    cost=0.5,
+)
+CONCEPTS = ChartTexts(
+    "Photographic concepts",
+    "concepts",
+    "concepts",
+    "Concepts that push the concept model most",
+    "All concepts: activation and contribution",
+    ["positive pole", "negative pole", "activation", "logits"],
+    ["31%", "31%", "21%", "17%"],
+    10,
+)
+UNITS = ChartTexts(
+    "Orthogonal units",
+    "units",
+    "orthogonal",
+    "What each unit contributes",
+    "Units: names by two methods, activation and contribution",
+    ["#", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"],
+    ["7%", "30%", "29%", "19%", "15%"],
+    9,
+)
+RESIDUAL = ChartTexts(
+    "Pixel residual",
+    "residual",
+    "residual",
+    "Residual spectrum: this image, mean real, mean synthetic",
+    "Contribution of each part",
+    ["part", "logits"],
+    ["70%", "30%"],
+    7,
 )
 
 
-def build_descriptors() -> list:
-    return [*DESCRIPTORS.build(), parts.reading(), gr.HTML(elem_id="views", label="What four of them see")]
+@dataclass(frozen=True)
+class DescriptorPanel(ChartPanel):
+    """text_reading: what CLIP's text tower reads of the descriptors. views: pictures of four descriptors."""
+
+    text_reading: gr.Markdown
+    views: gr.HTML
 
 
-def show_descriptors_and_views(shown: Shown) -> list:
+class DescriptorValues(NamedTuple):
+    """Values of `DescriptorPanel`."""
+
+    reading: str
+    trust: str
+    chart: go.Figure | None
+    table: list[list[str]]
+    text_reading: str
+    views: str
+
+
+def build_descriptors() -> DescriptorPanel:
+    """The chart of the descriptors, and pictures of four of them."""
+    chart = build_chart(DESCRIPTORS)
+    return DescriptorPanel(**vars(chart), text_reading=parts.reading(), views=gr.HTML(elem_id="views", label="What four of them measure"))
+
+
+def show_descriptors(source: PanelSource) -> DescriptorValues:
+    """The descriptors at both scales, and pictures of four of them."""
+    from detector.methods.physical.features import describe
     from interpret.render.descriptor_views import gallery
 
-    return [*DESCRIPTORS.show(shown), parts.plain(report.text_reading(shown.record)), gallery(shown.photo.pixels)]
+    record, pixels = source.record, source.photo.pixels
+    return DescriptorValues(
+        report.descriptor_reading(record),
+        parts.trust(record, DESCRIPTORS.method),
+        figures.descriptor_chart(record, source.suite.heads.get("physical")),
+        figures.descriptor_rows(record, describe(pixels)),
+        parts.plain(report.text_reading(record)),
+        gallery(pixels),
+    )
 
 
-def show_concepts(shown: Shown) -> list:
-    return [report.concept_reading(shown.record), figures.concept_chart(shown.record), figures.concept_rows(shown.record)]
+def show_concepts(source: PanelSource) -> ChartValues:
+    """The concepts of the concept model."""
+    record = source.record
+    trust = parts.trust(record, CONCEPTS.method)
+    return ChartValues(report.concept_reading(record), trust, figures.concept_chart(record), figures.concept_rows(record))
 
 
-def show_units(shown: Shown) -> list:
-    return [report.unit_reading(shown.record), figures.unit_chart(shown.record), figures.unit_rows(shown.record)]
+def show_units(source: PanelSource) -> ChartValues:
+    """The units of the orthogonal head."""
+    record = source.record
+    return ChartValues(
+        report.unit_reading(record), parts.trust(record, UNITS.method), figures.unit_chart(record), figures.unit_rows(record)
+    )
 
 
-def show_residual(shown: Shown) -> list:
-    chart = figures.residual_chart(shown.photo.pixels, shown.suite.heads.get("residual"))
-    return [report.residual_reading(shown.record), chart, figures.residual_rows(shown.record)]
+def show_residual(source: PanelSource) -> ChartValues:
+    """The residual spectrum."""
+    record = source.record
+    chart = figures.residual_chart(source.photo.pixels, source.suite.heads.get("residual"))
+    return ChartValues(report.residual_reading(record), parts.trust(record, RESIDUAL.method), chart, figures.residual_rows(record))
 
 
-PANELS = (
-    Panel(build_methods, show_methods, title="Methods"),
-    Panel(build_descriptors, show_descriptors_and_views, title=DESCRIPTORS.title, cost=DESCRIPTORS.cost),
-    chart_panel(
-        "Photographic concepts",
-        "concepts",
-        "concepts",
-        "Concepts that push the concept model most",
-        ["positive pole", "negative pole", "activation", "logits"],
-        "All concepts: activation and contribution",
-        ["31%", "31%", "21%", "17%"],
-        10,
-        show_concepts,
-        cost=0.02,
-    ),
-    chart_panel(
-        "Orthogonal units",
-        "units",
-        "orthogonal",
-        "What each unit contributes",
-        ["#", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"],
-        "Units: names by two methods, activation and contribution",
-        ["7%", "30%", "29%", "19%", "15%"],
-        9,
-        show_units,
-        cost=0.02,
-    ),
-    Panel(build_caption, show_caption, wire_caption, "Picture and words", cost=0.1),
-    Panel(build_probe, show_probe, wire_probe, "Probe it", cost=0.03),
-    Panel(build_heatmap, show_heatmap, wire_heatmap, "Where the evidence lies", cost=1.0),  # its ticket starts work that takes long
-    chart_panel(
-        "Pixel residual",
-        "residual",
-        "residual",
-        "Residual spectrum: this image, mean real, mean synthetic",
-        ["part", "logits"],
-        "Contribution of each part",
-        ["70%", "30%"],
-        7,
-        show_residual,
-        cost=0.05,
-    ),
-    Panel(build_stability, show_stability, wire_stability, "Stability"),
+PANELS: tuple[Panel, ...] = (
+    Panel("Methods", build_methods, MethodsValues, show_methods),
+    Panel(DESCRIPTORS.title, build_descriptors, DescriptorValues, show_descriptors, cost=0.5),
+    chart_panel(CONCEPTS, show_concepts, cost=0.02),
+    chart_panel(UNITS, show_units, cost=0.02),
+    Panel("Picture and words", build_caption, CaptionValues, show_caption, wire_caption, cost=0.1),
+    Panel("Probe it", build_probe, ProbeValues, show_probe, wire_probe, cost=0.03),
+    # the ticket of this panel starts work that takes long
+    Panel("Where the evidence lies", build_heatmap, HeatmapValues, show_heatmap, wire_heatmap, cost=1.0),
+    chart_panel(RESIDUAL, show_residual, cost=0.05),
+    Panel("Stability", build_stability, StabilityValues, show_stability, wire_stability),
 )
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a panel stands on the page: its column, hidden until there is something to show, and its components."""
+    """Where a panel stands on the page. column: hidden until there is something to show. components: what the panel's `build` gives."""
 
     column: gr.Column
-    components: list
+    components: object
 
 
 def build_story() -> list[Place]:
@@ -220,55 +292,76 @@ def build_story() -> list[Place]:
     return places
 
 
-def wire_story(places: list[Place], seen: gr.State) -> list:
+def wire_story(places: list[Place], current: gr.State) -> list[Dependency]:
     """The events inside the panels. Returns those that use the model, for `cancels`."""
-    return [event for panel, place in zip(PANELS, places, strict=True) for event in panel.wire(place.components, seen)]
+    return [event for panel, place in zip(PANELS, places, strict=True) for event in panel.wire(place.components, current)]
 
 
 # --- showing -------------------------------------------------------------------------------------------------------
 
 
-def wire_showing(analysis, seen: gr.State, head: list, places: list[Place]) -> list:
+@dataclass(frozen=True)
+class Head:
+    """The part of the page above the story. card: the verdict. progress: one line. downloads: the row of buttons."""
+
+    card: gr.HTML
+    progress: gr.HTML
+    downloads: gr.Row
+
+
+class HeadValues(NamedTuple):
+    """Values of `Head`."""
+
+    card: str
+    progress: str
+    downloads: gr.Row
+
+
+def wire_values(analysis: Dependency, current: gr.State, head: Head, places: list[Place]) -> list[Dependency]:
     """Show an analysis: first the verdict, then panel after panel, the cheap first, each by an event of its own.
 
-    Not by one generator: Gradio's browser side drops updates of a generator that follow one another quickly.
-    head: verdict card, progress and the downloads' row. Returns the events, for `cancels`.
+    Not by one generator: Gradio's browser side drops updates of a generator that come in quick succession. Returns the events, for
+    `cancels`.
     """
-    _, progress, _ = head
-    way = {"api_visibility": "private", "concurrency_id": "panels", "trigger_mode": "always_last", "show_progress": "hidden"}
-    events = [analysis.success(show_verdict, seen, head, **way)]
+    options: dict[str, Any] = {
+        "api_visibility": "private",
+        "concurrency_id": "panels",
+        "trigger_mode": "always_last",
+        "show_progress": "hidden",
+    }
+    events = [analysis.success(show_verdict, current, parts.outputs(head, HeadValues), **options)]
     order = sorted(range(len(PANELS)), key=lambda index: PANELS[index].cost)
     for done, index in enumerate(order, start=1):
-        following = PANELS[order[done]].title if done < len(order) else None
-        outputs = [places[index].column, *places[index].components]
-        show = partial(show_panel, PANELS[index], len(outputs), progress_words(done, len(order), following))
-        events.append(events[-1].success(show, seen, [progress, *outputs], **way))
+        panel, place = PANELS[index], places[index]
+        show = partial(show_panel, panel, progress_words(done, len(order), PANELS[order[done]].title if done < len(order) else None))
+        components = [head.progress, place.column, *parts.outputs(place.components, panel.values)]
+        events.append(events[-1].success(show, current, components, **options))
     return events
 
 
-def usable(seen: Seen | None) -> bool:
-    return seen is not None and not seen.record.get("error")
-
-
-def show_verdict(seen: Seen | None) -> list:
+def show_verdict(current: CurrentImage | None) -> HeadValues:
     """Verdict card, progress, and the downloads' row."""
-    if not usable(seen):
-        return [report.verdict_card(seen.record) if seen else WELCOME, "", gr.Row(visible=False)]
-    return [report.verdict_card(seen.record), progress_words(0, len(PANELS), "Methods"), gr.Row(visible=True)]
+    if current is None:
+        return HeadValues(WELCOME, "", gr.Row(visible=False))
+    failed = bool(current.record["error"])
+    return HeadValues(
+        report.verdict_card(current.record), "" if failed else progress_words(0, len(PANELS), "Methods"), gr.Row(visible=not failed)
+    )
 
 
-def show_panel(panel: Panel, count: int, progress: str, seen: Seen | None) -> list:
-    """Progress, the panel's column, and the values of its components; count: of the column and its components.
+def show_panel(panel: Panel, progress: str, current: CurrentImage | None) -> list:
+    """Progress, the panel's column, and the values of its components.
 
-    A panel that fails is left out and said to be, so that it takes no other with it.
+    A panel that fails is left out with a sentence, so that the others are still shown.
     """
-    if not usable(seen):
-        return [gr.skip()] * (1 + count)
+    nothing = [gr.skip()] * (1 + len(panel.values._fields))
+    if current is None or current.record["error"]:
+        return [gr.skip(), *nothing]
     try:
-        return [progress, gr.Column(visible=True), *panel.show(Shown(seen, suite_of(seen), photo_of(seen)))]
+        return [progress, gr.Column(visible=True), *panel.show(PanelSource(current, suite_of(current), photo_of(current)))]
     except Exception:
         logging.getLogger(__name__).exception("The panel %s could not be shown.", panel.title)
-        return [progress_line(f"{panel.title} could not be shown; the rest follows."), *[gr.skip()] * count]
+        return [progress_line(f"{panel.title} could not be shown; the rest follows."), *nothing]
 
 
 def progress_words(done: int, total: int, following: str | None) -> str:
@@ -278,7 +371,7 @@ def progress_words(done: int, total: int, following: str | None) -> str:
     return progress_line(f"{done} of {total} panels; next: {following}", done / total)
 
 
-def started(columns: int) -> str:
+def start_script(columns: int) -> str:
     """JavaScript for the moment in which an image is chosen: nothing of the last one stays. columns: how many to hide."""
     hidden = [{"__type__": "update", "visible": False}] * columns
     return f"() => {json.dumps([WORKING, progress_line('Reading the image, then all methods at once', None), *hidden])}"

@@ -29,17 +29,17 @@ def choose_folder() -> Path:
     """
     base = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
     names = (base,) if base.name.startswith(NAME) else (base / NAME, base / f"{NAME}-{os.getuid()}")
-    chosen = next((path for path in names if _is_ours(path)), None) or Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
-    os.environ["GRADIO_TEMP_DIR"] = str(chosen)
-    return chosen
+    path = next((path for path in names if _is_ours(path)), None) or Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
+    os.environ["GRADIO_TEMP_DIR"] = str(path)
+    return path
 
 
 def _is_ours(path: Path) -> bool:
     """Whether the path is a folder of this user and no link, after it was made where it was missing."""
     with suppress(OSError):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = os.lstat(path)
-        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        status = os.lstat(path)
+        return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
     return False
 
 
@@ -75,9 +75,9 @@ def sweep(now: float | None = None, age: float = SIX_HOURS) -> None:
     for _, folders, files, at in os.fwalk(folder(), topdown=False, follow_symlinks=False):
         for name in [*files, *folders]:
             with suppress(OSError):
-                found = os.stat(name, dir_fd=at, follow_symlinks=False)
-                if found.st_mtime < limit:
-                    (os.rmdir if stat.S_ISDIR(found.st_mode) else os.unlink)(name, dir_fd=at)
+                status = os.stat(name, dir_fd=at, follow_symlinks=False)
+                if status.st_mtime < limit:
+                    (os.rmdir if stat.S_ISDIR(status.st_mode) else os.unlink)(name, dir_fd=at)
 
 
 def keep_swept(examples: Iterable[str], stop: threading.Event) -> None:
@@ -90,7 +90,7 @@ def keep_swept(examples: Iterable[str], stop: threading.Event) -> None:
         for path in examples:
             with suppress(OSError):
                 os.utime(path)
-        age = SIX_HOURS
+        age: float = SIX_HOURS
         sweep()
         while age > TEN_MINUTES and BUDGET.overdrawn():
             age /= 2
@@ -114,7 +114,7 @@ class Budget:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def take(self, size: int) -> bool:
-        """Whether a file of `size` bytes still fits; if so its bytes stay reserved until `arrived`. Sweeps before it refuses."""
+        """Whether a file of `size` bytes still fits; if so its bytes stay reserved until `settle`. Sweeps before it refuses."""
         with self._lock:
             if time.monotonic() - self._measured > FRESH:
                 self._measure()
@@ -125,7 +125,7 @@ class Budget:
             self._coming += size if fits else 0
             return fits
 
-    def arrived(self, size: int) -> None:
+    def settle(self, size: int) -> None:
         """The file is on the disk, or did not come after all."""
         with self._lock:
             self._coming -= size

@@ -63,9 +63,9 @@ def _spectrum(y: np.ndarray) -> np.ndarray:
 
 def gallery(pixels: np.ndarray) -> str:
     """HTML: the views beside one another, each with its caption, which is its alternative text too."""
-    found = views(pixels)
+    pictures = views(pixels)
     figures = (
-        f'<figure><img src="{data_url(found[name])}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        f'<figure><img src="{data_url(pictures[name])}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
         for name, caption in CAPTIONS.items()
     )
     return f'<div class="views">{"".join(figures)}</div>'

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from detector.clip.attributes import OPERATIONS
 from detector.methods.physical.features import MEANING, NAMES, PAPER_CORE
+from detector.records import AnalysisRecord, ConceptRecord, OrthogonalRecord
 
 if TYPE_CHECKING:  # torch comes with the first image, not with the page
     from detector.methods.physical.head import PhysicalHead
@@ -26,6 +27,7 @@ BARS = 12  # contributions shown; the table has all
 
 
 def colour_of(logit: float) -> str:
+    """The colour of the side that a contribution in logits speaks for."""
     return SYNTHETIC if logit > 0 else REAL
 
 
@@ -52,13 +54,14 @@ def _layout(figure: go.Figure, rows: int, x_title: str, x_range: list[float] | N
 
 
 def words_of(name: str) -> str:
+    """A descriptor's name with spaces."""
     return name.replace("_", " ")
 
 
 # --- descriptors ---------------------------------------------------------------------------------------------------
 
 
-def descriptor_chart(analysis: dict, head: PhysicalHead | None) -> go.Figure | None:
+def descriptor_chart(record: AnalysisRecord, head: PhysicalHead | None) -> go.Figure | None:
     """Where each descriptor lies: the dot is this image, on the scale of percentiles among real reference images.
 
     The blue band holds the middle half of the real, the orange bar the middle half of the synthetic images. None without
@@ -81,12 +84,12 @@ def descriptor_chart(analysis: dict, head: PhysicalHead | None) -> go.Figure | N
         hovertemplate="synthetic median %{x:.0f}<extra>%{y}</extra>",
         marker={"symbol": "line-ns", "size": 13, "line": {"color": SYNTHETIC, "width": 3}},
     )
-    own = [analysis["physical_percentiles"][name]["real"] for name in NAMES]
-    values = [analysis["physical"][name] for name in NAMES]
+    places = [record["physical_percentiles"][name]["real"] for name in NAMES]
+    values = [record["physical"][name] for name in NAMES]
     text = ["not defined" if value is None else f"{value:.4g}" for value in values]
     hover = [f"this image: {value}<br>high: {MEANING[name]}" for name, value in zip(NAMES, text, strict=True)]
     figure.add_scatter(
-        x=own,
+        x=places,
         y=names,
         mode="markers",
         customdata=hover,
@@ -96,29 +99,29 @@ def descriptor_chart(analysis: dict, head: PhysicalHead | None) -> go.Figure | N
     return _layout(figure, len(NAMES), "percentile among real images", [-3, 103])
 
 
-def descriptor_rows(analysis: dict, native: Sequence[float] | None = None) -> list[list]:
+def descriptor_rows(record: AnalysisRecord, native: Sequence[float] | np.ndarray | None = None) -> list[list]:
     """Descriptor, value at 256 pixels and at native scale, percentile among real and synthetic images, share in logits."""
     rows = []
     for j, name in enumerate(NAMES):
-        place = analysis.get("physical_percentiles", {}).get(name, {"real": None, "synthetic": None})
-        share = analysis.get("physical_contributions", {}).get(name)
+        place = record.get("physical_percentiles", {}).get(name, {"real": None, "synthetic": None})
+        share = record.get("physical_contributions", {}).get(name)
         whole = None if native is None or not np.isfinite(native[j]) else float(native[j])
         rows.append(
             [
                 words_of(name),
-                _text(analysis["physical"][name], "{:.3g}"),
+                _text(record["physical"][name], "{:.3g}"),
                 _text(whole, "{:.3g}"),
                 _text(place["real"], "{:.0f}"),
                 _text(place["synthetic"], "{:.0f}"),
                 _text(share, "{:+.2f}"),
             ]
         )
-    return rows + bias_row(analysis, "physical", ["bias", "", "", "", ""], "{:+.2f}")
+    return rows + bias_row(record, "physical", ["bias", "", "", "", ""], "{:+.2f}")
 
 
-def bias_row(analysis: dict, method: str, start: list[str], form: str) -> list[list]:
-    """The last row of a table of contributions: what they lack to the method's logit. Nothing without the method."""
-    score = analysis.get("detectors", {}).get(method)
+def bias_row(record: AnalysisRecord, method: str, start: list[str], form: str) -> list[list]:
+    """The last row of a table of contributions: the bias, which is the logit minus the contributions. Nothing without the method."""
+    score = record.get("detectors", {}).get(method)
     return [[*start, form.format(score["bias"])]] if score else []
 
 
@@ -171,34 +174,34 @@ def contribution_chart(labels: list[str], values: list[float], hover: list[str])
     return _layout(figure, len(values), "← real · logits · synthetic →", [-reach, reach])
 
 
-def pole(concept: dict) -> str:
+def pole(concept: ConceptRecord) -> str:
     """The phrase of the pole that the image is nearer to."""
     return concept["positive"] if concept["activation"] > 0 else concept["negative"]
 
 
-def _taught(concept: dict) -> str:
+def _edit_mark(concept: ConceptRecord) -> str:
     """A mark for concepts that an operation can bring about, which the embedded model was taught and tested on."""
     return " ✓" if concept["name"] in OPERATIONS else ""
 
 
-def concept_chart(analysis: dict) -> go.Figure | None:
+def concept_chart(record: AnalysisRecord) -> go.Figure | None:
     """The concepts that push the concept model's logit most, named by the pole that the image is nearer to."""
-    top = analysis.get("concepts", [])[:BARS]
+    top = record.get("concepts", [])[:BARS]
     if not top:
         return None
     hover = [f"{c['positive']} ↔ {c['negative']}<br>activation {c['activation']:+.3f}, contribution {c['contribution']:+.3f}" for c in top]
-    return contribution_chart([pole(c) + _taught(c) for c in top], [c["contribution"] for c in top], hover)
+    return contribution_chart([pole(c) + _edit_mark(c) for c in top], [c["contribution"] for c in top], hover)
 
 
-def concept_rows(analysis: dict) -> list[list]:
+def concept_rows(record: AnalysisRecord) -> list[list]:
     """Positive pole, negative pole, activation, contribution in logits; the largest contribution first."""
     return [
-        [c["positive"] + _taught(c), c["negative"], f"{c['activation']:+.3f}", f"{c['contribution']:+.3f}"]
-        for c in analysis.get("concepts", [])
-    ] + bias_row(analysis, "concepts", ["bias", "", ""], "{:+.3f}")
+        [c["positive"] + _edit_mark(c), c["negative"], f"{c['activation']:+.3f}", f"{c['contribution']:+.3f}"]
+        for c in record.get("concepts", [])
+    ] + bias_row(record, "concepts", ["bias", "", ""], "{:+.3f}")
 
 
-def unit_label(orthogonal: dict, index: int) -> str:
+def unit_label(orthogonal: OrthogonalRecord, index: int) -> str:
     """A unit's number and the phrase that names it most strongly, or "unnamed"."""
     if not orthogonal["named"][index]:
         return f"{index + 1}: unnamed"
@@ -206,9 +209,9 @@ def unit_label(orthogonal: dict, index: int) -> str:
     return f"{index + 1}: {by_correlation[0]['pole']}"
 
 
-def unit_chart(analysis: dict) -> go.Figure | None:
+def unit_chart(record: AnalysisRecord) -> go.Figure | None:
     """Contributions of the orthogonal head's units."""
-    orthogonal = analysis.get("orthogonal")
+    orthogonal = record.get("orthogonal")
     if not orthogonal:
         return None
     labels = [unit_label(orthogonal, i) for i in range(len(orthogonal["named"]))]
@@ -218,7 +221,7 @@ def unit_chart(analysis: dict) -> go.Figure | None:
     return contribution_chart(labels, orthogonal["contributions"], hover)
 
 
-def _unit_names(orthogonal: dict, index: int) -> tuple[str, str]:
+def _unit_names(orthogonal: OrthogonalRecord, index: int) -> tuple[str, str]:
     """What is nearest by correlation and by TextSpan, in words with their strength; weak ones are said to be."""
     weak = "" if orthogonal["named"][index] else "unnamed; nearest: "
     named = "; ".join(f"{n['pole']} (r = {n['correlation']:.2f})" for n in orthogonal["names"][index][:2])
@@ -228,9 +231,9 @@ def _unit_names(orthogonal: dict, index: int) -> tuple[str, str]:
     return weak + named, f"{spanned or 'nothing'}. Chance: {100 * orthogonal['chance'][index]:.0f} %"
 
 
-def unit_rows(analysis: dict) -> list[list]:
+def unit_rows(record: AnalysisRecord) -> list[list]:
     """Unit, names by correlation, names by TextSpan, activation, contribution in logits; the bias last."""
-    orthogonal = analysis.get("orthogonal")
+    orthogonal = record.get("orthogonal")
     if not orthogonal:
         return []
     rows = [
@@ -293,13 +296,13 @@ def curve_chart(curves: dict[str, dict[str, np.ndarray]], layer: str, measure: s
     curves: map → measure → logits towards the side decided for; `layer` is the map in question.
     """
     figure, dashes = go.Figure(), iter(("dot", "dash", "dashdot"))
-    for name, found in curves.items():
-        own, values = name == layer, found[measure]
-        line = {"color": INK, "width": 3} if own else {"color": NEUTRAL, "width": 2, "dash": next(dashes, "solid")}
+    for name, map_curves in curves.items():
+        is_map, values = name == layer, map_curves[measure]
+        line = {"color": INK, "width": 3} if is_map else {"color": NEUTRAL, "width": 2, "dash": next(dashes, "solid")}
         figure.add_scatter(
             x=np.linspace(0, 100, len(values)).tolist(),
             y=values.tolist(),
-            name="this map" if own else name,
+            name="this map" if is_map else name,
             mode="lines",
             line=line,
             hovertemplate=f"{name}: %{{y:+.2f}} logits at %{{x:.0f}} %<extra></extra>",
@@ -310,10 +313,10 @@ def curve_chart(curves: dict[str, dict[str, np.ndarray]], layer: str, measure: s
     return figure
 
 
-def residual_rows(analysis: dict) -> list[list]:
+def residual_rows(record: AnalysisRecord) -> list[list]:
     """Group of residual features and its contribution in logits."""
-    rows = [[name, f"{value:+.2f}"] for name, value in analysis.get("residual", {}).items()]
-    return rows + bias_row(analysis, "residual", ["bias"], "{:+.2f}")
+    rows = [[name, f"{value:+.2f}"] for name, value in record.get("residual", {}).items()]
+    return rows + bias_row(record, "residual", ["bias"], "{:+.2f}")
 
 
 def residual_chart(pixels: np.ndarray, head: ResidualHead | None) -> go.Figure | None:
@@ -322,11 +325,11 @@ def residual_chart(pixels: np.ndarray, head: ResidualHead | None) -> go.Figure |
         return None
     from detector.methods.residual import features as residual
 
-    frequency, own = residual.spectrum(pixels)
+    frequency, spectrum = residual.spectrum(pixels)
     lines = (
-        ("mean real", 0 * own, REAL, 2),
+        ("mean real", 0 * spectrum, REAL, 2),
         ("mean synthetic", head.spectrum_synthetic - head.spectrum_real, SYNTHETIC, 3),
-        ("this image", own - head.spectrum_real, INK, 3),
+        ("this image", spectrum - head.spectrum_real, INK, 3),
     )
     figure = go.Figure()
     for name, curves, colour, width in lines:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from detector.records import AnalysisRecord
 from interpret.render import figures
 from interpret.render import text as report
 from interpret.render.descriptor_views import data_url, gallery
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from detector import Suite
     from detector.data.images import Photo
 
-CONCEPTS_SHOWN = 20  # all others are in the JSON record
+CONCEPT_ROWS = 20  # all others are in the JSON record
 LONGEST_SECTION = 6_000  # characters of an unknown part of the record; a longer one is left to the JSON record
-TOLD = {
+SECTION_KEYS = {
     "file",
     "width",
     "height",
@@ -65,18 +66,18 @@ figure {margin: 0} figure img {width: 100%; image-rendering: pixelated} .seen {m
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def html_report(record: dict, suite: Suite, photo: Photo, made: datetime | None = None) -> str:
+def html_report(record: AnalysisRecord, suite: Suite, photo: Photo, time: datetime | None = None) -> str:
     """The report on one analysed image as the text of an HTML file, below about 1 MB.
 
     Args:
         record: the analysis as JSON object.
-        suite: what it was analysed with; gives the pixels that CLIP saw and the reference curves.
+        suite: what it was analysed with; gives the pixels that CLIP reads and the reference curves.
         photo: the image, decoded.
-        made: when, in UTC; now if not given.
+        time: of the report, in UTC; None: now.
 
     A part of the record that this module does not know gets a section of its own. A record with an error gives its sentence.
     """
-    moment = (made or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC")
+    moment = (time or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC")
     head = (
         f"<header><h1>Cuescope report</h1><p>{escape(record.get('file') or 'an image')} · {moment} · backbone "
         f"{escape(str(record.get('backbone')))}</p></header>{report.verdict_card(record)}"
@@ -91,13 +92,13 @@ def html_report(record: dict, suite: Suite, photo: Photo, made: datetime | None 
     )
 
 
-def _sections(record: dict, suite: Suite, photo: Photo) -> list[str]:
+def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
     """What the page shows, in its order."""
     physical, residual = suite.heads.get("physical"), suite.heads.get("residual")
     return [
         _good("verdict", record),
         _section("Methods", "methods", "", _table(["method", "probability of synthetic", "share of verdict"], report.method_rows(record))),
-        _seen(suite, photo),
+        _pixels(suite, photo),
         _section(
             "Photographic concepts",
             "concepts",
@@ -135,14 +136,14 @@ def _sections(record: dict, suite: Suite, photo: Photo) -> list[str]:
 
 
 def _section(title: str, how: str, reading: str, *parts: str) -> str:
-    told = f"<p>{escape(reading)}</p>" if reading else ""
+    sentence = f"<p>{escape(reading)}</p>" if reading else ""
     return (
-        f"<section><h2>{escape(title)}</h2>{told}{''.join(parts)}<details><summary>How it works</summary>"
+        f"<section><h2>{escape(title)}</h2>{sentence}{''.join(parts)}<details><summary>How it works</summary>"
         f"<p>{markdown(HOW[how])}</p></details></section>"
     )
 
 
-def _good(method: str, record: dict) -> str:
+def _good(method: str, record: AnalysisRecord) -> str:
     return f'<p class="good">{escape(how_good(report.head_of(record, method), record["backbone"]))}</p>'
 
 
@@ -158,38 +159,36 @@ def _chart(figure: go.Figure | None, label: str) -> str:
     return f'<div class="scroll" tabindex="0">{to_svg(figure, label)}</div>' if figure is not None else ""
 
 
-def _seen(suite: Suite, photo: Photo) -> str:
+def _pixels(suite: Suite, photo: Photo) -> str:
     view = suite.backbone.view(photo)
     words = escape(report.view_reading(view))
     return (
-        f'<section><h2>The exact pixels</h2><figure><img class="seen" src="{data_url(view.pixels)}" alt="What CLIP saw">'
+        f'<section><h2>The exact pixels</h2><figure><img class="seen" src="{data_url(view.pixels)}" alt="What CLIP reads">'
         f"<figcaption>{words}</figcaption></figure></section>"
     )
 
 
-def _concepts(record: dict) -> str:
+def _concepts(record: AnalysisRecord) -> str:
     rows = figures.concept_rows(record)
-    left_out = max(0, len(rows) - 1 - CONCEPTS_SHOWN)
+    left_out = max(0, len(rows) - 1 - CONCEPT_ROWS)
     more = f"<p><small>{left_out} weaker concepts are in the JSON record.</small></p>" if left_out else ""
-    return (
-        _table(["positive pole", "negative pole", "activation", "logits"], rows[:CONCEPTS_SHOWN] + rows[-1:] if left_out else rows) + more
-    )
+    return _table(["positive pole", "negative pole", "activation", "logits"], rows[:CONCEPT_ROWS] + rows[-1:] if left_out else rows) + more
 
 
-def _descriptors(record: dict) -> str:
+def _descriptors(record: AnalysisRecord) -> str:
     rows = [[name, value, *rest] for name, value, _, *rest in figures.descriptor_rows(record)]
     return _table(["descriptor", "256 px", "% of real below", "% of synthetic below", "logits"], rows)
 
 
-def _others(record: dict) -> list[str]:
+def _others(record: AnalysisRecord) -> list[str]:
     """A section for each part of the record that has none above, as indented JSON."""
     sections = []
     for name, value in record.items():
-        if name not in TOLD and value not in (None, {}, []):
+        if name not in SECTION_KEYS and value not in (None, {}, []):
             text = json.dumps(value, indent=1, ensure_ascii=False)
             short = len(text) <= LONGEST_SECTION
-            shown = f"<pre>{escape(text)}</pre>" if short else "<p>Too long to print: see the JSON record.</p>"
-            sections.append(f"<section><h2>{escape(str(name))}</h2>{shown}</section>")
+            content = f"<pre>{escape(text)}</pre>" if short else "<p>Too long to print: see the JSON record.</p>"
+            sections.append(f"<section><h2>{escape(str(name))}</h2>{content}</section>")
     return sections
 
 

@@ -102,7 +102,8 @@ def _shape(shape, x: Scale, y: Scale, bottom: float) -> str:
 
 def _mark(trace, index: int, x: Scale, value: float, middle: float) -> str:
     """A bar from zero, an upright stroke, or a dot."""
-    colour = trace.marker.color if isinstance(trace.marker.color, (str, type(None))) else trace.marker.color[index]
+    colours = trace.marker.color
+    colour: str = colours if isinstance(colours, str) else colours[index] if colours else "currentColor"
     if trace.type == "bar":
         start, end = sorted((x(0.0), x(value)))
         return f'<rect x="{start}" y="{middle - 8}" width="{end - start:.1f}" height="16" fill="{escape(colour)}"/>'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from detector.records import AnalysisRecord
 from interpret.render.figures import pole, unit_label, words_of
 
 if TYPE_CHECKING:
@@ -41,51 +42,51 @@ def method_name(name: str) -> str:
     return METHOD_NAMES.get(name) or (f"{RELEASED_KINDS[kind]} (released, {training})" if kind in RELEASED_KINDS else name)
 
 
-def head_of(analysis: dict, method: str) -> str:
+def head_of(record: AnalysisRecord, method: str) -> str:
     """The head behind a panel: the method's own, or the released one that is shown in its place."""
-    return analysis.get("heads", {}).get(method, method)
+    return record.get("heads", {}).get(method, method)
 
 
-def verdict_basis(analysis: dict) -> str:
+def verdict_basis(record: AnalysisRecord) -> str:
     """One sentence where heads were scored that the verdict does not read; else empty."""
-    fused = analysis["verdict"]["contributions"]
-    left_out = [name for name in analysis["detectors"] if name not in fused]
+    fused = record["verdict"]["contributions"]
+    left_out = [name for name in record["detectors"] if name not in fused]
     if not left_out:
         return ""
-    methods = _listed([method_name(name).lower() for name in fused])
+    methods = _join([method_name(name).lower() for name in fused])
     return f"It rests on {methods}; {len(left_out)} released head(s), which come without calibration, stand beside it under Methods."
 
 
-def absent_methods(analysis: dict) -> str:
+def absent_methods(record: AnalysisRecord) -> str:
     """Which methods the verdict has to do without, and whether there is nothing to compare with; "" where nothing is absent."""
-    absent = analysis.get("absent", [])
+    absent = record.get("absent", [])
     names = [method_name(name).lower() for name in absent if name != "reference"]
-    methods = f"Absent here, so that the verdict does without: {_listed(names)}. " if names else ""
+    methods = f"Absent here, so that the verdict does without: {_join(names)}. " if names else ""
     return methods + ("The reference images are absent: typed concepts are compared with nothing." if "reference" in absent else "")
 
 
-def verdict_card(analysis: dict) -> str:
+def verdict_card(record: AnalysisRecord) -> str:
     """HTML: headline, probability with a bar, each method's share, and what the file says of itself."""
-    if analysis.get("error"):
-        return f'<div class="card bad" role="alert"><h2>This file cannot be analysed</h2><p>{escape(analysis["error"])}</p></div>'
-    verdict = analysis.get("verdict")
+    if error := record["error"]:
+        return f'<div class="card bad" role="alert"><h2>This file cannot be analysed</h2><p>{escape(error)}</p></div>'
+    verdict = record.get("verdict")
     if not verdict:
         return '<div class="card"><h2>No verdict</h2><p>No head is trained for this backbone yet.</p></div>'
     percent = 100 * verdict["probability"]
-    advice = f"{verdict.get('reason') or ADVICE[verdict['label']]} {verdict_basis(analysis)} {absent_methods(analysis)}"
+    advice = f"{verdict.get('reason') or ADVICE[verdict['label']]} {verdict_basis(record)} {absent_methods(record)}"
     return (
         f'<div class="card {verdict["label"]}"><h2>{HEADLINES[verdict["label"]]}</h2>'
         f'<p class="big">{percent:.0f} %<span> calibrated probability of being synthetic</span></p>'
         f'<div class="scale" role="img" aria-label="{percent:.0f} percent synthetic"><i style="left:{percent:.1f}%"></i></div>'
         '<div class="ends"><span>real</span><span>synthetic</span></div>'
-        f'<p>{escape(advice.strip())}</p><p class="facts">{escape(file_reading(analysis))}</p></div>'
+        f'<p>{escape(advice.strip())}</p><p class="facts">{escape(file_reading(record))}</p></div>'
     )
 
 
-def file_reading(analysis: dict) -> str:
+def file_reading(record: AnalysisRecord) -> str:
     """One line: format, size, estimated JPEG quality, and which metadata the file carries."""
-    facts = analysis["file_facts"]
-    parts = [f"{facts['format'] or 'image'}, {analysis['width']} × {analysis['height']} px"]
+    facts = record["file_facts"]
+    parts = [f"{facts['format'] or 'image'}, {record['width']} × {record['height']} px"]
     if facts["jpeg_quality"]:
         parts.append(f"JPEG quality about {facts['jpeg_quality']}")
     parts.append("camera metadata (EXIF) present" if facts["has_exif"] else "no camera metadata")
@@ -93,28 +94,28 @@ def file_reading(analysis: dict) -> str:
     return " · ".join(parts)
 
 
-def method_rows(analysis: dict) -> list[list]:
+def method_rows(record: AnalysisRecord) -> list[list]:
     """Method, its own probability, its contribution to the verdict's logit."""
-    shares = (analysis.get("verdict") or {}).get("contributions", {})
+    shares = record["verdict"]["contributions"] if "verdict" in record else {}
     return [
         [method_name(name), f"{100 * score['probability']:.0f} %", f"{shares[name]:+.2f}" if shares.get(name) else "none"]
-        for name, score in analysis.get("detectors", {}).items()
+        for name, score in record.get("detectors", {}).items()
     ]
 
 
-def _listed(phrases: list[str]) -> str:
+def _join(phrases: list[str]) -> str:
     return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
 
-def text_reading(record: dict) -> str:
+def text_reading(record: AnalysisRecord) -> str:
     """The very words that CLIP's text tower read of the image; "" where no method reads descriptors so."""
     text = record.get("physical_text")
     return f"The method physical_clip wrote the core descriptors after the caption, and CLIP read: “{text}”" if text else ""
 
 
-def descriptor_reading(analysis: dict) -> str:
+def descriptor_reading(record: AnalysisRecord) -> str:
     """One sentence: which descriptors are unusual for a real image."""
-    places = analysis.get("physical_percentiles", {})
+    places = record.get("physical_percentiles", {})
     if not places:
         return "No reference images are known for this backbone."
     unusual = []
@@ -123,23 +124,23 @@ def descriptor_reading(analysis: dict) -> str:
             unusual.append(f"{words_of(name)} is {'higher' if place['real'] > 95 else 'lower'} than in nearly all real images")
     if not unusual:
         return "All fifteen descriptors lie within the range of nine in ten real images."
-    return "Unusual here: " + _listed(unusual[:4]) + "."
+    return "Unusual here: " + _join(unusual[:4]) + "."
 
 
-def concept_reading(analysis: dict) -> str:
+def concept_reading(record: AnalysisRecord) -> str:
     """One sentence: the concepts that speak most for either side."""
-    concepts = analysis.get("concepts", [])
+    concepts = record.get("concepts", [])
     sides = []
     for word, wanted in (("synthetic", 1), ("real", -1)):
         phrases = [pole(c) for c in concepts if c["contribution"] * wanted > 0.01][:3]
         if phrases:
-            sides.append(f"for {word} speak {_listed(phrases)}")
+            sides.append(f"for {word} speak {_join(phrases)}")
     return (_capital("; ".join(sides)) + ".") if sides else "No concept pushes the concept model noticeably."
 
 
-def unit_reading(analysis: dict) -> str:
+def unit_reading(record: AnalysisRecord) -> str:
     """One sentence: the unit that contributes most."""
-    orthogonal = analysis.get("orthogonal")
+    orthogonal = record.get("orthogonal")
     if not orthogonal:
         return "No orthogonal head for this backbone."
     values = orthogonal["contributions"]
@@ -164,9 +165,9 @@ def view_reading(view: ScoredView) -> str:
     )
 
 
-def residual_reading(analysis: dict) -> str:
+def residual_reading(record: AnalysisRecord) -> str:
     """One sentence: which part of the pixel residual speaks most, and for which side."""
-    groups = analysis.get("residual", {})
+    groups = record.get("residual", {})
     if not groups:
         return "No residual head for this backbone."
     name, value = max(groups.items(), key=lambda item: abs(item[1]))
@@ -177,14 +178,12 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def summary(analysis: dict) -> str:
+def summary(record: AnalysisRecord) -> str:
     """Plain text for copying: verdict, methods, descriptors and concepts in a few lines."""
-    if analysis.get("error"):
-        return f"{analysis.get('file') or 'image'}: {analysis['error']}"
-    lines = [f"Cuescope on {analysis.get('file') or 'an image'} ({file_reading(analysis)})"]
-    if verdict := analysis.get("verdict"):
-        lines.append(
-            f"Verdict: {verdict['label']}, probability of synthetic {verdict['probability']:.2f} (backbone {analysis['backbone']})."
-        )
-    lines += [f"- {name}: {probability}" for name, probability, _ in method_rows(analysis)]
-    return "\n".join([*lines, descriptor_reading(analysis), concept_reading(analysis)])
+    if record.get("error"):
+        return f"{record.get('file') or 'image'}: {record['error']}"
+    lines = [f"Cuescope on {record.get('file') or 'an image'} ({file_reading(record)})"]
+    if verdict := record.get("verdict"):
+        lines.append(f"Verdict: {verdict['label']}, probability of synthetic {verdict['probability']:.2f} (backbone {record['backbone']}).")
+    lines += [f"- {name}: {probability}" for name, probability, _ in method_rows(record)]
+    return "\n".join([*lines, descriptor_reading(record), concept_reading(record)])

@@ -13,30 +13,30 @@ SPLITS = {"test_seen": "on generators seen in training", "test_unseen": "on unse
 
 
 @cache
-def _measured(file: Path) -> dict:
+def _read_json(file: Path) -> dict:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def how_good(method: str, backbone: str = EMBEDDED, evaluation: Path = EVALUATION) -> str:
+def how_good(method: str, backbone: str | None = EMBEDDED, evaluation: Path = EVALUATION) -> str:
     """How far a method can be trusted, in one sentence from the measured figures; plain text.
 
     method: as in an analysis' "detectors", or "verdict". evaluation: the file that `python -m detector evaluate` writes.
     A method that was not measured there, such as a released head or one on another backbone, is said not to be.
     """
-    results = _measured(evaluation).get("splits", {}) if backbone == EMBEDDED or method in PIXEL_METHODS else {}
-    found = [(words, results[split][method]["overall"]) for split, words in SPLITS.items() if method in results.get(split, {})]
-    if not found:
+    results = _read_json(evaluation).get("splits", {}) if backbone == EMBEDDED or method in PIXEL_METHODS else {}
+    measures = [(words, results[split][method]["overall"]) for split, words in SPLITS.items() if method in results.get(split, {})]
+    if not measures:
         return "How good is this? Not measured by this project for this backbone: take it as a hint."
-    figures = ", ".join(f"{r['auroc']:.2f} ({r['auroc_95'][0]:.2f} to {r['auroc_95'][1]:.2f}) {words}" for words, r in found)
+    figures = ", ".join(f"{r['auroc']:.2f} ({r['auroc_95'][0]:.2f} to {r['auroc_95'][1]:.2f}) {words}" for words, r in measures)
     return f"How good is this? AUROC {figures}, with 95 % intervals; 0.5 is chance, 1 perfect."
 
 
-def words_worth(backbone: str = EMBEDDED, studies: Path = STUDIES) -> str:
+def text_gain(backbone: str = EMBEDDED, studies: Path = STUDIES) -> str:
     """What captions and objects in words add to ITEM over one mean text for all images, in one sentence; plain text.
 
     studies: the file that `python -m detector study item` writes. "" for a backbone that was not studied.
     """
-    cells = _measured(studies).get("item", {}).get("cells", {}) if backbone == EMBEDDED else {}
+    cells = _read_json(studies).get("item", {}).get("cells", {}) if backbone == EMBEDDED else {}
     if not cells:
         return ""
     gaps = text_gains(cells, [split for split in SPLITS if split in cells["all"]])
@@ -49,8 +49,8 @@ def about() -> str:
     """ABOUT, with what was measured on file formats."""
     if not STUDIES.is_file():
         return ABOUT
-    found = json.loads(STUDIES.read_text(encoding="utf-8"))
-    return ABOUT + (f"\n**File formats.** {found['format']['reading']}\n" if "format" in found else "")
+    studies = json.loads(STUDIES.read_text(encoding="utf-8"))
+    return ABOUT + (f"\n**File formats.** {studies['format']['reading']}\n" if "format" in studies else "")
 
 
 ABOUT = """

@@ -21,7 +21,7 @@ from detector.methods.base import Evidence
 from detector.methods.item.alignment import align, record
 from detector.methods.item.head import ItemHead
 from interpret.panels import item as panel
-from interpret.panels.service import GONE, Analysed, Seen
+from interpret.panels.service import GONE, CurrentImage, StoredAnalysis
 from interpret.panels.store import STORE, new_key
 
 READING, WORDS, OBJECTS, PICTURE, VIEW, TABLE, SCORE, AMONG, CHART, NUMBERS, EDITED = range(11)
@@ -73,11 +73,11 @@ def use(tiny, picture, monkeypatch, request):
     return suite, remembered(picture, {"item": record(alignment)}, clip, alignment)
 
 
-def remembered(file: str, numbers: dict, clip, alignment=None) -> Seen:
+def remembered(file: str, numbers: dict, clip, alignment=None) -> CurrentImage:
     """A session that has analysed the file, with these results in the store."""
-    seen = Seen(new_key(), file)
+    seen = CurrentImage(new_key(), file)
     evidence = Evidence(clip, np.zeros((1, 15)), np.zeros((1, 1)), (), alignment)
-    STORE.put((seen.key, "analysis"), Analysed(numbers, evidence))
+    STORE.put((seen.key, "analysis"), StoredAnalysis(numbers, evidence))
     return seen
 
 
@@ -86,11 +86,11 @@ def remembered(file: str, numbers: dict, clip, alignment=None) -> Seen:
 
 def test_the_panel_and_the_json_agree(use, picture):
     suite, seen = use
-    shown = panel.show_caption(SimpleNamespace(seen=seen, suite=suite, photo=load_photo(picture)))
+    shown = panel.show_caption(SimpleNamespace(current=seen, suite=suite, photo=load_photo(picture)))
     item = seen.record["item"]
-    assert len(shown) == len(panel.first_caption(seen)) + 2  # the two buttons
-    assert shown[1:3] == [item["caption"], "dog, beach"]
-    table = shown[7]
+    assert shown._fields == panel.first_caption(seen)._fields
+    assert (shown.words, shown.objects) == (item["caption"], "dog, beach")
+    table = shown.table
     assert [row[1] for row in table] == ["whole caption", "dog", "beach"]
     assert [float(row[2]) for row in table] == pytest.approx([item["global"], *(o["score"] for o in item["objects"])], abs=6e-4)
     assert [[int(n) for n in re.findall(r"\d+", row[3])] for row in table[1:]] == [o["box"] for o in item["objects"]]

@@ -182,8 +182,8 @@ def test_stopping_before_the_verdict(page, picture, monkeypatch):
 
     from interpret.panels import service
 
-    calm = service._analysed
-    monkeypatch.setattr(service, "_analysed", lambda seen: time.sleep(2) or calm(seen))
+    calm = service._analyze_file
+    monkeypatch.setattr(service, "_analyze_file", lambda seen: time.sleep(2) or calm(seen))
     upload(page, picture)
     page.wait_for_selector("#verdict >> text=Analysing", timeout=20_000)
     page.wait_for_timeout(500)

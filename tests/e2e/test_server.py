@@ -203,11 +203,12 @@ def test_a_backbone_without_the_head_says_so():
 
     import gradio as gr
 
+    from interpret.panels.components import outputs
     from interpret.panels.sdd import build_heatmap, show_heatmap
 
     with gr.Blocks():
-        components = build_heatmap()
+        panel = build_heatmap()
     shown = SimpleNamespace(suite=SimpleNamespace(heads={}, backbone=SimpleNamespace(name="ViT-L-14/openai")))
     values = show_heatmap(shown)
-    assert len(values) == len(components)
-    assert "no sdd head was trained on it" in values[2] and values[0] is None and not values[3].visible
+    assert len(outputs(panel, type(values))) == len(values)
+    assert "no sdd head was trained on it" in values.reading and values.ticket is None and not values.body.visible

@@ -149,7 +149,7 @@ def leave_cancel(server, client, name, data, gate, noticed) -> None:
 
 WAYS = pytest.mark.parametrize("leave", [leave_page, leave_curl, leave_cancel], ids=["page", "curl", "cancel"])
 LONG_ACTIONS = {  # name → arguments, the whole work, what is called in each step, calls of one step
-    "stability": ((), (stability, "stability"), (physical, "measure"), stability.PASS),
+    "stability": ((), (stability, "stability"), (physical, "measure"), stability.PASS_SIZE),
     "heatmap": (("windows", 0.6, "quick"), (explain, "explain"), (cam, "_read"), 1),
     "drop_directions": (("Concept model",), (concepts, "drop_curve"), (concepts, "without"), 1),
 }
@@ -181,7 +181,7 @@ def test_an_action_that_nobody_waits_for_ends_within_a_step(demo, server, visito
 @WAYS
 def test_an_analysis_ends_between_its_parts(demo, server, visitor, gate, ends, noticed, leave, picture):
     settle(demo)
-    caption, windows, ended = gate(captions, "image_tokens"), gate(SddHead, "prepare"), ends(service, "_analysed")
+    caption, windows, ended = gate(captions, "image_tokens"), gate(SddHead, "prepare"), ends(service, "_analyze_file")
     windows.opened.set()
     caption.hold(), windows.hold()
     upload = httpx.post(f"{server}/gradio_api/upload", files={"files": open(picture, "rb")}).json()[0]

@@ -11,6 +11,7 @@ from detector.evaluation.tables import method_report, report
 from detector.methods.base import Evidence, Score
 from detector.methods.table import Table
 from detector.suite import Suite
+from detector.verdict.files import FusedVerdict
 from detector.verdict.fusion import Fusion
 
 
@@ -29,7 +30,7 @@ class Probe:
 
 
 def probe_suite() -> Suite:
-    return Suite(None, {"probe": Probe()}, {}, labelled_fusion())
+    return Suite(None, {"probe": Probe()}, {}, FusedVerdict(labelled_fusion()))
 
 
 def test_verdict_measures_by_hand():

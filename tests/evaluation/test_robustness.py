@@ -11,6 +11,7 @@ from detector.data.perturbations import AS_IS, CURVES, blur, jpeg
 from detector.evaluation.robustness import robustness, sample, scores
 from detector.evaluation.tables import method_robustness, robustness_report, robustness_summary, worst_sentences
 from detector.suite import Suite
+from detector.verdict.files import FusedVerdict
 
 LEVELS = ["as it is", *(variant.name for levels in CURVES.values() for variant in levels)]
 
@@ -31,7 +32,7 @@ def data(tmp_path_factory):
 def small(suite):
     """Two methods that read pixels, and a verdict over them: quick."""
     heads = {name: suite.heads[name] for name in ("physical", "linear_probe")}
-    return Suite(suite.backbone, heads, {}, suite.fusion.restrict(tuple(heads)))
+    return Suite(suite.backbone, heads, {}, FusedVerdict(suite.fusion.restrict(tuple(heads))))
 
 
 @pytest.fixture(scope="module")

@@ -43,8 +43,7 @@ def test_a_unit_that_is_the_concept_has_cosine_one(suite, evidence):
     axis = concept_directions(suite.backbone, vocabulary()[5:6])
     pulled = axis @ suite.backbone.projection.T
     planted = OrthogonalHead(torch.cat([3 * pulled, -pulled]), torch.zeros(2), torch.ones(2), torch.tensor(0.0))
-    changed = suite.with_released(suite.released)
-    changed.heads = suite.heads | {"orthogonal": planted}
+    changed = replace(suite, heads=suite.heads | {"orthogonal": planted})
     word = vocabulary()[5]
     found = probe(changed, evidence, word.positive_prompt, word.negative_prompt)
     assert found.unit_cosines == pytest.approx([1, -1], abs=1e-5)
@@ -73,8 +72,7 @@ def test_a_phrase_against_itself_is_refused(suite, evidence):
 
 
 def test_without_reference_images_there_are_no_percentiles(suite, evidence):
-    bare = suite.with_released(suite.released)
-    bare.reference = None
+    bare = replace(suite, reference=None)
     found = probe(bare, evidence, "fog")
     assert found.percentiles == {} and found.auroc is None and "%" not in probe_reading(found)
     assert drop_curve(bare, evidence) is None
@@ -120,8 +118,8 @@ def test_dropping_the_one_informative_direction_costs_all_and_random_ones_little
     pooled = torch.randn(300, 40, generator=generator)
     pooled[:, 0] += 4.0 * labels
     head = OrthogonalHead(torch.eye(40)[:4], torch.zeros(4), torch.tensor([5.0, 0.1, 0.1, 0.1]), torch.tensor(0.0))
-    planted = suite.with_released(suite.released)
-    planted.heads, planted.reference = {"orthogonal": head}, Reference(pooled, pooled[:, :8], labels, pooled[:0, :8])
+    reference = Reference(pooled, pooled[:, :8], labels, pooled[:0, :8])
+    planted = replace(suite, heads={"orthogonal": head}, reference=reference)
     clip = replace(evidence.clip, pooled=pooled[:1])
     curve = drop_curve(planted, replace(evidence, clip=clip), "orthogonal", draws=20)
     assert curve.k == [0, 1, 2, 4] and curve.names[0] == "unit 1"
@@ -135,8 +133,7 @@ def test_a_head_that_uses_everything_alike_is_said_to_be_no_better_than_chance(s
     labels = torch.arange(400) % 2
     pooled = torch.randn(400, 6, generator=generator) + 0.5 * labels[:, None]
     head = OrthogonalHead(torch.eye(6), torch.zeros(6), torch.ones(6), torch.tensor(0.0))
-    planted = suite.with_released(suite.released)
-    planted.heads, planted.reference = {"orthogonal": head}, Reference(pooled, pooled, labels, pooled[:0])
+    planted = replace(suite, heads={"orthogonal": head}, reference=Reference(pooled, pooled, labels, pooled[:0]))
     clip = replace(evidence.clip, pooled=pooled[:1])
     curve = drop_curve(planted, replace(evidence, clip=clip), "orthogonal", draws=20)
     assert "no more than chance" in concepts.drop_reading(curve)

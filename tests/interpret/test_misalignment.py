@@ -5,14 +5,15 @@ import pytest
 
 from interpret.misalignment import (
     COLOURS,
-    QUOTED,
+    QUOTE_LENGTH,
+    ItemScores,
     as_html,
-    boxed,
+    draw_boxes,
     heat_overlay,
     histogram,
     histogram_rows,
     null_sentence,
-    resized,
+    resize,
     rows,
     sentence,
 )
@@ -44,7 +45,7 @@ def test_without_a_caption_the_sentence_says_so():
 
 def test_a_long_caption_is_quoted_in_part():
     text = sentence(ITEM | {"caption": "word " * 2000})
-    assert len(text) < QUOTED + 200 and "word…”" in text
+    assert len(text) < QUOTE_LENGTH + 200 and "word…”" in text
 
 
 def test_the_null_tells_words_that_matter_from_words_that_do_not():
@@ -71,18 +72,18 @@ def test_rows():
 
 def test_boxes_are_drawn_where_they_are():
     pixels = np.full((100, 100, 3), 128, np.uint8)
-    drawn = np.asarray(boxed(pixels, ITEM))
+    drawn = np.asarray(draw_boxes(pixels, ITEM))
     assert tuple(drawn[60, 10]) == COLOURS[0] and tuple(drawn[40, 94]) == COLOURS[1]
     assert (drawn[82:, :45] == 128).all() and (pixels == 128).all()  # elsewhere nothing, and not in the original
-    np.testing.assert_array_equal(np.asarray(boxed(pixels, EMPTY)), pixels)
-    second = np.asarray(boxed(pixels, ITEM, only=2))
+    np.testing.assert_array_equal(np.asarray(draw_boxes(pixels, EMPTY)), pixels)
+    second = np.asarray(draw_boxes(pixels, ITEM, only=2))
     assert tuple(second[40, 94]) == COLOURS[1] and (second[60, 10] == 128).all()
 
 
 def test_labels_of_equal_boxes_do_not_cover_each_other():
     for box in ([0, 0, 300, 300], [200, 260, 300, 300]):  # at the upper left, and in the lower right corner
         item = {"objects": [{"phrase": "x", "score": 0.1, "box": box}] * 5}
-        drawn = np.asarray(boxed(np.full((300, 300, 3), 128, np.uint8), item)).reshape(-1, 3)
+        drawn = np.asarray(draw_boxes(np.full((300, 300, 3), 128, np.uint8), item)).reshape(-1, 3)
         written = [int((drawn == colour).all(1).sum()) for colour in COLOURS]
         assert min(written) > 20  # each label's own colour is there
 
@@ -92,17 +93,17 @@ def test_pictures_are_drawn_at_one_size_and_boxes_move_along(size):
     pixels = np.zeros((*size, 3), np.uint8)
     height, width = size
     item = {"caption": "x", "objects": [{"phrase": "x", "score": 0.0, "box": [0, 0, width, height]}]}
-    drawn, moved = resized(pixels, item)
+    drawn, moved = resize(pixels, item)
     assert max(drawn.shape[:2]) == 720 and item["objects"][0]["box"] == [0, 0, width, height]
     assert moved["objects"][0]["box"][2:] == pytest.approx([drawn.shape[1], drawn.shape[0]], abs=1)
-    boxed(drawn, moved)
+    draw_boxes(drawn, moved)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (2000, 30)])
 def test_odd_pictures_can_be_drawn_on(size):
     pixels = np.zeros((*size, 3), np.uint8)
     whole = ITEM | {"objects": [{"phrase": "x", "score": 0.0, "box": [0, 0, size[1], size[0]]}]}
-    assert boxed(pixels, whole).size == size[::-1]
+    assert draw_boxes(pixels, whole).size == size[::-1]
     assert heat_overlay(pixels, np.ones((3, 3), np.float32)).size == size[::-1]
 
 
@@ -118,14 +119,14 @@ def test_heat_lies_in_the_centre_square_on_one_scale():
 
 
 def test_histogram_shares_and_mark():
-    figure = histogram([-1.0, -1, -1, 1], [1.0, 1], [0.0] * 5, 0.5)
+    figure = histogram(ItemScores([-1.0, -1, -1, 1], [1.0, 1], [0.0] * 5, 0.5))
     assert [trace.name for trace in figure.data] == ["real", "synthetic", "this image, other captions", "this image"]
     assert [sum(trace.y) for trace in figure.data[:3]] == pytest.approx([1, 1, 1])
     assert figure.data[0].y[0] == pytest.approx(0.75) and figure.data[3].x == (0.5, 0.5)
-    assert len(histogram([], [], [], None).data) == 0
+    assert len(histogram(ItemScores([], [], [], None)).data) == 0
 
 
 def test_histogram_rows_by_hand():
-    found = histogram_rows([-1.0, 0.0, 1.0], [2.0], [], 0.5)
+    found = histogram_rows(ItemScores([-1.0, 0.0, 1.0], [2.0], [], 0.5))
     assert found == [["real", "-0.80", "+0.00", "+0.80", "67 %"], ["synthetic", "+2.00", "+2.00", "+2.00", "0 %"]]
-    assert histogram_rows([1.0], [], [], None)[0][-1] == "not defined"
+    assert histogram_rows(ItemScores([1.0], [], [], None))[0][-1] == "not defined"

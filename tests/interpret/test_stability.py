@@ -11,7 +11,7 @@ from detector.data.perturbations import VARIANTS
 from detector.suite import Suite
 from detector.verdict.fusion import Verdict
 from interpret import stability as module
-from interpret.stability import MOST_PIXELS, Outcome, Stability, details, headers, rows, stability, stability_chart, verdict_sentence
+from interpret.stability import PIXEL_LIMIT, Outcome, Stability, details, headers, rows, stability, stability_chart, verdict_sentence
 
 NAMES = [variant.name for variant in VARIANTS]
 
@@ -60,12 +60,12 @@ def test_a_picture_known_to_hold_holds():
 
 def test_passes_are_bounded_in_pictures_and_in_pixels_with_the_same_result(noise, monkeypatch):
     whole, parts = Sharpness(), Sharpness()
-    monkeypatch.setattr(module, "PASS", 100)
+    monkeypatch.setattr(module, "PASS_SIZE", 100)
     expected = stability(whole, noise)
     assert len(whole.passes) == 1
     monkeypatch.undo()
     assert stability(few := Sharpness(), noise).outcomes == expected.outcomes
-    assert max(map(len, few.passes)) == module.PASS
+    assert max(map(len, few.passes)) == module.PASS_SIZE
     monkeypatch.setattr("detector.suite.BATCH_PIXELS", 40_000)
     assert stability(parts, noise).outcomes == expected.outcomes
     assert len(parts.passes) > 3 and max(map(sum, parts.passes)) <= 40_000
@@ -73,7 +73,7 @@ def test_passes_are_bounded_in_pictures_and_in_pixels_with_the_same_result(noise
 
 
 def test_a_huge_picture_is_shrunk_and_said_to_be(noise, monkeypatch):
-    monkeypatch.setattr(module, "MOST_PIXELS", 3000)
+    monkeypatch.setattr(module, "PIXEL_LIMIT", 3000)
     found = stability(Sharpness(), noise)
     assert found.shrunk and "first shrunk" in details(found)
     assert not stability(Sharpness(), load_photo(noise.pixels[:50, :60])).shrunk
@@ -82,7 +82,7 @@ def test_a_huge_picture_is_shrunk_and_said_to_be(noise, monkeypatch):
 def test_the_largest_pass_fits_the_bound():
     from detector.suite import BATCH_PIXELS
 
-    assert MOST_PIXELS * 1.5**2 <= BATCH_PIXELS  # even the enlargement of the largest picture
+    assert PIXEL_LIMIT * 1.5**2 <= BATCH_PIXELS  # even the enlargement of the largest picture
 
 
 def test_changes_that_a_format_cannot_hold_are_left_out_and_named():

@@ -81,8 +81,8 @@ def test_an_unknown_layer_is_refused_before_anything_is_computed(monkeypatch, su
 
     monkeypatch.setitem(service._suites, "embedded", suite)
     monkeypatch.setattr(explain, "explain", lambda *_, **__: pytest.fail("computed"))
-    monkeypatch.setattr(service, "analysed", lambda seen: service.Analysed({}, object()))
-    seen = service.Seen("key", "a.png")
+    monkeypatch.setattr(service, "stored_analysis", lambda current: service.StoredAnalysis({}, object()))
+    seen = service.CurrentImage("key", "a.png")
     for layer, detail in (("<b>", "quick"), ("windows", "<b>")):
         words = heatmap.heatmap(seen, layer, 0.6, detail)[1]
         assert words.startswith("There is no ") and "<b>" not in words

@@ -48,7 +48,7 @@ def stand_in(calls: list):
 
 def test_without_the_package_nothing_is_wrapped(reloaded):
     module = reloaded(None)
-    assert module.lent(len) is len and module.forward.__module__ == "interpret.panels.gpu"
+    assert module.run_on_gpu(len) is len and module.forward.__module__ == "interpret.panels.gpu"
 
 
 def test_without_zero_gpu_the_backbone_stays_as_it_is(reloaded, monkeypatch, suite):

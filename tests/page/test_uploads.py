@@ -198,7 +198,7 @@ def test_the_budget_counts_what_lies_there_and_what_is_on_its_way(folder):
     put(folder / HASH / "a.png", size=60)
     budget = uploads.Budget(100, 10)
     assert budget.take(30) and not budget.take(30)
-    budget.arrived(30)
+    budget.settle(30)
     assert budget.take(10) and not budget.take(1)
 
 

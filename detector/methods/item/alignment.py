@@ -21,6 +21,7 @@ from detector.clip.captioning import Caption, caption
 from detector.devices import to_numpy
 from detector.methods.item.localise import GENERIC, Box, box_of, crop, heatmap, patch_embeddings
 from detector.methods.item.objects import MOST, find_objects
+from detector.records import ItemRecord
 
 VERSION = "alignment-1"  # of captions, objects, boxes and what is measured of them; part of the key under which features are kept
 AT_ONCE = 64  # images, or crops, in a batch of the vision tower
@@ -222,7 +223,7 @@ def _crops(backbone: Backbone, cut: list[np.ndarray], width: int) -> Tensor:
     return torch.cat(parts)
 
 
-def record(alignment: Alignment, row: int = 0) -> dict:
+def record(alignment: Alignment, row: int = 0) -> ItemRecord:
     """One image's caption and objects as plain numbers, for the JSON object: "global" is s_g, None without a caption."""
     reading, cosine = alignment.readings[row], float(alignment.cosine[row])
     return {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_models import Head, Red, picture, small_head
 
-from interpret.attribution import cam
+from interpret.attribution import cam, overlay
 
 # --- formulas ------------------------------------------------------------------------------------------------------
 
@@ -48,8 +48,8 @@ def test_unit_is_logits_per_window():
 
 def test_error_map_is_the_length_of_the_difference_and_never_negative():
     model, images = small_head().model, torch.randn(2, 3, 32, 32)
-    _, maps = cam.window_maps(model, images, [cam.ERROR])
-    torch.testing.assert_close(maps[cam.ERROR], model(images).difference.pow(2).sum(1).sqrt().detach())
+    _, maps = cam.window_maps(model, images, [cam.ERROR_LAYER])
+    torch.testing.assert_close(maps[cam.ERROR_LAYER], model(images).difference.pow(2).sum(1).sqrt().detach())
 
 
 # --- the whole image -----------------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_windows_that_disagree_fade_into_each_other():
     assert np.ptp(values) > 2 and np.abs(np.diff(values)).max() < 0.25 * np.ptp(values)
 
 
-@pytest.mark.parametrize("layer", ["tokens", "difference", "stage1", "stage3", cam.ERROR])
+@pytest.mark.parametrize("layer", ["tokens", "difference", "stage1", "stage3", cam.ERROR_LAYER])
 def test_a_mirrored_image_has_the_mirrored_map(layer):
     head, pixels = small_head(), picture()
     own, mirrored = (cam.heatmap(head, view, layer).values for view in (pixels, np.ascontiguousarray(pixels[:, ::-1])))
@@ -105,7 +105,7 @@ def test_images_smaller_than_a_window(size):
 
 def test_most_works_on_a_smaller_copy_and_says_so():
     pixels = picture(300, 400)
-    limited, full = (cam.heatmap(small_head(), pixels, most=most) for most in (6, None))
+    limited, full = (cam.heatmap(small_head(), pixels, window_limit=most) for most in (6, None))
     assert len(limited.boxes) <= 6 < len(full.boxes)
     assert "reduced" in limited.note and full.note == ""
     assert limited.values.shape == (300, 400)
@@ -113,7 +113,7 @@ def test_most_works_on_a_smaller_copy_and_says_so():
 
 
 def test_nan_where_a_long_strip_is_not_read():
-    found = cam.heatmap(small_head(), picture(32, 600), "difference", most=3)
+    found = cam.heatmap(small_head(), picture(32, 600), "difference", window_limit=3)
     assert len(found.boxes) == 3 and np.isnan(found.values).any() and np.isfinite(found.values).any()
     outside = np.ones((32, 600), bool)
     for x0, y0, x1, y1 in found.boxes:
@@ -130,20 +130,20 @@ def test_progress_counts_windows():
 def test_all_layers_at_once_equal_one_at_a_time():
     head, pixels = small_head(), picture()
     together = cam.heatmaps(head, pixels)
-    assert list(together) == cam.layers_of(head) and list(together)[0] == cam.DEFAULT == cam.WINDOWS
+    assert list(together) == cam.layers_of(head) and list(together)[0] == cam.DEFAULT_LAYER == cam.WINDOW_LAYER
     for layer, found in together.items():
         np.testing.assert_allclose(found.values, cam.heatmap(head, pixels, layer).values, rtol=1e-4, atol=1e-6)
-        assert found.signed == (layer != cam.ERROR)
+        assert found.signed == (layer != cam.ERROR_LAYER)
 
 
 def test_the_heads_scaling_reaches_logits_and_maps():
     head, pixels = small_head(), picture()
-    plain = cam.heatmaps(head, pixels, ["difference", cam.ERROR])
+    plain = cam.heatmaps(head, pixels, ["difference", cam.ERROR_LAYER])
     head.scale, head.bias = 0.5, 3.0
-    scaled = cam.heatmaps(head, pixels, ["difference", cam.ERROR])
+    scaled = cam.heatmaps(head, pixels, ["difference", cam.ERROR_LAYER])
     np.testing.assert_allclose(scaled["difference"].logits, 0.5 * plain["difference"].logits + 3)
     np.testing.assert_allclose(scaled["difference"].values, 0.5 * plain["difference"].values, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(scaled[cam.ERROR].values, plain[cam.ERROR].values, rtol=1e-4)
+    np.testing.assert_allclose(scaled[cam.ERROR_LAYER].values, plain[cam.ERROR_LAYER].values, rtol=1e-4)
 
 
 def test_the_map_of_windows_by_hand():
@@ -151,7 +151,7 @@ def test_the_map_of_windows_by_hand():
     pixels = np.full((32, 320, 3), 100, np.uint8)
     pixels[:, :160, 0] = 200
     head = Head(Red())
-    values = cam.heatmap(head, pixels, cam.WINDOWS).values
+    values = cam.heatmap(head, pixels, cam.WINDOW_LAYER).values
     red, grey = head.window_logits([pixels[:, :32], pixels[:, -32:]])
     assert red > grey
     np.testing.assert_allclose(values[:, :100], red, rtol=1e-5)

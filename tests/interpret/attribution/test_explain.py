@@ -19,7 +19,7 @@ from interpret.attribution import cam, explain
 from interpret.attribution.map_measures import Measures
 
 NOTHING = Analysis("a.jpg", error="left out here")
-LAYERS = [cam.WINDOWS, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR]
+LAYERS = [cam.WINDOW_LAYER, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR_LAYER]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,9 @@ def test_a_blank_image_is_cold(sdd_suite):
 
 def test_a_large_image_is_read_through_a_bounded_number_of_windows(sdd_suite):
     pixels, seen = picture(900, 1300), []
-    found = explain.explain(sdd_suite, load_photo(pixels), ["difference"], most=12, progress=lambda done, total: seen.append((done, total)))
+    found = explain.explain(
+        sdd_suite, load_photo(pixels), ["difference"], window_limit=12, progress=lambda done, total: seen.append((done, total))
+    )
     own = explain.windows(found)
     assert len(own["boxes"]) <= 12 and seen[-1] == (2 * len(own["boxes"]),) * 2
     assert found.shape == (900, 1300) and found.pixels.shape[0] < 300
@@ -142,14 +144,14 @@ def test_rows_name_where_the_red_is():
 
 
 def test_an_unsigned_map_has_no_side(sdd_suite):
-    found = explain.explain(sdd_suite, load_photo(picture()), [cam.ERROR])
-    assert not any("real" in cell or "synthetic" in cell for row in explain.rows(found, cam.ERROR) for cell in row)
-    assert not explain.numbers(found, cam.ERROR)["signed"]
+    found = explain.explain(sdd_suite, load_photo(picture()), [cam.ERROR_LAYER])
+    assert not any("real" in cell or "synthetic" in cell for row in explain.rows(found, cam.ERROR_LAYER) for cell in row)
+    assert not explain.numbers(found, cam.ERROR_LAYER)["signed"]
 
 
 def test_shrunk_keeps_the_map_for_the_page():
     found = red_explanation(picture(300, 200))
-    small = explain.shrunk(found, 100)
+    small = explain.shrink(found, 100)
     assert small.pixels.shape == (100, 67, 3) and small.maps["difference"].values.shape == (100, 67)
     assert small.maps["difference"].values.dtype == np.float16
     assert explain.windows(small)["boxes"][-1] == pytest.approx(explain.windows(found)["boxes"][-1], abs=3)
@@ -175,7 +177,7 @@ def test_explanation_json_holds_the_analysis_and_the_maps(sdd_suite, tmp_path, p
     explain.write(analysis, explain.explain(sdd_suite, photo), photo.pixels, tmp_path)
     record = json.loads((tmp_path / "explanation.json").read_text())
     assert record.items() >= json.loads(json.dumps(analysis.to_dict())).items()
-    assert record["heatmaps"]["default"] == cam.WINDOWS and list(record["heatmaps"]["layers"]) == LAYERS
+    assert record["heatmaps"]["default"] == cam.WINDOW_LAYER and list(record["heatmaps"]["layers"]) == LAYERS
     windows = record["heatmaps"]["windows"]
     assert windows["logit"] == pytest.approx(np.mean(windows["logits"]))
     for layer in record["heatmaps"]["layers"].values():
@@ -256,7 +258,7 @@ def test_24_megapixels_in_bounded_memory(sdd_suite, tmp_path):
 
     photo = load_photo(np.random.default_rng(0).integers(0, 256, (4000, 6000, 3), dtype=np.uint8))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = explain.explain(sdd_suite, photo, [cam.WINDOWS, "stage1"], most=16)
+    found = explain.explain(sdd_suite, photo, [cam.WINDOW_LAYER, "stage1"], window_limit=16)
     explain.write(NOTHING, found, photo.pixels, tmp_path)
     assert np.load(tmp_path / "sdd.npy", mmap_mode="r").shape == (4000, 6000)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 400

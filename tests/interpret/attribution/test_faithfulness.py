@@ -48,11 +48,11 @@ def test_mixtures_begin_with_the_image_and_end_with_its_blur():
     made = list(faithfulness.mixtures(pixels, mask, steps=16))
     assert len(made) == 17
     np.testing.assert_array_equal(made[0], pixels)
-    np.testing.assert_array_equal(made[-1], faithfulness.blurred(pixels))
+    np.testing.assert_array_equal(made[-1], faithfulness.blur(pixels))
     core = np.argwhere(mask).mean(0).astype(int)
     changed = (made[1] != pixels).any(2)
     assert changed[mask].any() and not changed[~mask].all()  # the square goes first
-    assert tuple(made[1][tuple(core)]) == tuple(faithfulness.blurred(pixels)[tuple(core)])
+    assert tuple(made[1][tuple(core)]) == tuple(faithfulness.blur(pixels)[tuple(core)])
 
 
 def test_curves_by_hand():
@@ -80,9 +80,9 @@ def test_a_planted_map_beats_its_baselines_on_either_side(sign):
                 lambda p: sign * redness(p), pixels, {"right": sign * mask.astype(float)}, {"right": sign * other.astype(float)}, seed
             )
         )
-    found = faithfulness.compared(results, ["right"])
-    for measure in faithfulness.MEASURES:
-        assert set(found["right"][measure]["gain"]) == set(faithfulness.RIVALS)
+    found = faithfulness.compare(results, ["right"])
+    for measure in faithfulness.CURVES:
+        assert set(found["right"][measure]["gain"]) == set(faithfulness.BASELINES)
         assert all(gain[1] > 0 for rival, gain in found["right"][measure]["gain"].items() if rival != "edges")
         assert found["right"][measure]["gain"]["edges"][0] >= 0  # the square's border is an edge
 
@@ -93,7 +93,7 @@ def test_a_random_map_gains_nothing():
         pixels, _ = red_square(seed)
         values, other = np.random.default_rng(seed + 999).normal(size=(2, *pixels.shape[:2]))
         results.append(faithfulness.faithfulness(redness, pixels, {"noise": values}, {"noise": other}, seed, steps=4))
-    for found in faithfulness.compared(results, ["noise"])["noise"].values():
+    for found in faithfulness.compare(results, ["noise"])["noise"].values():
         assert all(gain[1] < 0 < gain[2] for rival, gain in found["gain"].items() if rival in ("random", "another image's"))
 
 
@@ -157,16 +157,16 @@ def reddish_examples(folder: Path, splits: Sequence[str]) -> list[Example]:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     examples = reddish_examples(tmp_path_factory.mktemp("data"), ["val"])
-    return faithfulness.measure_maps(planted(), examples, seed=1, images=6, triples=5, shuffles=2)
+    return faithfulness.measure_maps(planted(), examples, faithfulness.MeasurePlan(seed=1, images=6, triples=5, shuffles=2))
 
 
 def test_measure_maps_gives_plain_numbers_for_every_layer(measured):
     import json
 
     json.dumps(measured)
-    layers = {"difference", cam.ERROR}
-    assert set(measured["curves"]) == layers and set(measured["randomisation"]) == layers | {cam.WINDOWS}
-    assert set(measured["splices"]) == layers | {cam.WINDOWS, "random", "centre", "edges"}
+    layers = {"difference", cam.ERROR_LAYER}
+    assert set(measured["curves"]) == layers and set(measured["randomisation"]) == layers | {cam.WINDOW_LAYER}
+    assert set(measured["splices"]) == layers | {cam.WINDOW_LAYER, "random", "centre", "edges"}
     assert measured["counts"] == {"images": 6, "triples": 5, "shuffles": 2}
     assert measured["splices"]["difference"]["synthetic in real"]["auroc"][0] > 0.9  # it finds what is reddish
     assert measured["splices"]["difference"]["real in synthetic"]["auroc"][0] > 0.9
@@ -182,10 +182,10 @@ def test_the_report_has_every_map_and_baseline(measured):
 
 def passing() -> dict:
     good, level = [0.3, 0.1, 0.5], [0.5, 0.4, 0.6]
-    gain = dict.fromkeys(faithfulness.RIVALS, good)
+    gain = dict.fromkeys(faithfulness.BASELINES, good)
     best = {"synthetic in real": {"auroc": [0.8, 0.7, 0.9]}, "lift": {"auroc": good}}
     return {
-        "curves": {"difference": {measure: {"gain": dict(gain)} for measure in faithfulness.MEASURES}},
+        "curves": {"difference": {measure: {"gain": dict(gain)} for measure in faithfulness.CURVES}},
         "splices": {"difference": best} | {n: {"synthetic in real": {"auroc": level}} for n in ("random", "centre", "edges")},
         "randomisation": {"difference": {"all": [0.1, 0.0, 0.2], "classifier": [0.3, 0.2, 0.4]}},
     }

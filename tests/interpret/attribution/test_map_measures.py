@@ -7,6 +7,7 @@ from test_faithfulness import passing, reddish_examples
 from detector.data.datasets import DataError
 from interpret.attribution import cam
 from interpret.attribution import map_measures as mapcard
+from interpret.attribution.faithfulness import MeasurePlan
 from interpret.attribution.map_measures import Measures
 
 
@@ -24,11 +25,11 @@ def examples(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(examples):
-    return mapcard.measure(planted(), examples, "test", seed=1, images=4, triples=3)
+    return mapcard.measure(planted(), examples, "test", MeasurePlan(seed=1, images=4, triples=3))
 
 
 def test_what_is_stored_comes_back(measured, tmp_path):
-    mapcard.store(measured, tmp_path / "new" / "maps.json")
+    mapcard.save(measured, tmp_path / "new" / "maps.json")
     text = (tmp_path / "new" / "maps.json").read_text()
     assert "NaN" not in text and "Infinity" not in text
     found = mapcard.read(tmp_path / "new" / "maps.json", planted())
@@ -38,10 +39,10 @@ def test_what_is_stored_comes_back(measured, tmp_path):
 
 
 def test_another_head_does_not_borrow_the_trust(measured, tmp_path):
-    mapcard.store(measured, tmp_path / "maps.json")
+    mapcard.save(measured, tmp_path / "maps.json")
     other = mapcard.read(tmp_path / "maps.json", planted(gain=4.1))
     assert other == Measures() == mapcard.read(tmp_path / "none.json", planted())
-    assert "has not been measured" in other.trust("difference") and other.scale("difference") == mapcard.UNMEASURED
+    assert "has not been measured" in other.trust("difference") and other.scale("difference") == mapcard.UNMEASURED_SCALE
 
 
 def test_scales_come_from_validation_images_alone(measured, examples):
@@ -56,15 +57,15 @@ def test_the_default_tells_the_origins_best_on_validation_images(measured, examp
     good, bad = ({kind: {"auroc": [value] * 3} for kind in ("synthetic in real", "real in synthetic")} for value in (0.7, 0.4))
     bad["synthetic in real"] = {"auroc": [0.9] * 3}  # points at content: right one way, wrong the other
     monkeypatch.setattr(mapcard, "splice_test", lambda *rest: {"difference": bad, "tokens": good, "random": good})
-    monkeypatch.setattr(mapcard, "layers_of", lambda head: ["difference", "tokens", cam.ERROR])
+    monkeypatch.setattr(mapcard, "layers_of", lambda head: ["difference", "tokens", cam.ERROR_LAYER])
     found = mapcard.choose_default(planted(), [e for e in examples if e.split == "val"], 0)
     assert found == {"default": "tokens", "validation": {"difference": pytest.approx(0.65), "tokens": pytest.approx(0.7)}}
 
 
 def test_a_split_must_have_both_classes(examples):
     with pytest.raises(DataError, match="splits test_unseen, val"):
-        mapcard.chosen(examples, "train")
-    assert {e.split for e in mapcard.chosen(examples, "test")} == {"test_unseen"}
+        mapcard.of_split(examples, "train")
+    assert {e.split for e in mapcard.of_split(examples, "test")} == {"test_unseen"}
 
 
 def test_trust_in_words():
@@ -82,7 +83,7 @@ def test_nan_fails_its_test_also_when_stored(measured, tmp_path):
 
     undefined = copy.deepcopy(measured)
     undefined["randomisation"]["difference"]["all"] = [float("nan")] * 3
-    mapcard.store(undefined, tmp_path / "maps.json")
+    mapcard.save(undefined, tmp_path / "maps.json")
     assert "needing the trained weights" in mapcard.read(tmp_path / "maps.json", planted()).failed("difference")
 
 

@@ -57,5 +57,5 @@ def test_what_words_are_worth_comes_from_the_study(tmp_path):
         cells[MEAN_TEXTS]["test_seen"] = [0.6 + better, 0.7 + better]
         file = tmp_path / f"{better}.json"
         file.write_text(json.dumps({"item": {"cells": cells}}), encoding="utf-8")
-        assert expected in words.words_worth(studies=file)
-    assert words.words_worth("ViT-L-14-quickgelu/openai") == "" == words.words_worth(studies=tmp_path / "absent.json")
+        assert expected in words.text_gain(studies=file)
+    assert words.text_gain("ViT-L-14-quickgelu/openai") == "" == words.text_gain(studies=tmp_path / "absent.json")

@@ -93,9 +93,9 @@ def test_the_analysis_shows_released_units_and_concepts_that_add_up(tiny, image)
 
 def test_another_training_set_that_is_not_here_shows_nothing(tiny, image):
     suite = Suite(tiny, {}, {}, None, Released(heads_for(tiny)))
-    record = suite.showing("cnnspot").analyze(image).to_dict()
+    record = suite.with_training("cnnspot").analyze(image).to_dict()
     assert "orthogonal" not in record and "concepts" not in record and LINEAR in record["detectors"]
-    assert suite.showing("combined") is suite
+    assert suite.with_training("combined") is suite
 
 
 def test_only_what_was_fetched_is_loaded(publish):  # noqa: F811

@@ -1,0 +1,75 @@
+"""Photos → Evidence: all that the methods read of a batch of images.
+
+An `Extractor` gives what comes from one backbone; the numbers of the pixels belong to no backbone and are measured beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.clip.backbone import Backbone, ClipFeatures
+from detector.clip.captioning import user_caption
+from detector.data.images import Photo
+from detector.methods.base import Evidence
+from detector.methods.item.alignment import Alignment, align
+from detector.methods.physical import features as physical
+from detector.methods.published import PublishedHead
+from detector.methods.released import released_features
+from detector.methods.residual import features as residual
+
+
+@dataclass(frozen=True)
+class BackboneFeatures:
+    """What one backbone gives of B images. clip: of the one forward of its vision tower. alignment: the images against their
+    captions, None where nothing reads captions. released: name of a released head → (B, D), preprocessed as its authors did."""
+
+    clip: ClipFeatures
+    alignment: Alignment | None
+    released: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """Features of one backbone for all its heads. captions: whether a method of the backbone reads captions. released: the
+    released heads of the backbone by name; one forward more for each preprocessing that differs from the backbone's own."""
+
+    backbone: Backbone
+    captions: bool = False
+    released: Mapping[str, PublishedHead] = field(default_factory=dict)
+
+    def features(self, pixels: Sequence[np.ndarray], captions: Sequence[str | None] | None = None) -> BackboneFeatures:
+        """Features of B images, (H, W, 3) uint8 each. captions: as for `evidence`."""
+        prepared = torch.stack([self.backbone.prepare(image) for image in pixels])
+        clip = self.backbone.encode(prepared)
+        released = released_features(dict(self.released), self.backbone, pixels, clip)
+        if captions is None and not self.captions:
+            return BackboneFeatures(clip, None, released)
+        words = [None if text is None else user_caption(text) for text in captions or [None] * len(pixels)]
+        return BackboneFeatures(clip, align(self.backbone, pixels, prepared, clip, words), released)
+
+
+def evidence(extractor: Extractor, images: Sequence[Photo | np.ndarray], captions: Sequence[str | None] | None = None) -> Evidence:
+    """All that the methods read of B images, from one batch. The features of the pixels are measured in threads beside the backbone.
+
+    captions: the user's words for each image, None where the backbone is to caption it. Images are compared with captions where a
+    method reads them or the user gave some.
+    """
+    pixels = [image.pixels if isinstance(image, Photo) else image for image in images]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        descriptors = pool.map(physical.measure, pixels)
+        residuals = pool.map(residual.features, pixels)
+        features = extractor.features(pixels, captions)
+        return Evidence(
+            features.clip,
+            np.stack(list(descriptors)),
+            np.stack(list(residuals)),
+            pixels,
+            features.alignment,
+            released=features.released,
+        )
