@@ -19,7 +19,7 @@ from detector.data.datasets import read_dataset, training_splits
 from detector.methods.base import HeadCard, save_head
 from detector.methods.calibration import calibrated, logits_of
 from detector.methods.registry import CAPTIONED, METHODS, PIXEL_METHODS, TOWER_METHODS, expected_card, find_heads, heads_folders, read_head
-from detector.methods.sdd.train import SddRun
+from detector.methods.sdd.train import SddOptions
 from detector.methods.table import Table, Training
 from detector.training.features import CAPTIONED_COPIES, cached, captioned, windowed
 from detector.verdict.fusion import Fusion
@@ -82,7 +82,7 @@ def train_heads(
     seed: int = 0,
     cache: Path | None = None,
     device: str | None = None,
-    sdd: SddRun | None = None,
+    sdd: SddOptions | None = None,
 ) -> dict[str, Path]:
     """Train the named methods, then fit the verdict over all heads that are present. Returns method → head file."""
     backbone = Backbone.load(backbone_name, device)

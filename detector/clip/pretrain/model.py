@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from detector.clip.pretrain.data import PretrainConfig
+from detector.clip.tokenizer import simple_tokenizer
+from detector.clip.towers import Tower
 
 
-def build_model(model_cfg: dict) -> nn.Module:
+@dataclass(frozen=True)
+class CaptionModel:
+    """A CoCa with its tokenizer and its preprocessing record (mean and standard deviation of the pixels)."""
+
+    model: Tower
+    tokenizer: Any  # texts → (B, L) tokens; open_clip's
+    preprocess: dict[str, Any]
+    size: int  # side of its square images in pixels
+
+    @classmethod
+    def build(cls, configuration: dict[str, Any], device: torch.device | str = "cpu") -> CaptionModel:
+        """With fresh weights, from the contents of an `open_clip_config.json`."""
+        sizes = configuration["model_cfg"]
+        tokenizer = simple_tokenizer(sizes["text_cfg"]["vocab_size"], sizes["text_cfg"]["context_length"])
+        return cls(build_model(sizes).to(device), tokenizer, configuration["preprocess_cfg"], sizes["vision_cfg"]["image_size"])
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.logit_scale.device
+
+
+def build_model(model_cfg: dict[str, Any]) -> Tower:
     """open_clip's CoCa from the `model_cfg` of an open_clip configuration, with every parameter initialised."""
     from open_clip.coca_model import CoCa
 
@@ -69,7 +96,7 @@ def make_optimisers(module: nn.Module, config: PretrainConfig) -> list[torch.opt
     ]
 
 
-def set_rate(optimisers: list, progress: float) -> None:
+def set_rate(optimisers: Sequence[torch.optim.Optimizer], progress: float) -> None:
     """Warm up over the first 4 %, then fall linearly to a fiftieth."""
     factor = min(progress / 0.04, 1.0) * max(0.02, 1 - max(progress - 0.04, 0) / 0.96)
     for optimiser in optimisers:

@@ -16,7 +16,7 @@ from detector.methods.base import Evidence
 from detector.methods.physical.features import NAMES, PAPER_CORE
 from detector.methods.physical_clip.head import BLOCKS
 from detector.methods.physical_clip.text import quantiles, written
-from detector.methods.physical_clip.train import Inputs, PhysicalClipRecipe, inputs, train_network
+from detector.methods.physical_clip.train import Form, Inputs, PhysicalClipRecipe, inputs, train_network
 from detector.methods.table import Table
 
 
@@ -98,7 +98,7 @@ def compared(
     read = {name: ways[variant.text] for name, ways in splits.items()}
     train, result = read.pop("train"), {name: [] for name in read}
     for seed in range(seeds):
-        network = train_network(train, read["val"], variant.blocks, scale if variant.tuned else None, seed, recipe)
+        network = train_network(train, read["val"], Form(variant.blocks, scale if variant.tuned else None), seed, recipe)
         for name, part in read.items():
             result[name].append(float(roc_auc_score(to_numpy(part.labels), to_numpy(network.scored(part)))))
     return result

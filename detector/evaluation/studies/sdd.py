@@ -13,9 +13,10 @@ from detector.clip.backbone import Backbone
 from detector.devices import to_numpy
 from detector.evaluation.studies.base import Corpus, chance, chance_words, heads_table, only, over_seeds
 from detector.methods.registry import find_heads, read_head
+from detector.methods.sdd.bag import middle_window
 from detector.methods.sdd.head import SddHead
 from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE, SddRecipe
-from detector.methods.sdd.train import fit_sdd, middle_window, sdd_teacher
+from detector.methods.sdd.train import SddRun, fit_sdd, sdd_teacher
 from detector.methods.table import Table, Training
 
 ABLATION = {
@@ -80,17 +81,9 @@ def _trained(corpus: Corpus, backbone: Backbone, change: dict[str, bool], recipe
     own, parts = backbone.fingerprint[:8], [table.pictures.originals() for table in (corpus.train, corpus.val)]
     checkpoint = ABLATION_CHECKPOINTS / f"{'-'.join([own, str(recipe.epochs), *change, str(seed)])}.pt"
     teacher = partial(sdd_teacher, corpus.train, corpus.val, Training(backbone, seed))
-    return fit_sdd(
-        *parts,
-        backbone,
-        replace(SHIPPED, **change),
-        recipe,
-        seed,
-        checkpoint,
-        True,
-        teacher,
-        ABLATION_CHECKPOINTS / f"{own}-enhancer-{seed}.pt",
-    ).head
+    enhancer = ABLATION_CHECKPOINTS / f"{own}-enhancer-{seed}.pt"
+    run = SddRun(replace(SHIPPED, **change), recipe, seed, checkpoint, enhancer, resume=True)
+    return fit_sdd(*parts, backbone, run, teacher).head
 
 
 def sdd_report(result: dict) -> str:
