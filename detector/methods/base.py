@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy.special import expit
@@ -51,6 +51,23 @@ class Evidence:
 
     def __len__(self) -> int:
         return len(self.descriptors)
+
+    def rows(self, mask: np.ndarray) -> Evidence:
+        """The images where the (B,) mask is True: every field of them."""
+        return Evidence(**{entry.name: _rows(getattr(self, entry.name), mask) for entry in fields(self)})
+
+
+def _rows(value: Any, mask: np.ndarray) -> Any:
+    """A field of the evidence, for the images where the mask is True."""
+    if value is None or hasattr(value, "rows"):
+        return None if value is None else value.rows(mask)
+    if isinstance(value, ClipFeatures):
+        return ClipFeatures(**{entry.name: _rows(getattr(value, entry.name), mask) for entry in fields(value)})
+    if isinstance(value, Mapping):
+        return {name: _rows(part, mask) for name, part in value.items()}
+    if isinstance(value, (np.ndarray, Tensor)):
+        return value[mask]
+    return [part for part, inside in zip(value, mask, strict=True) if inside] if len(value) else value
 
 
 @dataclass(frozen=True)

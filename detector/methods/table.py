@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detector.clip.backbone import Backbone, ClipFeatures
+from detector.clip.backbone import Backbone
 from detector.data.datasets import Pictures
 from detector.methods.base import Evidence, Head
 from detector.methods.item.alignment import Alignment
@@ -28,18 +28,9 @@ class Table:
     pictures: Pictures = Pictures(())
 
     def rows(self, mask: np.ndarray) -> Table:
-        seen = self.evidence
-        patches = seen.clip.patches[mask] if seen.clip.patches is not None else None
+        """The rows where the (N,) mask is True."""
         pictures = self.pictures.rows(mask) if self.pictures else self.pictures
-        evidence = Evidence(
-            ClipFeatures(seen.clip.pooled[mask], seen.clip.projected[mask], patches),
-            seen.descriptors[mask],
-            seen.residual[mask],
-            pixels=pictures,
-            alignment=seen.alignment.rows(mask) if seen.alignment else None,
-            windowed={name: logits[mask] for name, logits in seen.windowed.items()},
-        )
-        return Table(evidence, self.labels[mask], self.sources[mask], self.copy[mask], pictures)
+        return Table(self.evidence.rows(mask), self.labels[mask], self.sources[mask], self.copy[mask], pictures)
 
     def originals(self) -> Table:
         """The rows of the images as they are."""

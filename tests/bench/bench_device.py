@@ -65,8 +65,8 @@ def measured(name: str, count: int, function: Callable[[], object], warm: bool =
 def trainings(suite: Suite, folder: Path) -> dict[str, Callable[[], object]]:
     """Name → one epoch of that training, on features that are measured here."""
     backbone, device = suite.backbone, suite.backbone.device
-    splits = train.split_tables(backbone, folder, 1, 0, None, {"item"}, {"item"})
-    tables, told = (splits.train, splits.val), (splits.told, splits.val)
+    splits = train.split_tables(train.TrainingRun(folder, copies=1), backbone, {"item"}, {"item"})
+    tables, told = (splits.train, splits.val), (splits.captioned, splits.val)
     pooled, projected, aligned = (
         [t.pooled(device) for t in tables],
         [t.projected(device) for t in tables],
