@@ -191,7 +191,8 @@ class Suite:
     def unit_names(self) -> dict:
         """ "names", "text_span", "chance" and "named" of the units shown: see `naming.name_units`."""
         name, _ = self.units()
-        return self.cards[name].details if name in self.cards else self._released_names
+        details = self.cards[name].details if name in self.cards else self._released_names
+        return {key: details[key] for key in ("names", "text_span", "chance", "named")}
 
     def concept_words(self) -> tuple[Concept, ...]:
         """The antonym pair behind each row of the concept model that is shown."""

@@ -246,8 +246,8 @@ def update_average(average: nn.Module, module: nn.Module, share: float) -> None:
     for mean, current in zip(average.parameters(), module.parameters(), strict=True):
         if current.requires_grad:
             mean.lerp_(current, 1 - share)
-    for mean, current in zip(average.buffers(), module.buffers(), strict=True):
-        mean.copy_(current)
+    for copied, buffer in zip(average.buffers(), module.buffers(), strict=True):
+        copied.copy_(buffer)
 
 
 # --- networks on features in memory ------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +14,9 @@ from detector.clip.backbone import Backbone
 from detector.data.datasets import Pictures
 from detector.methods.base import Evidence, Head
 from detector.methods.item.alignment import Alignment
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Table:
 
     def aligned(self, device: torch.device | str = "cpu") -> tuple[Alignment, Tensor]:
         """What ITEM reads and labels, on a device, to train on."""
-        return self.evidence.alignment.to(device), torch.as_tensor(self.labels, device=device)
+        return self.evidence.aligned().to(device), torch.as_tensor(self.labels, device=device)
 
 
 @dataclass(frozen=True)
@@ -63,4 +68,9 @@ class Fitted:
     """A head, not yet calibrated, and plain values that its card says besides."""
 
     head: Head
-    details: dict
+    details: dict[str, Any]
+
+    @classmethod
+    def by(cls, recipe: DataclassInstance, head: Head, details: Mapping[str, Any] | None = None) -> Fitted:
+        """With the recipe among the details, so that the head's card says how it was trained."""
+        return cls(head, {**(details or {}), "recipe": asdict(recipe)})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +95,8 @@ def _kept(folder: Path | None, name: str, key: str, make: Callable[[], dict[str,
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".partial.npz")
-        np.savez(temporary, **make())
+        arrays: dict[str, Any] = make()  # numpy's stub takes the names for its own options
+        np.savez(temporary, **arrays)
         os.replace(temporary, path)
     with np.load(path) as saved:
         return dict(saved)
@@ -125,7 +127,7 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
     labels, sources = (np.repeat(values, each) for values in ([e.label for e in examples], [e.source for e in examples]))
     copy = np.tile(np.arange(each), len(examples))
     pictures = Pictures([e for e in examples for _ in range(each)], copy.tolist(), seed)
-    return Table(Evidence(features, **pixels, pixels=pictures), labels, sources, copy, pictures)
+    return Table(Evidence(features, pixels["descriptors"], pixels["residual"], pixels=pictures), labels, sources, copy, pictures)
 
 
 def windowed(table: Table, head: object, folder: Path | None, title: str) -> Table:

@@ -169,7 +169,7 @@ def fit_verdict(run: TrainingRun, backbone: Backbone, splits: Splits, written: M
 
     written: method → head file. Returns the verdict's file.
     """
-    paths, val = written if run.out else find_heads(run.backbone) | written, splits.val
+    paths, val = written if run.out else find_heads(run.backbone) | dict(written), splits.val
     logits, digests = {}, {}
     for method in sorted(set(paths) & set(METHODS)):
         head, card = read_head(paths[method], method, backbone)

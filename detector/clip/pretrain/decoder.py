@@ -50,7 +50,7 @@ def caption_batches(pairs: Pairs, tokens: np.ndarray, config: PretrainConfig, ep
     Half of the images are mirrored, and each step leaves out some image tokens: few images have captions by people.
     """
     generator, weights = np.random.default_rng((config.seed, 1000 + epoch)), draw_weights(pairs.sources, config.caption_flickr_share)
-    count, places = min(config.caption_batch, np.count_nonzero(weights)), tokens.shape[2]
+    count, places = min(config.caption_batch, int(np.count_nonzero(weights))), tokens.shape[2]
     for _ in range(max(1, len(weights) // config.caption_batch)):
         chosen = generator.choice(len(weights), count, replace=False, p=weights)
         subset = generator.permutation(places)[: max(1, round(places * (1 - config.caption_patch_dropout)))]

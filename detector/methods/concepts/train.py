@@ -32,6 +32,8 @@ class ConceptRecipe:
 class _Gated(nn.Module):
     """The trainable part: gate layer and readout over fixed directions."""
 
+    directions: Tensor
+
     def __init__(self, directions: Tensor):
         super().__init__()
         count, width = directions.shape
@@ -97,6 +99,7 @@ def fit_concepts(
 def fit(train: Table, val: Table, training: Training) -> Fitted:
     """The concept model on the projected feature of the tables, over the project's vocabulary."""
     backbone = training.backbone
-    parts = [table.projected(backbone.device) for table in (train, val)]
-    head = fit_concepts(*parts, concept_directions(backbone), seed=training.seed)
-    return Fitted(head, {"concepts": [concept.name for concept in vocabulary()]})
+    tables = train.projected(backbone.device), val.projected(backbone.device)
+    recipe = ConceptRecipe()
+    head = fit_concepts(*tables, concept_directions(backbone), seed=training.seed, recipe=recipe)
+    return Fitted.by(recipe, head, {"concepts": [concept.name for concept in vocabulary()]})

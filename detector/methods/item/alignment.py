@@ -66,10 +66,13 @@ class Alignment:
     def __len__(self) -> int:
         return len(self.image)
 
-    def to(self, device: torch.device) -> Alignment:
+    def to(self, device: torch.device | str) -> Alignment:
         """The same on another device, to train on; without readings and patches."""
-        tensors = (part.to(device) for part in (self.image, self.caption, self.crops, self.phrases, self.count))
-        return Alignment(*tensors, self.texts)
+        image, caption, crops, phrases, count = (part.to(device) for part in self._tensors())
+        return Alignment(image, caption, crops, phrases, count, self.texts)
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        return self.image, self.caption, self.crops, self.phrases, self.count
 
     @property
     def usable(self) -> Tensor:
@@ -105,11 +108,11 @@ class Alignment:
         """(B, 2 E + 4) what the network reads: δ_g, mean δ_k, summary."""
         return torch.cat([self.image - self.caption, self.local, self.summary], dim=1)
 
-    def rows(self, index: Tensor | np.ndarray) -> Alignment:
+    def rows(self, index: Tensor | np.ndarray | list[int]) -> Alignment:
         """The images of a mask or of places, without readings and patches."""
         places = np.arange(len(self))[to_numpy(torch.as_tensor(index))].tolist()
-        tensors = (part[index] for part in (self.image, self.caption, self.crops, self.phrases, self.count))
-        return Alignment(*tensors, tuple(self.texts[i] for i in places) if self.texts else ())
+        image, caption, crops, phrases, count = (part[index] for part in self._tensors())
+        return Alignment(image, caption, crops, phrases, count, tuple(self.texts[i] for i in places) if self.texts else ())
 
 
 def places_of(alignment: Alignment) -> Tensor:
@@ -132,13 +135,12 @@ def align(
     pixels: (H, W, 3) uint8 each, for the crops. images: (B, 3, S, S) prepared; features: their one forward. captions: the
     user's, None where the image is to be captioned here.
     """
-    captions = list(captions) if captions is not None else [None] * len(pixels)
-    missing = [i for i, given in enumerate(captions) if given is None]
-    if missing:
-        for i, made in zip(missing, caption(backbone, images[missing], _chosen(features, missing)), strict=True):
-            captions[i] = made
-    objects = [find_objects(c.text) for c in captions]
-    return _measured(backbone, pixels, F.normalize(features.projected, dim=1), patch_embeddings(backbone, features), captions, objects)
+    given = list(captions) if captions is not None else [None] * len(pixels)
+    missing = [i for i, text in enumerate(given) if text is None]
+    written = iter(caption(backbone, images[missing], _rows_of(features, missing)) if missing else ())
+    complete = [next(written) if text is None else text for text in given]
+    objects = [find_objects(c.text) for c in complete]
+    return _measured(backbone, pixels, F.normalize(features.projected, dim=1), patch_embeddings(backbone, features), complete, objects)
 
 
 def realign(
@@ -185,8 +187,9 @@ def _measured(
     )
 
 
-def _chosen(features: ClipFeatures, rows: list[int]) -> ClipFeatures:
-    return ClipFeatures(*(None if part is None else part[rows] for part in vars(features).values()))
+def _rows_of(features: ClipFeatures, rows: list[int]) -> ClipFeatures:
+    patches, previous = (None if part is None else part[rows] for part in (features.patches, features.previous))
+    return ClipFeatures(features.pooled[rows], features.projected[rows], patches, previous)
 
 
 def _encoded(backbone: Backbone, texts: list[str], width: int) -> Tensor:
@@ -248,7 +251,8 @@ def extract_alignment(backbone: Backbone, groups: Iterable[Sequence[np.ndarray]]
 
     Embeddings of crops and of objects' texts in float16.
     """
-    parts, waiting = [], []
+    parts: list[dict[str, np.ndarray]] = []
+    waiting: list[np.ndarray] = []
     for group in groups:
         waiting += group
         if len(waiting) >= AT_ONCE:

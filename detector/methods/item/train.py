@@ -78,12 +78,13 @@ def fit_item(train: Aligned, val: Aligned, *, seed: int = 0, recipe: ItemRecipe 
     for part in (train, val):
         if set(readable(part)[1].tolist()) != {0.0, 1.0}:
             raise HeadError("The item head needs images of both classes with usable captions; this backbone writes too few.")
-    network = train_network(readable(train), readable(val), seed=seed, recipe=recipe).cpu()
-    norm, hidden, readout = network[0], network[1], network[4]
-    return ItemHead(norm.weight, norm.bias, hidden.weight, hidden.bias, readout.weight[0], readout.bias[0])
+    state = train_network(readable(train), readable(val), seed=seed, recipe=recipe).cpu().state_dict()
+    norm, hidden = ((state[f"{layer}.weight"], state[f"{layer}.bias"]) for layer in (0, 1))
+    return ItemHead(*norm, *hidden, state["4.weight"][0], state["4.bias"][0])
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
     """ITEM's network on the tables' images against their captions."""
-    parts = [table.aligned(training.backbone.device) for table in (train, val)]
-    return Fitted(fit_item(*parts, seed=training.seed), {"captioner": captioner(training.backbone)})
+    backbone, recipe = training.backbone, ItemRecipe()
+    head = fit_item(train.aligned(backbone.device), val.aligned(backbone.device), seed=training.seed, recipe=recipe)
+    return Fitted.by(recipe, head, {"captioner": captioner(backbone)})

@@ -33,11 +33,6 @@ def correlations(activations: np.ndarray, concepts: np.ndarray) -> np.ndarray:
     return standard(activations).T @ standard(concepts)
 
 
-def pulled_back(directions: Tensor, projection: Tensor) -> Tensor:
-    """(C, E) text directions and W_proj (D, E) → (C, D): their scores on a pooled feature h are t·(W_projᵀ h)."""
-    return directions @ projection.T
-
-
 def text_span(
     weight: np.ndarray, directions: np.ndarray, pooled: np.ndarray | None, steps: int = STEPS, least: float = LEAST
 ) -> list[list[tuple[int, float, float]]]:
@@ -128,14 +123,15 @@ def name_units(
     """
     unit, text, matrix = (to_numpy(t).astype(np.float64) for t in (weight, directions, projection))
     features = None if pooled is None else to_numpy(pooled).astype(np.float64)
-    chance, names = chance_levels(unit, text, matrix, features), [[] for _ in unit]
+    chance = chance_levels(unit, text, matrix, features)
+    names: list[list[dict]] = [[] for _ in unit]
     spans = [_span_records(steps, words) for steps in text_span(unit, text @ matrix.T, features)]
-    if projected is not None:
+    if pooled is not None and projected is not None:
         image = torch.nn.functional.normalize(projected, dim=1) @ directions.T
         names = correlation_names(to_numpy(pooled) @ to_numpy(weight).T, to_numpy(image), words)
     named = [
-        bool(steps and steps[0]["explained"] > level or found and found[0]["correlation"] ** 2 > level)
-        for steps, found, level in zip(spans, names, chance, strict=True)
+        bool(steps and steps[0]["explained"] > level or best and best[0]["correlation"] ** 2 > level)
+        for steps, best, level in zip(spans, names, chance, strict=True)
     ]
     return {"names": names, "text_span": spans, "chance": [round(float(level), 3) for level in chance], "named": named}
 

@@ -105,12 +105,14 @@ def fit_linear_probe(train: Labelled, val: Labelled, *, seed: int = 0, recipe: A
 def fit_probe(train: Table, val: Table, training: Training) -> Fitted:
     """The linear probe on the pooled feature of the tables."""
     device = training.backbone.device
-    return Fitted(fit_linear_probe(train.pooled(device), val.pooled(device), seed=training.seed), {})
+    recipe = AffineRecipe()
+    return Fitted.by(recipe, fit_linear_probe(train.pooled(device), val.pooled(device), seed=training.seed, recipe=recipe))
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
     """The orthogonal head on the pooled feature of the tables, and the names of its units over `val`."""
-    backbone = training.backbone
-    head = fit_orthogonal(train.pooled(backbone.device), val.pooled(backbone.device), seed=training.seed)
-    pooled, projected = val.evidence.clip.pooled, val.evidence.clip.projected
-    return Fitted(head, name_units(head.weight, concept_directions(backbone), backbone.projection, vocabulary(), pooled, projected))
+    backbone, recipe = training.backbone, AffineRecipe()
+    head = fit_orthogonal(train.pooled(backbone.device), val.pooled(backbone.device), seed=training.seed, recipe=recipe)
+    clip, directions = val.evidence.clip, concept_directions(backbone)
+    names = name_units(head.weight, directions, backbone.projection, vocabulary(), clip.pooled, clip.projected)
+    return Fitted.by(recipe, head, names)

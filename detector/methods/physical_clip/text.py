@@ -18,6 +18,7 @@ from detector.methods.physical.features import NAMES
 
 if TYPE_CHECKING:
     from detector.clip.backbone import Backbone
+from detector.clip.towers import Tower
 
 LOW, HIGH = 1, 99  # percentiles of training images that become 0 and 1
 CAPTION_ROOM = 10  # tokens that the caption should get before a shorter form is chosen
@@ -96,7 +97,8 @@ def textualise(caption: str, values: Sequence[float], count: Callable[[str], int
 
 def written(backbone: Backbone, captions: Sequence[str], descriptors: np.ndarray, limits: np.ndarray, core: Sequence[str]) -> list[str]:
     """A text for each of B captions ("" for none) and (B, 15) descriptors as measured, for the backbone's tokenizer and context."""
-    tool, room = backbone.tokenizer, backbone.model.context_length - 2  # without the marks for start and end
+    model: Tower = backbone.model
+    tool, room = backbone.tokenizer, model.context_length - 2  # without the marks for start and end
     return [
         textualise(caption, values, lambda text: len(tool.encode(text)), room, core)
         for caption, values in zip(captions, normalised(descriptors, limits), strict=True)

@@ -69,9 +69,8 @@ class Inputs:
 
 def inputs(evidence: Evidence, labels: np.ndarray, limits: np.ndarray, core: Sequence[str]) -> Inputs:
     """What the network reads of labelled evidence, on the device of its projected features. HeadError without `physical_text`."""
-    values, labels = places(evidence.descriptors, limits, core), torch.as_tensor(labels, dtype=torch.float32)
-    image = F.normalize(evidence.clip.projected, dim=1)
-    return Inputs(image, text_of(evidence), values, labels).to(image.device)
+    values, image = places(evidence.descriptors, limits, core), F.normalize(evidence.clip.projected, dim=1)
+    return Inputs(image, text_of(evidence), values, torch.as_tensor(labels, dtype=torch.float32)).to(image.device)
 
 
 class _Network(nn.Module):
@@ -110,18 +109,12 @@ class _Network(nn.Module):
 
     def head(self, limits: np.ndarray, core: Sequence[str]) -> PhysicalClipHead:
         """The head, on the CPU."""
-        chosen = torch.tensor([j for j, name in enumerate(NAMES) if name in core])
-        maps = (torch.eye(len(step), device=step.device) + step for step in (self.image_step, self.text_step))
-        parts = (
-            *maps,
-            self.norm.weight,
-            self.norm.bias,
-            self.hidden.weight,
-            self.hidden.bias,
-            self.readout.weight[0],
-            self.readout.bias[0],
-        )
-        return PhysicalClipHead(torch.as_tensor(limits), chosen, *(part.detach().clone().cpu() for part in parts))
+        columns = torch.tensor([j for j, name in enumerate(NAMES) if name in core])
+        state = {name: value.detach().clone().cpu() for name, value in self.state_dict().items()}
+        image_map, text_map = (torch.eye(len(state[step])) + state[step] for step in ("image_step", "text_step"))
+        layers = {f"{layer}_{part}": state[f"{layer}.{part}"] for layer in ("norm", "hidden") for part in ("weight", "bias")}
+        readout = {"readout": state["readout.weight"][0], "bias": state["readout.bias"][0]}
+        return PhysicalClipHead(torch.as_tensor(limits), columns, image_map, text_map, **layers, **readout)
 
 
 def contrastive(image: Tensor, text: Tensor, scale: float) -> Tensor:
@@ -183,9 +176,8 @@ def fit_physical_clip(
 def fit(train: Table, val: Table, training: Training) -> Fitted:
     """The network on images, captions and the paper's core descriptors as text; their limits come from the images as they are."""
     backbone, limits = training.backbone, quantiles(train.originals().evidence.descriptors)
-    texts = [with_text(backbone, table.evidence, table.evidence.alignment.texts, limits, PAPER_CORE) for table in (train, val)]
-    parts = [
-        (replace(evidence, clip=evidence.clip.to(backbone.device)), table.labels)
-        for evidence, table in zip(texts, (train, val), strict=True)
-    ]
-    return Fitted(fit_physical_clip(*parts, Texts(limits), seed=training.seed), {"captioner": captioner(backbone)})
+    texts = [with_text(backbone, table.evidence, table.evidence.aligned().texts, limits, PAPER_CORE) for table in (train, val)]
+    moved, moved_val = (replace(evidence, clip=evidence.clip.to(backbone.device)) for evidence in texts)
+    recipe = PhysicalClipRecipe()
+    head = fit_physical_clip((moved, train.labels), (moved_val, val.labels), Texts(limits), seed=training.seed, recipe=recipe)
+    return Fitted.by(recipe, head, {"captioner": captioner(backbone)})

@@ -32,11 +32,11 @@ def sample_bag(tokens: Tensor, size: int, by_divergence: bool = True, seed: int 
     the paper's steps on [0, 1] would mostly be empty). Without `by_divergence` the tokens are drawn at random.
     """
     if not by_divergence:
-        chosen = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))[:size]
-        return tokens[chosen]
+        return tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))[:size]]
     anchor = tokens[(tokens - tokens.mean(0)).norm(dim=1).argmin()]
     divergence = jensen_shannon(anchor, tokens)
-    free, chosen = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device), []
+    free = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
+    chosen: list[int] = []
     for level in torch.linspace(float(divergence.min()), float(divergence.max()), size, device=tokens.device):
         distance = (divergence - level).abs().masked_fill(~free, torch.inf)
         best = int(distance.argmin())
@@ -55,7 +55,9 @@ def build_bag(backbone: Backbone, examples: Sequence[Example], config: SddConfig
     for start in range(0, len(chosen), 16):
         windows = [middle_window(load_photo(e.path).pixels, backbone.size) for e in chosen[start : start + 16]]
         batch = (torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).float() / 255 - mean) / deviation
-        tokens.append(backbone.encode(batch).patches.flatten(0, 1))
+        patches = backbone.encode(batch).patches
+        assert patches is not None  # `Sdd` is built on towers with patch tokens only
+        tokens.append(patches.flatten(0, 1))
     return sample_bag(torch.cat(tokens), config.bag, config.use_sts, seed)
 
 

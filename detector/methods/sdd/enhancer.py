@@ -52,13 +52,14 @@ def sample_windows(
 ) -> WindowSample:
     """`recipe.pretrain_windows` random windows of every picture, scored by the teacher."""
     generator = np.random.default_rng((seed, 1))
-    windows, logits = [], []
+    windows: list[np.ndarray] = []
+    logits: list[float] = []
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         for _ in progress(range(recipe.pretrain_windows), title="sdd: windows"):
             draws = [draw_window(p.shape, size, generator) for p in pictures]
-            made = list(pool.map(window_of, pictures, [size] * len(draws), draws))
-            windows += made
-            logits += pool.map(teacher, made)
+            pixels = list(pool.map(window_of, pictures, [size] * len(draws), draws))
+            windows += pixels
+            logits += pool.map(teacher, pixels)
     each = torch.as_tensor(np.tile(labels, recipe.pretrain_windows), dtype=torch.float32)
     return WindowSample(np.stack(windows), each, torch.tensor(logits).clamp(-6, 6))
 
@@ -124,8 +125,7 @@ def pretrain_enhancer(head: SddHead, lessons: Lessons, recipe: SddRecipe, seed: 
     """Train the enhancer of the head's model by itself, then let its modulation start neutral."""
     trained = EnhancerTrainer(head, lessons, recipe, seed, checkpoint).run()
     head.model.enhance.load_state_dict(trained.enhance.state_dict())
-    for stage in head.model.enhance.stages:
-        stage.neutralise()
+    head.model.enhance.neutralise()
 
 
 def teacher_loss(logits: Tensor, sample: WindowSample, rows: Tensor, share: float) -> Tensor:

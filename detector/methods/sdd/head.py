@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from detector.clip.backbone import Backbone
+from detector.clip.towers import Tower
 from detector.data.windows import Box, cut, window_boxes
 from detector.devices import to_numpy
 from detector.methods.base import Evidence, HeadError, Score
@@ -35,7 +36,7 @@ class SddHead:
     @property
     def size(self) -> int:
         """Side of a window in pixels."""
-        return self.model.enhance.stages[0].side * 2
+        return self.model.size
 
     def prepare(self, windows: Sequence[np.ndarray]) -> Tensor:
         """(S, S, 3) uint8 windows → (B, 3, S, S), CLIP-normalised, not resized, on the model's device."""
@@ -107,7 +108,8 @@ class SddHead:
         unfit = HeadError("The sdd head does not have the tensors of its own configuration; train it again.")
         try:
             scale, bias = float(rest.pop("scale")), float(rest.pop("bias"))
-            model = Sdd(backbone.model.visual, config, rest["bag"])
+            tower: Tower = backbone.model.visual
+            model = Sdd(tower, config, rest["bag"])
             missing, surplus = model.load_state_dict(rest, strict=False)
         except (KeyError, RuntimeError, ValueError) as error:  # a tensor that is not there, or of another shape
             raise unfit from error
@@ -119,4 +121,5 @@ class SddHead:
 
 def normalisation(backbone: Backbone) -> tuple[Tensor, Tensor]:
     """The backbone's mean and standard deviation, (3, 1, 1) each."""
-    return tuple(torch.tensor(backbone.preprocess[name]).view(3, 1, 1) for name in ("mean", "std"))
+    mean, deviation = (torch.tensor(backbone.preprocess[name]).view(3, 1, 1) for name in ("mean", "std"))
+    return mean, deviation

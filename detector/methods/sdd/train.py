@@ -19,6 +19,7 @@ from torch import nn
 
 from detector.checkpoints import Checkpoint
 from detector.clip.backbone import Backbone
+from detector.clip.towers import Tower
 from detector.data.datasets import Example
 from detector.data.images import load_photo
 from detector.methods.calibration import calibrated
@@ -147,7 +148,8 @@ def fit_sdd(
     """
     torch.manual_seed(run.seed)
     pictures, val_pictures = LabelledPictures.load(train), LabelledPictures.load(val)
-    model = Sdd(backbone.model.visual, run.config, build_bag(backbone, train, run.config, run.seed))
+    tower: Tower = backbone.model.visual
+    model = Sdd(tower, run.config, build_bag(backbone, train, run.config, run.seed))
     head, checkpoint = SddHead(model, normalisation(backbone)), run.model_checkpoint(backbone)
     if teacher and run.recipe.pretrain_epochs and run.config.use_enhancer and not (checkpoint and checkpoint.load()):
         _pretrain(head, pictures, teacher, run, run.enhancer_checkpoint(backbone))
@@ -185,14 +187,13 @@ class SddOptions:
 
 def sdd_teacher(train: Table, val: Table, training: Training) -> Teacher:
     """The `residual` head trained on these tables, as the teacher of SDD's enhancer."""
-    return residual_teacher(calibrated(residual_train.fit(train, val, training).head, val, training.backbone))
+    return residual_teacher(calibrated(residual_train.fit_residual(train, val), val, training.backbone))
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
     """SDD on the tables' pictures as they are: it draws random windows itself. training.options: `SddOptions`."""
     options = training.options if isinstance(training.options, SddOptions) else SddOptions()
     run = options.run(training.backbone, training.seed)
-    parts = [table.pictures.originals() for table in (train, val)]
-    trained = fit_sdd(*parts, training.backbone, run, partial(sdd_teacher, train, val, training))
-    details = {"recipe": asdict(run.recipe), "seed": run.seed, "epochs": trained.log}
-    return Fitted(trained.head, trained.head.details() | details)
+    teacher = partial(sdd_teacher, train, val, training)
+    trained = fit_sdd(train.pictures.originals(), val.pictures.originals(), training.backbone, run, teacher)
+    return Fitted.by(run.recipe, trained.head, trained.head.details() | {"seed": run.seed, "epochs": trained.log})
