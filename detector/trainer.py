@@ -181,8 +181,7 @@ class Trainer(Generic[Module, Batch]):
         device = next(self.module.parameters()).device
         with training_autocast(device) if self.plan.mixed_precision else nullcontext():
             losses = self.loss(batch)
-        for optimiser in self.optimisers:
-            optimiser.zero_grad(set_to_none=True)
+        self.module.zero_grad(set_to_none=True)
         losses["loss"].backward()
         if self.plan.clip is not None:
             nn.utils.clip_grad_norm_(self.clipped(), self.plan.clip)

@@ -20,7 +20,8 @@ from detector.clip.pretrain.decoder import caption_batches, image_tokens
 from detector.clip.pretrain.loop import PretrainRun, pretrain, refine_decoder
 from detector.clip.pretrain.losses import attribute_loss, caption_targets, contrastive_loss, normalise_pixels
 from detector.clip.pretrain.measures import centre_square, recall_at
-from detector.clip.pretrain.model import CaptionModel, Muon, orthogonalise
+from detector.clip.pretrain.model import CaptionModel
+from detector.clip.pretrain.muon import Float32Muon, matrix_optimiser, orthogonalise
 from detector.clip.pretrain.towers import dropout_at
 from detector.clip.tokenizer import simple_tokenizer
 
@@ -71,7 +72,7 @@ def test_orthogonalised_updates_have_equal_singular_values():
 def test_muon_reduces_a_loss():
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(12, 12))
-    optimiser, inputs, target = Muon([weight], lr=0.05), torch.randn(64, 12), torch.randn(64, 12)
+    optimiser, inputs, target = Float32Muon([weight], lr=0.05), torch.randn(64, 12), torch.randn(64, 12)
     losses = []
     for _ in range(60):
         optimiser.zero_grad()
@@ -80,6 +81,30 @@ def test_muon_reduces_a_loss():
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_query_key_and_value_are_updated_apart(fast, monkeypatch):
+    """By torch's Muon, where it is, as by ours; as three matrices would be."""
+    if fast and not hasattr(torch.optim, "Muon"):
+        pytest.skip("torch before 2.9 has no Muon")
+    monkeypatch.setattr("detector.clip.pretrain.muon.has_bfloat16", lambda device: fast)
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.nn.Parameter(torch.randn(24, 8, generator=generator))
+    apart = [torch.nn.Parameter(part.clone()) for part in whole.detach().split(8)]
+    optimiser, reference = matrix_optimiser([whole], 0.1, 0.2), Float32Muon(apart, 0.1, 0.2)
+    assert isinstance(optimiser, Float32Muon) != fast
+    for _ in range(3):
+        whole.grad = torch.randn(24, 8, generator=generator)
+        for part, gradient in zip(apart, whole.grad.split(8), strict=True):
+            part.grad = gradient.clone()
+        optimiser.step()
+        reference.step()
+    torch.testing.assert_close(whole.detach(), torch.cat([part.detach() for part in apart]), atol=0.02 if fast else 0, rtol=0)
+    whole.grad = None
+    before = whole.detach().clone()
+    optimiser.step()
+    assert torch.equal(whole, before)  # without a gradient nothing moves
 
 
 def test_recall_by_hand():
