@@ -31,8 +31,8 @@ VAL_COPIES = 1  # of a validation image, for the verdict alone: what it says mus
 
 def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """AUROC on validation images that the method could read."""
-    read = np.isfinite(logits)
-    return {"auroc_val": round(float(roc_auc_score(labels[read], logits[read])), 4)}
+    finite = np.isfinite(logits)
+    return {"auroc_val": round(float(roc_auc_score(labels[finite], logits[finite])), 4)}
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------
@@ -147,8 +147,8 @@ def train_head(method: str, run: TrainingRun, training: Training, splits: Splits
 def reference_of(val: Table, captions: int = 200, seed: int = 0) -> Reference:
     """The validation images, and as embeddings `captions` of their captions, drawn at random: half of real, half of synthetic images."""
     clip, alignment = val.evidence.clip, val.evidence.alignment
-    drawn = alignment.caption[caption_rows(val.labels, alignment.usable.numpy(), captions, seed)] if alignment else clip.projected[:0]
-    return Reference(clip.pooled, clip.projected, torch.as_tensor(val.labels), drawn)
+    texts = alignment.caption[caption_rows(val.labels, alignment.usable.numpy(), captions, seed)] if alignment else clip.projected[:0]
+    return Reference(clip.pooled, clip.projected, torch.as_tensor(val.labels), texts)
 
 
 def caption_rows(labels: np.ndarray, usable: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -160,8 +160,8 @@ def caption_rows(labels: np.ndarray, usable: np.ndarray, count: int, seed: int) 
 
 def target_folder(method: str, backbone: str) -> Path:
     """The pixel methods' shared folder belongs to the embedded model's verdict; other backbones get copies of their own."""
-    own, shared = heads_folders(backbone)
-    return shared if method in PIXEL_METHODS and backbone == EMBEDDED else own
+    backbone_folder, pixel_folder = heads_folders(backbone)
+    return pixel_folder if method in PIXEL_METHODS and backbone == EMBEDDED else backbone_folder
 
 
 def fit_verdict(run: TrainingRun, backbone: Backbone, splits: Splits, written: Mapping[str, Path]) -> Path:

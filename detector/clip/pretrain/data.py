@@ -108,11 +108,11 @@ class Batch:
     edits: list[int]  # for each edited copy the index into EDITS
 
 
-def make_batch(pairs: Pairs, chosen: np.ndarray, size: int, config: PretrainConfig, generator) -> Batch:
+def make_batch(pairs: Pairs, rows: np.ndarray, size: int, config: PretrainConfig, generator) -> Batch:
     """Crop, flip and caption the chosen images; append the edited copies with the attribute in their captions."""
     images, texts, copies, copy_texts, edits = [], [], [], [], []
     offered = generator.choice(len(EDITS), config.edits_per_batch, replace=False)
-    for position, index in enumerate(chosen):
+    for position, index in enumerate(rows):
         image, flip = pairs.images[index], bool(generator.integers(2))
         edited = position < config.edited
         box = random_crop(image, 0.75 if edited else 0.4, generator)
@@ -142,8 +142,8 @@ def batches(pairs: Pairs, size: int, config: PretrainConfig, epoch: int) -> Iter
     steps = max(1, len(pairs.images) // config.batch)
 
     def draw() -> Batch:
-        chosen = generator.choice(len(weights), min(config.batch, int(np.count_nonzero(weights))), replace=False, p=weights)
-        return make_batch(pairs, chosen, size, config, generator)
+        rows = generator.choice(len(weights), min(config.batch, int(np.count_nonzero(weights))), replace=False, p=weights)
+        return make_batch(pairs, rows, size, config, generator)
 
     with ThreadPoolExecutor(max_workers=1) as pool:  # one worker: the generator is used in order
         ahead = deque(pool.submit(draw) for _ in range(min(3, steps)))

@@ -52,10 +52,10 @@ def caption_batches(pairs: Pairs, tokens: np.ndarray, config: PretrainConfig, ep
     generator, weights = np.random.default_rng((config.seed, 1000 + epoch)), draw_weights(pairs.sources, config.caption_flickr_share)
     count, places = min(config.caption_batch, int(np.count_nonzero(weights))), tokens.shape[2]
     for _ in range(max(1, len(weights) // config.caption_batch)):
-        chosen = generator.choice(len(weights), count, replace=False, p=weights)
+        rows = generator.choice(len(weights), count, replace=False, p=weights)
         subset = generator.permutation(places)[: max(1, round(places * (1 - config.caption_patch_dropout)))]
-        sample = tokens[chosen, generator.integers(2, size=count)][:, np.sort(subset)]
-        yield torch.from_numpy(sample).float(), [str(generator.choice(pairs.captions[index])) for index in chosen]
+        sample = tokens[rows, generator.integers(2, size=count)][:, np.sort(subset)]
+        yield torch.from_numpy(sample).float(), [str(generator.choice(pairs.captions[index])) for index in rows]
 
 
 class DecoderTrainer(Trainer[Tower, CaptionBatch]):

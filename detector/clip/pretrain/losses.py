@@ -51,10 +51,10 @@ def tower_loss(subject: CaptionModel, batch: Batch, attribute_weight: float) -> 
     contrastive = contrastive_loss(image, text[: len(distinct)], owner, model.logit_scale.exp())
     poles = text[len(distinct) :].view(len(attributes), 2, -1)
     directions = F.normalize(poles[:, 0] - poles[:, 1], dim=1)
-    chosen = torch.tensor([attributes.index(EDITS[edit][0]) for edit in batch.edits], device=device)
+    places = torch.tensor([attributes.index(EDITS[edit][0]) for edit in batch.edits], device=device)
     pole = torch.tensor([float(EDITS[edit][1]) for edit in batch.edits], device=device)
     count = len(batch.edits)
-    attribute = attribute_loss(image[:count], image[-count:], directions[chosen], pole)
+    attribute = attribute_loss(image[:count], image[-count:], directions[places], pole)
     return {"loss": contrastive + attribute_weight * attribute, "contrastive": contrastive, "attribute": attribute}
 
 

@@ -54,7 +54,7 @@ def zero_shot(image: Tensor, captions: list[str], prompt_embeddings: dict[str, T
     """Share of images whose own class sentence is the nearest of all class sentences of that source."""
     names = sorted(prompt_embeddings)
     predicted = (image @ torch.stack([prompt_embeddings[name] for name in names]).T).argmax(1)
-    return float(np.mean([names[p] == own for p, own in zip(predicted.tolist(), captions, strict=True)]))
+    return float(np.mean([names[p] == truth for p, truth in zip(predicted.tolist(), captions, strict=True)]))
 
 
 def attribute_rise(subject: CaptionModel, images: list[np.ndarray]) -> dict[str, float]:
@@ -105,6 +105,6 @@ def patch_features(subject: CaptionModel, images: np.ndarray) -> Tensor:
 def caption_validation(subject: CaptionModel, pairs: Pairs) -> float:
     """Mean cross-entropy of the next token, nats, of the first caption of at most 256 images: of Flickr8k where there are any."""
     flickr = [i for i, source in enumerate(pairs.sources) if source == "flickr8k"]
-    chosen = (flickr or list(range(len(pairs.sources))))[:256]
-    images = np.stack([centre_square(pairs.images[i], subject.size) for i in chosen])
-    return caption_loss(subject, patch_features(subject, images), [pairs.captions[i][0] for i in chosen]).item()
+    rows = (flickr or list(range(len(pairs.sources))))[:256]
+    images = np.stack([centre_square(pairs.images[i], subject.size) for i in rows])
+    return caption_loss(subject, patch_features(subject, images), [pairs.captions[i][0] for i in rows]).item()

@@ -27,7 +27,7 @@ AT_ONCE = 64  # images, or crops, in a batch of the vision tower
 
 
 @dataclass(frozen=True)
-class Found:
+class ObjectRegion:
     """An object of a caption. score: cosine of its crop and "a photo of a {phrase}", higher: they match better. box: x0, y0, x1, y1
     in pixels of the image. heat: (g, g) over the centre square that CLIP sees, see `heatmap`; None for towers without patches."""
 
@@ -42,7 +42,7 @@ class Reading:
     """The caption of one image and its objects in order."""
 
     caption: Caption
-    objects: tuple[Found, ...]
+    objects: tuple[ObjectRegion, ...]
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ class Alignment:
     @property
     def summary(self) -> Tensor:
         """(B, 4): s_g, mean s_k, min s_k, K/5. Without objects s_g stands in for s_k."""
-        own = torch.where(self.count[:, None] > 0, self.object_cosines, self.cosine[:, None])
-        least = own.nan_to_num(nan=torch.inf).amin(1)
+        cosines = torch.where(self.count[:, None] > 0, self.object_cosines, self.cosine[:, None])
+        least = cosines.nan_to_num(nan=torch.inf).amin(1)
         least = torch.where(self.usable, least, torch.nan)
-        return torch.stack([self.cosine, own.nanmean(1), least, self.count / MOST], dim=1)
+        return torch.stack([self.cosine, cosines.nanmean(1), least, self.count / MOST], dim=1)
 
     @property
     def inputs(self) -> Tensor:
@@ -173,8 +173,10 @@ def _measured(
     crops, phrases = (torch.zeros(len(pixels), MOST, image.shape[1]) for _ in range(2))
     crops[owners, places], phrases[owners, places] = cut, texts
     scores = (cut * texts).sum(1).tolist()
-    found = [Found(*parts) for parts in zip(names, scores, boxes, heats, strict=True)]
-    readings = tuple(Reading(c, tuple(f for f, owner in zip(found, owners, strict=True) if owner == row)) for row, c in enumerate(captions))
+    regions = [ObjectRegion(*parts) for parts in zip(names, scores, boxes, heats, strict=True)]
+    readings = tuple(
+        Reading(c, tuple(f for f, owner in zip(regions, owners, strict=True) if owner == row)) for row, c in enumerate(captions)
+    )
     return Alignment(
         image,
         _caption_embeddings(backbone, captions, image.shape[1]),
@@ -239,8 +241,8 @@ def record(alignment: Alignment, row: int = 0) -> dict:
 def caption_rank(alignment: Alignment, other_captions: Tensor, row: int = 0) -> float | None:
     """Share of M captions of other images, (M, E) unit rows, that match the image less than its own does: 0.5 is chance, 1 the best.
     None without a caption."""
-    own = alignment.cosine[row]
-    return None if own.isnan() else float((other_captions @ alignment.image[row] < own).float().mean())
+    cosine = alignment.cosine[row]
+    return None if cosine.isnan() else float((other_captions @ alignment.image[row] < cosine).float().mean())
 
 
 # --- features for training -----------------------------------------------------------------------------------------
@@ -263,14 +265,14 @@ def extract_alignment(backbone: Backbone, groups: Iterable[Sequence[np.ndarray]]
 
 def _arrays(backbone: Backbone, pixels: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     images = torch.stack([backbone.prepare(one) for one in pixels])
-    made = align(backbone, pixels, images, backbone.encode(images))
+    alignment = align(backbone, pixels, images, backbone.encode(images))
     return {
-        "image": made.image.numpy(),
-        "caption": made.caption.numpy(),
-        "crops": made.crops.half().numpy(),
-        "phrases": made.phrases.half().numpy(),
-        "count": made.count.numpy(),
-        "texts": np.array(made.texts),
+        "image": alignment.image.numpy(),
+        "caption": alignment.caption.numpy(),
+        "crops": alignment.crops.half().numpy(),
+        "phrases": alignment.phrases.half().numpy(),
+        "count": alignment.count.numpy(),
+        "texts": np.array(alignment.texts),
     }
 
 

@@ -30,14 +30,14 @@ def _longest() -> int:
 
 def find_objects(caption: str) -> list[str]:
     """Nouns of `caption`, singular, in order of first mention; of overlapping ones the longest ("fire hydrant", not "fire")."""
-    words, known = re.findall(r"[a-z]+(?:-[a-z]+)*", caption.lower()), _forms()
+    words, nouns_by_form = re.findall(r"[a-z]+(?:-[a-z]+)*", caption.lower()), _forms()
     nouns: list[str] = []
     place = 0
     while place < len(words) and len(nouns) < MOST:
-        lengths = (n for n in range(_longest(), 0, -1) if " ".join(words[place : place + n]) in known)
+        lengths = (n for n in range(_longest(), 0, -1) if " ".join(words[place : place + n]) in nouns_by_form)
         length = next(lengths, 0)
         if length:
-            noun = known[" ".join(words[place : place + length])]
+            noun = nouns_by_form[" ".join(words[place : place + length])]
             nouns += [noun] if noun not in nouns else []
         place += max(1, length)
     return nouns

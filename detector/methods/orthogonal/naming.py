@@ -50,7 +50,7 @@ def text_span(
 
 def _greedy(target: np.ndarray, scores: np.ndarray, steps: int, least: float) -> list[tuple[int, float, float]]:
     """Orthogonal matching: each step takes the column most aligned with what is left, then removes it everywhere."""
-    total, left, columns, chosen = float(target @ target), target.copy(), scores.copy(), []
+    total, left, columns, terms = float(target @ target), target.copy(), scores.copy(), []
     for _ in range(steps if total > 0 else 0):
         norms = np.sqrt((columns**2).sum(0))
         usable = norms > 1e-6 * np.sqrt((scores**2).sum(0)).max()
@@ -59,10 +59,10 @@ def _greedy(target: np.ndarray, scores: np.ndarray, steps: int, least: float) ->
         share = float(along[best] ** 2) / total
         if share < max(least, 1e-9):  # the rest is rounding
             break
-        chosen.append((best, float(np.sign(along[best])), share))
+        terms.append((best, float(np.sign(along[best])), share))
         axis = columns[:, best] / norms[best]
         left, columns = left - axis * (axis @ left), columns - np.outer(axis, axis @ columns)
-    return chosen
+    return terms
 
 
 def random_mixtures(directions: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

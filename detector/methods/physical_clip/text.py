@@ -83,15 +83,15 @@ def textualise(caption: str, values: Sequence[float], count: Callable[[str], int
     that are not defined are left out. The longest form is taken that leaves the caption CAPTION_ROOM tokens, or all that it
     needs; the last descriptors are left out if even the shortest form does not fit by itself.
     """
-    known = [(name, float(v)) for name, v in zip(NAMES, values, strict=True) if name in core and np.isfinite(v)]
+    values_by_name = [(name, float(v)) for name, v in zip(NAMES, values, strict=True) if name in core and np.isfinite(v)]
     wanted = min(count(f"{caption}. ") if caption else 0, CAPTION_ROOM)
     for form in FORMS:
-        numbers = form.between.join(form.write(name, value) for name, value in known)
+        numbers = form.between.join(form.write(name, value) for name, value in values_by_name)
         if count(numbers) + wanted <= room:
             break
-    while known and count(numbers) > room:
-        known.pop()
-        numbers = FORMS[-1].between.join(FORMS[-1].write(name, value) for name, value in known)
+    while values_by_name and count(numbers) > room:
+        values_by_name.pop()
+        numbers = FORMS[-1].between.join(FORMS[-1].write(name, value) for name, value in values_by_name)
     return _joined(shortened(caption, room - count(numbers), count), numbers)
 
 

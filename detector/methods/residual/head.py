@@ -50,8 +50,8 @@ class ResidualHead:
         curves = [features[labels == label, SPECTRUM].mean(0).reshape(len(CHANNELS), -1) for label in (0, 1)]
         mean, scale = features.mean(0), features.std(0) + 1e-6
         standard = np.clip((features - mean) / scale, -CLIP, CLIP)
-        tried = (DEFAULT_PENALTY,) if validation is None else penalties
-        heads = [cls(mean, scale, *_logistic(standard, labels, penalty), *curves) for penalty in tried]
+        strengths = (DEFAULT_PENALTY,) if validation is None else penalties
+        heads = [cls(mean, scale, *_logistic(standard, labels, penalty), *curves) for penalty in strengths]
         if validation is None:
             return heads[0]
         values, truth = validation

@@ -36,24 +36,24 @@ def sample_bag(tokens: Tensor, size: int, by_divergence: bool = True, seed: int 
     anchor = tokens[(tokens - tokens.mean(0)).norm(dim=1).argmin()]
     divergence = jensen_shannon(anchor, tokens)
     free = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
-    chosen: list[int] = []
+    places: list[int] = []
     for level in torch.linspace(float(divergence.min()), float(divergence.max()), size, device=tokens.device):
         distance = (divergence - level).abs().masked_fill(~free, torch.inf)
         best = int(distance.argmin())
         free[best] = False
-        chosen.append(best)
-    return tokens[chosen]
+        places.append(best)
+    return tokens[places]
 
 
 def build_bag(backbone: Backbone, examples: Sequence[Example], config: SddConfig, seed: int = 0, images: int = 256) -> Tensor:
     """(config.bag, D) from windows of real training images through the frozen tower, raw tokens of the last block."""
     real = [example for example in examples if example.label == 0]
     generator = np.random.default_rng(seed)
-    chosen = [real[i] for i in generator.permutation(len(real))[:images]]
+    subset = [real[i] for i in generator.permutation(len(real))[:images]]
     mean, deviation = normalisation(backbone)
     tokens = []
-    for start in range(0, len(chosen), 16):
-        windows = [middle_window(load_photo(e.path).pixels, backbone.size) for e in chosen[start : start + 16]]
+    for start in range(0, len(subset), 16):
+        windows = [middle_window(load_photo(e.path).pixels, backbone.size) for e in subset[start : start + 16]]
         batch = (torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).float() / 255 - mean) / deviation
         patches = backbone.encode(batch).patches
         assert patches is not None  # `Sdd` is built on towers with patch tokens only

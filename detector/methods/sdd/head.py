@@ -68,13 +68,13 @@ class SddHead:
 
     def _group(self, pixels: list[np.ndarray]) -> np.ndarray:
         boxes = [self.boxes(p) for p in pixels]
-        logits = self.window_logits([cut(p, box, self.size) for p, own in zip(pixels, boxes, strict=True) for box in own])
-        return np.array([self.pool(own) for own in np.split(logits, np.cumsum([len(own) for own in boxes])[:-1])])
+        logits = self.window_logits([cut(p, box, self.size) for p, windows in zip(pixels, boxes, strict=True) for box in windows])
+        return np.array([self.pool(part) for part in np.split(logits, np.cumsum([len(windows) for windows in boxes])[:-1])])
 
     def score(self, evidence: Evidence) -> Score:
         """The image's logit: the mean over its windows, see `boxes`."""
-        known = evidence.windowed.get(self.identity) if evidence.windowed else None
-        return Score(self.scale * (self.unscaled(evidence.pixels) if known is None else known) + self.bias)
+        logits = evidence.windowed.get(self.identity)
+        return Score(self.scale * (self.unscaled(evidence.pixels) if logits is None else logits) + self.bias)
 
     @cached_property
     def identity(self) -> str:

@@ -90,8 +90,8 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # noqa: E731  (B, heads, N, inner / heads)
-        seen = F.scaled_dot_product_attention(*map(split, (self.query(query), self.key(context), self.value(context))))
-        result = self.out(seen.transpose(-3, -2).flatten(-2))  # (B, N, D)
+        values = F.scaled_dot_product_attention(*map(split, (self.query(query), self.key(context), self.value(context))))
+        result = self.out(values.transpose(-3, -2).flatten(-2))  # (B, N, D)
         return result.detach() if self.detach else result
 
 
@@ -226,12 +226,12 @@ class Enhancer(nn.Module):
 
     def forward(self, images: Tensor, difference: Tensor | None) -> Tensor:
         maps = self.read(images)
-        seen = []
+        outputs = []
         for stage, tap in zip(self.stages, self.taps, strict=True):
             maps = tap(stage(maps, difference))
-            seen.append(maps)
+            outputs.append(maps)
         last = maps.flatten(1)  # (B, (S / 8)²)
-        return self.summary(self.level(torch.cat([last, *map(covariances, seen[:2])], dim=1) if self.covariance else last))
+        return self.summary(self.level(torch.cat([last, *map(covariances, outputs[:2])], dim=1) if self.covariance else last))
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------
