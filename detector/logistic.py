@@ -1,4 +1,4 @@
-"""Ridge logistic regression in which both classes weigh the same, with or without negative weights."""
+"""Ridge logistic regression in which both classes weigh the same, so that the probability refers to even prior odds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import numpy as np
 from scipy.special import expit
 
 
-def fit_logistic(features: np.ndarray, labels: np.ndarray, penalty: float, nonnegative: bool = False) -> np.ndarray:
-    """Ridge logistic regression by L-BFGS-B; (N, M) → (M + 1,) weights, the intercept last and unpenalised.
+def fit_logistic(features: np.ndarray, labels: np.ndarray, penalty: float) -> np.ndarray:
+    """(N, M) features, (N,) labels of 0 and 1 → (M + 1,) weights, the intercept last, by scikit-learn.
 
-    Classes weigh the same, so that the probability refers to even prior odds. `nonnegative` keeps all weights at 0 or above.
+    penalty: half of it times the sum of the squared weights is added to the sum of the log losses; the intercept is not penalised.
+    ValueError if all labels are the same.
     """
+    from sklearn.linear_model import LogisticRegression  # slow to import, and scoring needs none of it
+
+    # Newton's method: exact for the few features that we have, whatever their scale
+    model = LogisticRegression(C=1 / penalty, class_weight="balanced", solver="newton-cholesky", tol=1e-8, max_iter=1000)
+    model.fit(features, labels)
+    return np.append(model.coef_[0], model.intercept_)
+
+
+def fit_nonnegative_logistic(features: np.ndarray, labels: np.ndarray, penalty: float) -> np.ndarray:
+    """As `fit_logistic`, with all weights but the intercept at 0 or above, which scikit-learn does not offer; by L-BFGS-B."""
     from scipy.optimize import minimize  # only fitting needs it
 
     design = np.column_stack([features, np.ones(len(features))])
@@ -22,6 +33,6 @@ def fit_logistic(features: np.ndarray, labels: np.ndarray, penalty: float, nonne
         value = (weight * (np.logaddexp(0, logits) - labels * logits)).sum() + (ridge * coefficients**2).sum() / 2
         return value, design.T @ (weight * (expit(logits) - labels)) + ridge * coefficients
 
-    bounds = [(0.0 if nonnegative else None, None)] * features.shape[1] + [(None, None)]
+    bounds = [(0.0, None)] * features.shape[1] + [(None, None)]
     options = {"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-8}
     return minimize(loss, np.zeros(design.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x

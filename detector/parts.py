@@ -97,7 +97,8 @@ class PartHeads:
             return None
         name, head = self.units
         if name in self.cards:
-            return cast(UnitNames, self.cards[name].details)
+            details = self.cards[name].details  # which hold more: the recipe
+            return cast(UnitNames, {key: details[key] for key in UnitNames.__annotations__})
         words, directions = self.concept_space()
         return cast(UnitNames, name_units(head.weight, directions, self.backbone.projection, words))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
@@ -22,11 +22,11 @@ def byte_progress(title: str) -> AbstractContextManager[Callable[[int, int], Non
 
 
 @contextmanager
-def count_progress(title: str, **looks) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function of (done, in all) that draws a bar from its first call on. looks: tqdm's options."""
+def count_progress(title: str, **options: Any) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function of (done, in all) that draws a bar from its first call on. options: tqdm's."""
     from tqdm import tqdm
 
-    with tqdm(desc=title, disable=None, leave=False, **looks) as bar:
+    with tqdm(desc=title, disable=None, leave=False, **options) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

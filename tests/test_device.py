@@ -31,7 +31,7 @@ from detector.methods.registry import METHODS
 from detector.methods.sdd.head import SddHead, normalisation
 from detector.methods.sdd.model import Sdd, SddConfig
 from detector.methods.sdd.recipe import SddRecipe
-from detector.methods.sdd.train import fit_sdd
+from detector.methods.sdd.train import SddRun, fit_sdd
 from detector.training import features as train
 
 pytestmark = pytest.mark.slow
@@ -200,7 +200,7 @@ FITS = {
     ),
     "physical_clip": lambda move, train_, val: physical_clip.fit_physical_clip(
         *((evidence(move(part)[0]), part[1].numpy()) for part in (train_, val)),
-        np.stack([np.zeros(15), np.ones(15)]),
+        physical_clip.Texts(np.stack([np.zeros(15), np.ones(15)])),
         scale=20.0,
         recipe=physical_clip.PhysicalClipRecipe(hidden=8, epochs=2),
     ),
@@ -231,17 +231,14 @@ def test_sdd_trains_on_the_device_as_on_the_processor(folder, data, tmp_path, ca
         device: fit_sdd(
             *parts,
             Backbone.load(str(folder), device),
-            CONFIG,
-            recipe,
-            checkpoint=tmp_path / f"{device}.pt",
+            SddRun(CONFIG, recipe, checkpoint=tmp_path / f"{device}.pt"),
             teacher=lambda: lambda window: float(window.mean() > 127),
         )
         for device in ("cpu", "cuda")
     }
     close(*({n: v.float() for n, v in fitted[device].head.tensors().items()} for device in ("cpu", "cuda")), 2e-3)
-    resumed = fit_sdd(
-        *parts, Backbone.load(str(folder), "cuda"), CONFIG, replace(recipe, epochs=2), checkpoint=tmp_path / "cuda.pt", resume=True
-    )
+    run = SddRun(CONFIG, replace(recipe, epochs=2), checkpoint=tmp_path / "cuda.pt", resume=True)
+    resumed = fit_sdd(*parts, Backbone.load(str(folder), "cuda"), run)
     assert len(resumed.log) == 2
 
 
@@ -302,13 +299,14 @@ def test_what_heatmaps_are_worth(folder, pixels, card):
 def test_pretraining_of_the_embedded_model(pairs, tmp_path, card):  # noqa: F811
     from tiny import CONFIG as MODEL
 
-    from detector.clip.pretrain.loop import pretrain, refine_decoder
+    from detector.clip.pretrain.loop import PretrainRun, pretrain, refine_decoder
 
-    metrics = pretrain(pairs, tmp_path / "out", tmp_path / "checkpoints", MODEL, replace(SMALL, epochs=1), False, card)
+    run = PretrainRun(pairs, tmp_path / "out", tmp_path / "checkpoints", device=card)
+    metrics = pretrain(run, MODEL, replace(SMALL, epochs=1))
     assert metrics["caption_nats_per_token_val"] > 0
-    again = pretrain(pairs, tmp_path / "out", tmp_path / "checkpoints", MODEL, replace(SMALL, epochs=2, caption_epochs=2), True, card)
+    again = pretrain(replace(run, resume=True), MODEL, replace(SMALL, epochs=2, caption_epochs=2))
     assert again["images"] == metrics["images"]
-    assert refine_decoder(pairs, tmp_path / "out", tmp_path / "better", tmp_path / "decoder", SMALL, False, card)
+    assert refine_decoder(PretrainRun(pairs, tmp_path / "better", tmp_path / "decoder", device=card), tmp_path / "out", SMALL)
     assert Backbone.load(str(tmp_path / "better"), "cuda").encode_text(["a dog"]).device.type == "cpu"
 
 

@@ -9,12 +9,13 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
 from detector.clip.backbone import Backbone, choose_precision
+from detector.devices import training_autocast
 from detector.evaluation.studies.item import with_mean_text, with_shuffled_text
 from detector.methods.item import alignment as item
 from detector.methods.physical_clip import train as physical_clip
+from detector.methods.sdd.losses import sdd_loss
 from detector.methods.sdd.model import Sdd
 from detector.methods.sdd.recipe import SddRecipe
-from detector.methods.sdd.train import sdd_loss
 
 
 @contextmanager
@@ -44,11 +45,12 @@ def test_sdd_s_losses_in_torch_s_own_simulation(folder, native, monkeypatch):  #
     model, kinds = Sdd(Backbone.load(str(folder), "cpu").model.visual, CONFIG, torch.zeros(6, 32)), {}
     for name in ("reconstruct", "enhance", "classify"):
         getattr(model, name).register_forward_hook(lambda module, inputs, output, name=name: kinds.__setitem__(name, output.dtype))
-    monkeypatch.setattr("detector.methods.sdd.train.triplet_loss", lambda features, labels, margin: features.sum())
+    monkeypatch.setattr("detector.methods.sdd.losses.triplet_loss", lambda features, labels, margin: features.sum())
     with on_fake_card(model, native):
         images, labels = torch.zeros(4, 3, 32, 32, device="cuda"), torch.ones(4, device="cuda")
         with pytest.raises(GuardOnDataDependentSymNode):  # how many rows are real is what it would have to know
-            sdd_loss(model, images, labels, SddRecipe())
+            with training_autocast(model.device):  # as the trainer does
+                sdd_loss(model, images, labels, SddRecipe())
     assert kinds["enhance"] is torch.float32  # low-level traces are never rounded
     assert kinds["classify"] is (torch.bfloat16 if native else torch.float32)
 

@@ -26,6 +26,7 @@ LAYERS = [
     ["detector.methods"],
     ["detector.clip"],
     ["detector.hub", "detector.data"],
+    ["detector.trainer"],
     [
         "detector.assets",
         "detector.devices",

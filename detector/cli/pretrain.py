@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from detector.clip.backbone import choose_device
     from detector.clip.pretrain.data import PretrainConfig
-    from detector.clip.pretrain.loop import pretrain, refine_decoder
+    from detector.clip.pretrain.loop import PretrainRun, pretrain, refine_decoder
     from detector.evaluation.tables import embedded_report
     from detector.markdown import write_between_marks
 
@@ -58,11 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = json.loads((MODELS / EMBEDDED / "open_clip_config.json").read_text(encoding="utf-8"))
     options = {"epochs": arguments.epochs, "caption_epochs": arguments.caption_epochs}
     config = PretrainConfig(**{name: value for name, value in options.items() if value})
-    folder, rest = MODELS / EMBEDDED, (config, arguments.resume, choose_device(arguments.device))
+    embedded, device = MODELS / EMBEDDED, choose_device(arguments.device)
+    run = PretrainRun(arguments.pairs, arguments.out or embedded, arguments.checkpoints, arguments.resume, device)
     if arguments.decoder_only:
-        metrics = refine_decoder(arguments.pairs, arguments.weights or folder, arguments.out or folder, arguments.checkpoints, *rest)
+        metrics = refine_decoder(run, arguments.weights or embedded, config)
     else:
-        metrics = pretrain(arguments.pairs, arguments.out or folder, arguments.checkpoints, configuration, *rest)
+        metrics = pretrain(run, configuration, config)
     print(embedded_report(metrics))
     for path in arguments.write:
         write_between_marks(path, "embedded", embedded_report(metrics))

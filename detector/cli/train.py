@@ -32,17 +32,16 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from detector.methods.registry import METHODS
-    from detector.methods.sdd.train import SddRun
-    from detector.training.train import train_heads
+    from detector.methods.sdd.train import SddOptions
+    from detector.training.train import TrainingRun, train_heads
 
     if arguments.method != "all" and arguments.method not in METHODS:
         raise ValueError(f"There is no method '{arguments.method}'; there are {', '.join(METHODS)} and all.")
     methods = list(METHODS) if arguments.method == "all" else [arguments.method]
-    sdd = SddRun(checkpoints=arguments.checkpoints, resume=arguments.resume)
+    sdd = SddOptions(checkpoints=arguments.checkpoints, resume=arguments.resume)
     sdd = replace(sdd, recipe=replace(sdd.recipe, epochs=arguments.epochs)) if arguments.epochs else sdd
-    files = train_heads(
-        methods, arguments.data, arguments.backbone, arguments.out, arguments.copies, arguments.seed, arguments.cache, arguments.device, sdd
-    )
+    names = ("data", "backbone", "out", "copies", "seed", "cache", "device")
+    files = train_heads(methods, TrainingRun(**{name: getattr(arguments, name) for name in names}), {"sdd": sdd})
     for method, path in files.items():
         print(f"{method}\t{path}")
     return 0

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy.special import expit
@@ -51,6 +51,29 @@ class Evidence:
 
     def __len__(self) -> int:
         return len(self.descriptors)
+
+    def aligned(self) -> Alignment:
+        """`alignment`. HeadError where the images have no captions."""
+        if self.alignment is None:
+            raise HeadError("This method reads captions, and this evidence holds none.")
+        return self.alignment
+
+    def rows(self, mask: np.ndarray) -> Evidence:
+        """The images where the (B,) mask is True: every field of them."""
+        return Evidence(**{entry.name: _rows(getattr(self, entry.name), mask) for entry in fields(self)})
+
+
+def _rows(value: Any, mask: np.ndarray) -> Any:
+    """A field of the evidence, for the images where the mask is True."""
+    if value is None or hasattr(value, "rows"):
+        return None if value is None else value.rows(mask)
+    if isinstance(value, ClipFeatures):
+        return ClipFeatures(**{entry.name: _rows(getattr(value, entry.name), mask) for entry in fields(value)})
+    if isinstance(value, Mapping):
+        return {name: _rows(part, mask) for name, part in value.items()}
+    if isinstance(value, (np.ndarray, Tensor)):
+        return value[mask]
+    return [part for part, inside in zip(value, mask, strict=True) if inside] if len(value) else value
 
 
 @dataclass(frozen=True)
@@ -93,7 +116,9 @@ Shapes = Mapping[str, tuple[int | str, ...]]  # name of a tensor → its shape, 
 class Head(Protocol):
     """What every method's head is. Scores are batched over the first axis; a head is frozen once it is made."""
 
-    bias: Tensor | np.ndarray | float  # logits: what the head says of an image whose parts all contribute nothing
+    @property
+    def bias(self) -> Tensor | np.ndarray | float:
+        """The logit minus the sum of the contributions."""
 
     def score(self, evidence: Evidence) -> Score:
         """Logits of B images; NaN for one that has nothing for the method to read. HeadError where the evidence lacks what it reads."""
@@ -105,7 +130,7 @@ class Head(Protocol):
         """All that training made, by name; `from_tensors` of the class takes it back."""
 
 
-def save_head(path: Path, tensors: dict[str, Tensor | np.ndarray], card: HeadCard) -> None:
+def save_head(path: Path, tensors: Mapping[str, Tensor | np.ndarray], card: HeadCard) -> None:
     """Write tensors, in the precision they have, and the card to a safetensors file; the folder is made if needed."""
     entries = {name: value for name, value in vars(card).items() if name != "digest"}
     write_weights(path, tensors, {name: json.dumps(value, ensure_ascii=False) for name, value in entries.items()})

@@ -21,6 +21,7 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,11 +74,13 @@ class PublishedHead:
 
     def activations(self, features: Tensor) -> Tensor:
         """Orthogonal: `(B, 8)` units; concept: `(B, 168)` cosines. The linear heads have none (AttributeError)."""
-        return self.head.activations(self._checked(features))
+        head: Any = self.head
+        return head.activations(self._checked(features))
 
     def gates(self, features: Tensor) -> Tensor:
-        """Concept heads only: `(B, 168)` in [0, 1], how far each concept counts for this image."""
-        return self.head.gates(self._checked(features))
+        """Concept heads: `(B, 168)` in [0, 1], how far each concept counts for this image. The others have none (AttributeError)."""
+        head: Any = self.head
+        return head.gates(self._checked(features))
 
     def _checked(self, features: Tensor) -> Tensor:
         width, feature = self.source.width, self.source.feature
@@ -94,7 +97,7 @@ class PublishedHead:
 class _Layout:
     """What a released file holds: buffer name -> (its key, its shape)."""
 
-    head: type
+    head: type[LinearProbe | OrthogonalHead | ConceptHead]
     model_type: str | None  # None: the file is a bare state dict
     tensors: dict[str, tuple[str, tuple[int, ...]]]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -105,12 +106,12 @@ def heads_folders(backbone: str) -> list[Path]:
 
 def find_heads(backbone: str) -> dict[str, Path]:
     """Method → head file, for the methods known here that are present; the backbone's own folder wins."""
-    found = {}
+    paths: dict[str, Path] = {}
     for folder in heads_folders(backbone):
         for method in (*METHODS, "verdict", "reference"):
             if (folder / f"{method}.safetensors").is_file():
-                found.setdefault(method, folder / f"{method}.safetensors")
-    return found
+                paths.setdefault(method, folder / f"{method}.safetensors")
+    return paths
 
 
 def expected_card(method: str, backbone: Backbone) -> HeadCard:
@@ -130,9 +131,10 @@ def read_file(
     return tensors, card
 
 
-def read_head(path: Path, method: str, backbone: Backbone):
+def read_head(path: Path, method: str, backbone: Backbone) -> tuple[Any, HeadCard]:
     """(head, card) of a method's head file. HeadError, one sentence, if it is damaged or belongs to something else."""
-    kind, sizes = METHODS[method].head, backbone.sizes
+    kind: Any = METHODS[method].head  # a head class also has `shapes` and `from_tensors`, whose arguments differ
+    sizes = backbone.sizes
     tensors, card = read_file(path, method, backbone, lambda _: None if method in TOWER_METHODS else kind.shapes(sizes))
     if method == "concepts":
         _check_vocabulary(card)
@@ -146,7 +148,7 @@ def _check_vocabulary(card: HeadCard) -> None:
         raise HeadError("The concepts head was trained on another vocabulary; train it again with `python -m detector train`.")
 
 
-def read_heads(backbone: Backbone) -> tuple[dict, dict[str, HeadCard]]:
+def read_heads(backbone: Backbone) -> tuple[dict[str, Any], dict[str, HeadCard]]:
     """Method → head and method → card, for the heads that are present."""
     read = {method: read_head(path, method, backbone) for method, path in find_heads(backbone.name).items() if method in METHODS}
     return {method: head for method, (head, _) in read.items()}, {method: card for method, (_, card) in read.items()}

@@ -16,7 +16,7 @@ from detector.clip.backbone import Backbone, ClipFeatures
 from detector.clip.vocabulary import Concept
 from detector.data.images import Photo
 from detector.hub.catalogue import SOURCES, TRAININGS, VOCABULARY, released_names
-from detector.hub.download import Progress, PublishedError, fetch_pinned
+from detector.hub.download import PinnedFile, Progress, PublishedError, fetch_pinned
 from detector.methods import published
 from detector.methods.published import PublishedHead
 
@@ -64,15 +64,18 @@ def fetch_released(backbone: str, progress: Progress | None = None) -> list[str]
     sources = [SOURCES[name] for name in released_names(backbone)]
     if not sources:
         raise PublishedError(f"No head has been released for the backbone '{backbone}'.")
-    if any(source.method == "concept" for source in sources):
-        sources.append(VOCABULARY)
-    total, done = sum(source.size for source in sources), 0
-    for source in sources:
-        fetch_pinned(source, progress=(lambda now, _, before=done: progress(before + now, total)) if progress else None)
-        done += source.size
+    files: list[PinnedFile] = [*sources, *([VOCABULARY] if any(source.method == "concept" for source in sources) else [])]
+    total = sum(file.size for file in files)
+    for i, file in enumerate(files):
+        fetch_pinned(file, progress=_shifted(progress, sum(one.size for one in files[:i]), total) if progress else None)
     if progress:
         progress(total, total)
     return released_names(backbone)
+
+
+def _shifted(progress: Progress, before: int, total: int) -> Progress:
+    """The progress of one of several files, as that of all: `before` bytes came with earlier files."""
+    return lambda now, _: progress(before + now, total)
 
 
 def released_features(

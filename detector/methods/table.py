@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from detector.clip.backbone import Backbone, ClipFeatures
+from detector.clip.backbone import Backbone
 from detector.data.datasets import Pictures
 from detector.methods.base import Evidence, Head
 from detector.methods.item.alignment import Alignment
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -28,18 +33,9 @@ class Table:
     pictures: Pictures = Pictures(())
 
     def rows(self, mask: np.ndarray) -> Table:
-        seen = self.evidence
-        patches = seen.clip.patches[mask] if seen.clip.patches is not None else None
+        """The rows where the (N,) mask is True."""
         pictures = self.pictures.rows(mask) if self.pictures else self.pictures
-        evidence = Evidence(
-            ClipFeatures(seen.clip.pooled[mask], seen.clip.projected[mask], patches),
-            seen.descriptors[mask],
-            seen.residual[mask],
-            pixels=pictures,
-            alignment=seen.alignment.rows(mask) if seen.alignment else None,
-            windowed={name: logits[mask] for name, logits in seen.windowed.items()},
-        )
-        return Table(evidence, self.labels[mask], self.sources[mask], self.copy[mask], pictures)
+        return Table(self.evidence.rows(mask), self.labels[mask], self.sources[mask], self.copy[mask], pictures)
 
     def originals(self) -> Table:
         """The rows of the images as they are."""
@@ -55,7 +51,7 @@ class Table:
 
     def aligned(self, device: torch.device | str = "cpu") -> tuple[Alignment, Tensor]:
         """What ITEM reads and labels, on a device, to train on."""
-        return self.evidence.alignment.to(device), torch.as_tensor(self.labels, device=device)
+        return self.evidence.aligned().to(device), torch.as_tensor(self.labels, device=device)
 
 
 @dataclass(frozen=True)
@@ -72,4 +68,9 @@ class Fitted:
     """A head, not yet calibrated, and plain values that its card says besides."""
 
     head: Head
-    details: dict
+    details: dict[str, Any]
+
+    @classmethod
+    def by(cls, recipe: DataclassInstance, head: Head, details: Mapping[str, Any] | None = None) -> Fitted:
+        """With the recipe among the details, so that the head's card says how it was trained."""
+        return cls(head, {**(details or {}), "recipe": asdict(recipe)})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,8 +46,8 @@ def extract_pixels(examples: list[Example], copies: int, seed: int, title: str) 
     """descriptors (N, 15) and residual (N, F) of every view of every example."""
 
     def measure(example: Example) -> tuple[list, list]:
-        seen = views(example, copies, seed)
-        return [physical.measure(view) for view in seen], [residual.features(view) for view in seen]
+        pictures = views(example, copies, seed)
+        return [physical.measure(view) for view in pictures], [residual.features(view) for view in pictures]
 
     rows = list(progress(_mapped(measure, examples), len(examples), f"{title}: pixels"))
     return {
@@ -82,19 +83,20 @@ def _joined(groups: Iterable[Tensor], least: int) -> Iterator[Tensor]:
 
 def extract_captioned(backbone: Backbone, examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
     """Captions, objects and their embeddings of every view of every example, see `alignment.extract_alignment`."""
-    seen = _mapped(lambda example: views(example, copies, seed), examples)
-    return extract_alignment(backbone, progress(seen, len(examples), f"{title}: captions"))
+    groups = _mapped(lambda example: views(example, copies, seed), examples)
+    return extract_alignment(backbone, progress(groups, len(examples), f"{title}: captions"))
 
 
-def _kept(folder: Path | None, name: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """`make()`, kept in `folder` as an .npz under a hash of `key`; not kept without a folder."""
+def _stored(folder: Path | None, name: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of `make()`, from `folder` where an .npz under a hash of `key` holds them; without a folder they are made anew."""
     if folder is None:
         return make()
     path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".partial.npz")
-        np.savez(temporary, **make())
+        arrays: dict[str, Any] = make()  # numpy's stub takes the names for its own options
+        np.savez(temporary, **arrays)
         os.replace(temporary, path)
     with np.load(path) as saved:
         return dict(saved)
@@ -108,13 +110,13 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
     """Evidence of every view; kept under a key of the files, the settings, the versions of the features and the
     backbone's weights."""
     named = _named(examples, copies, seed)
-    pixels = _kept(
+    pixels = _stored(
         folder,
         f"{title}-pixels",
         " ".join([named, *VIEWS, physical.VERSION, residual.VERSION]),
         lambda: extract_pixels(examples, copies, seed, title),
     )
-    clip = _kept(
+    clip = _stored(
         folder,
         f"{title}-clip",
         " ".join([named, *VIEWS, backbone_module.VERSION, backbone.fingerprint]),
@@ -125,18 +127,18 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
     labels, sources = (np.repeat(values, each) for values in ([e.label for e in examples], [e.source for e in examples]))
     copy = np.tile(np.arange(each), len(examples))
     pictures = Pictures([e for e in examples for _ in range(each)], copy.tolist(), seed)
-    return Table(Evidence(features, **pixels, pixels=pictures), labels, sources, copy, pictures)
+    return Table(Evidence(features, pixels["descriptors"], pixels["residual"], pixels=pictures), labels, sources, copy, pictures)
 
 
 def windowed(table: Table, head: object, folder: Path | None, title: str) -> Table:
-    """The table with the logits of an SDD head, which takes long; kept like the rest. Other heads need nothing."""
+    """The table with the logits of an SDD head, which take long; they are cached like the rest. Other heads need nothing."""
     if not isinstance(head, SddHead) or head.identity in table.evidence.windowed:
         return table
     rows = zip(table.pictures.examples, table.pictures.copy, strict=True)
     key = f"{head.identity} {table.pictures.seed} " + "".join(f"{e.path} {e.path.stat().st_mtime_ns} {copy}\n" for e, copy in rows)
-    kept = _kept(folder, f"{title}-sdd", " ".join([key, *VIEWS, windows.VERSION]), lambda: {"logits": head.unscaled(table.pictures)})
-    known = {**table.evidence.windowed, head.identity: kept["logits"]}
-    return replace(table, evidence=replace(table.evidence, windowed=known))
+    arrays = _stored(folder, f"{title}-sdd", " ".join([key, *VIEWS, windows.VERSION]), lambda: {"logits": head.unscaled(table.pictures)})
+    logits = {**table.evidence.windowed, head.identity: arrays["logits"]}
+    return replace(table, evidence=replace(table.evidence, windowed=logits))
 
 
 def captioned(table: Table, backbone: Backbone, seed: int, folder: Path | None, title: str) -> Table:
@@ -145,6 +147,6 @@ def captioned(table: Table, backbone: Backbone, seed: int, folder: Path | None, 
     copies = min(CAPTIONED_COPIES, int(table.copy.max()))
     parts = [*VIEWS, backbone_module.VERSION, alignment.VERSION, backbone.fingerprint, captioner(backbone)]
     key = " ".join([_named(examples, copies, seed), *parts])
-    arrays = _kept(folder, f"{title}-captions", key, lambda: extract_captioned(backbone, examples, copies, seed, title))
-    kept = table.rows(table.copy <= copies)
-    return replace(kept, evidence=replace(kept.evidence, alignment=from_arrays(arrays)))
+    arrays = _stored(folder, f"{title}-captions", key, lambda: extract_captioned(backbone, examples, copies, seed, title))
+    rows = table.rows(table.copy <= copies)
+    return replace(rows, evidence=replace(rows.evidence, alignment=from_arrays(arrays)))

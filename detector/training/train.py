@@ -6,8 +6,10 @@ the verdict and its band that split and one random copy of each of its images; t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +21,6 @@ from detector.data.datasets import read_dataset, training_splits
 from detector.methods.base import HeadCard, save_head
 from detector.methods.calibration import calibrated, logits_of
 from detector.methods.registry import CAPTIONED, METHODS, PIXEL_METHODS, TOWER_METHODS, expected_card, find_heads, heads_folders, read_head
-from detector.methods.sdd.train import SddRun
 from detector.methods.table import Table, Training
 from detector.training.features import CAPTIONED_COPIES, cached, captioned, windowed
 from detector.verdict.fusion import Fusion
@@ -30,90 +31,124 @@ VAL_COPIES = 1  # of a validation image, for the verdict alone: what it says mus
 
 def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """AUROC on validation images that the method could read."""
-    read = np.isfinite(logits)
-    return {"auroc_val": round(float(roc_auc_score(labels[read], logits[read])), 4)}
+    finite = np.isfinite(logits)
+    return {"auroc_val": round(float(roc_auc_score(labels[finite], logits[finite])), 4)}
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------
 
 
-def _card(
-    method: str, backbone: Backbone, data: str, counts: tuple[int, int], copies: int, seed: int, details: dict, metrics: dict
-) -> HeadCard:
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training of heads.
+
+    data: folder of labelled images. backbone: its name. out: folder of the head files; None: the backbone's own. copies: random copies
+    of each training image. cache: folder of measured features; None: nothing is written. device: None: a GPU where there is one.
+    """
+
+    data: Path
+    backbone: str = EMBEDDED
+    out: Path | None = None
+    copies: int = 4
+    seed: int = 0
+    cache: Path | None = None
+    device: str | None = None
+
+    def folder(self, method: str) -> Path:
+        """Where the method's file is written."""
+        return self.out or target_folder(method, self.backbone)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a card says of a fit. method: of a head, "verdict" or "reference"."""
+
+    method: str
+    details: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def card_of(fit: Fit, run: TrainingRun, backbone: Backbone, counts: tuple[int, int]) -> HeadCard:
+    """The card of a fit. counts: of training images and of validation images."""
+    method, copies = fit.method, min(run.copies, CAPTIONED_COPIES) if fit.method in CAPTIONED else run.copies
     views = "random windows of each, drawn anew in every epoch" if method in TOWER_METHODS else f"{copies} random copies of each"
-    command = f"python -m detector train {method if method in METHODS else 'all'} --data DIR --copies {copies} --seed {seed}"
     return replace(
         expected_card(method, backbone),
-        command=command,
-        details=details,
-        metrics=metrics,
-        training_data=f"{data}: {counts[0]} training images, {views}; {counts[1]} for validation",
+        command=f"python -m detector train {method if method in METHODS else 'all'} --data DIR --copies {copies} --seed {run.seed}",
+        details=fit.details,
+        metrics=fit.metrics,
+        training_data=f"{run.data.name}: {counts[0]} training images, {views}; {counts[1]} for validation",
     )
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Tables of `train` and `val`, both with random copies; `told`: of `train` with captions, None where no method learns from them."""
+    """Tables of `train` and `val`, both with random copies. captioned: of `train` with captions; None where no method learns from them."""
 
     train: Table
     val: Table
-    told: Table | None
+    captioned: Table | None
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Images of `train` and of `val`."""
+        return int((self.train.copy == 0).sum()), int((self.val.copy == 0).sum())
+
+    def training_table(self, method: str) -> Table:
+        """The table that a method is trained on."""
+        return self.captioned if method in CAPTIONED and self.captioned is not None else self.train
 
 
-def split_tables(backbone: Backbone, data: Path, copies: int, seed: int, cache: Path | None, trained: set[str], fused: set[str]) -> Splits:
+def split_tables(run: TrainingRun, backbone: Backbone, trained: set[str], fused: set[str]) -> Splits:
     """What training some methods and fusing others needs. DataError where a class has too few images.
 
     Captions cost more than all else together: training images get them only where a method that reads them is trained.
     """
-    train, val = training_splits(read_dataset(data), data)
-    parts = ((train, copies, "train"), (val, min(copies, VAL_COPIES), "val"))
-    tables = [cached(backbone, part, n, seed, cache, name) for part, n, name in parts]
-    told = captioned(tables[0], backbone, seed, cache, "train") if trained & set(CAPTIONED) else None
-    val_table = captioned(tables[1], backbone, seed, cache, "val") if fused & set(CAPTIONED) else tables[1]
-    return Splits(tables[0], val_table, told)
+    train, val = training_splits(read_dataset(run.data), run.data)
+    parts = ((train, run.copies, "train"), (val, min(run.copies, VAL_COPIES), "val"))
+    tables = [cached(backbone, part, copies, run.seed, run.cache, title) for part, copies, title in parts]
+    learned = captioned(tables[0], backbone, run.seed, run.cache, "train") if trained & set(CAPTIONED) else None
+    val_table = captioned(tables[1], backbone, run.seed, run.cache, "val") if fused & set(CAPTIONED) else tables[1]
+    return Splits(tables[0], val_table, learned)
 
 
-def train_heads(
-    methods: list[str],
-    data: Path,
-    backbone_name: str = EMBEDDED,
-    out: Path | None = None,
-    copies: int = 4,
-    seed: int = 0,
-    cache: Path | None = None,
-    device: str | None = None,
-    sdd: SddRun | None = None,
-) -> dict[str, Path]:
-    """Train the named methods, then fit the verdict over all heads that are present. Returns method → head file."""
-    backbone = Backbone.load(backbone_name, device)
-    present = set() if out else set(find_heads(backbone_name))
-    splits = split_tables(backbone, data, copies, seed, cache, set(methods), set(methods) | present)
-    train, told, val = splits.train, splits.told, splits.val
-    counts = tuple(int((table.copy == 0).sum()) for table in (train, val))
-    written = {}
+def train_heads(methods: list[str], run: TrainingRun, options: Mapping[str, object] | None = None) -> dict[str, Path]:
+    """Train the named methods, then fit the verdict over all heads that are present. Returns method → head file.
+
+    options: method → what its `fit` reads from `Training.options`.
+    """
+    backbone = Backbone.load(run.backbone, run.device)
+    present = set() if run.out else set(find_heads(run.backbone))
+    splits = split_tables(run, backbone, set(methods), set(methods) | present)
+    paths = {}
     for method in methods:
-        training = Training(backbone, seed, sdd if method == "sdd" else None)
-        fitted = METHODS[method].fitter()(told if method in CAPTIONED else train, val.originals(), training)
-        val = windowed(val, fitted.head, cache, "val")
-        plain = val.originals()
-        head = calibrated(fitted.head, plain, backbone)
-        figures = measured(logits_of(head, plain, backbone), plain.labels)
-        path = (out or target_folder(method, backbone_name)) / f"{method}.safetensors"
-        seen = min(copies, CAPTIONED_COPIES) if method in CAPTIONED else copies
-        save_head(path, head.tensors(), _card(method, backbone, data.name, counts, seen, seed, fitted.details, figures))
-        written[method] = path
-    written["reference"] = (out or heads_folders(backbone_name)[0]) / "reference.safetensors"
-    card = _card("reference", backbone, data.name, counts, copies, seed, {}, {})
-    save_head(written["reference"], reference_of(val.originals()).tensors(), card)
-    written["verdict"] = fit_verdict(backbone_name, backbone, val, out, data.name, counts, copies, seed, written, cache)
-    return written
+        training = Training(backbone, run.seed, (options or {}).get(method))
+        paths[method], splits = train_head(method, run, training, splits)
+    paths["reference"] = run.folder("reference") / "reference.safetensors"
+    card = card_of(Fit("reference"), run, backbone, splits.counts)
+    save_head(paths["reference"], reference_of(splits.val.originals()).tensors(), card)
+    paths["verdict"] = fit_verdict(run, backbone, splits, paths)
+    return paths
+
+
+def train_head(method: str, run: TrainingRun, training: Training, splits: Splits) -> tuple[Path, Splits]:
+    """Train and calibrate one head, and write its file. Returns the file, and the tables with what its scores took."""
+    backbone = training.backbone
+    fitted = METHODS[method].fitter()(splits.training_table(method), splits.val.originals(), training)
+    splits = replace(splits, val=windowed(splits.val, fitted.head, run.cache, "val"))
+    originals = splits.val.originals()
+    head = calibrated(fitted.head, originals, backbone)
+    fit = Fit(method, fitted.details, measured(logits_of(head, originals, backbone), originals.labels))
+    path = run.folder(method) / f"{method}.safetensors"
+    save_head(path, head.tensors(), card_of(fit, run, backbone, splits.counts))
+    return path, splits
 
 
 def reference_of(val: Table, captions: int = 200, seed: int = 0) -> Reference:
     """The validation images, and as embeddings `captions` of their captions, drawn at random: half of real, half of synthetic images."""
     clip, alignment = val.evidence.clip, val.evidence.alignment
-    drawn = alignment.caption[caption_rows(val.labels, alignment.usable.numpy(), captions, seed)] if alignment else clip.projected[:0]
-    return Reference(clip.pooled, clip.projected, torch.as_tensor(val.labels), drawn)
+    texts = alignment.caption[caption_rows(val.labels, alignment.usable.numpy(), captions, seed)] if alignment else clip.projected[:0]
+    return Reference(clip.pooled, clip.projected, torch.as_tensor(val.labels), texts)
 
 
 def caption_rows(labels: np.ndarray, usable: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -125,21 +160,24 @@ def caption_rows(labels: np.ndarray, usable: np.ndarray, count: int, seed: int) 
 
 def target_folder(method: str, backbone: str) -> Path:
     """The pixel methods' shared folder belongs to the embedded model's verdict; other backbones get copies of their own."""
-    own, shared = heads_folders(backbone)
-    return shared if method in PIXEL_METHODS and backbone == EMBEDDED else own
+    backbone_folder, pixel_folder = heads_folders(backbone)
+    return pixel_folder if method in PIXEL_METHODS and backbone == EMBEDDED else backbone_folder
 
 
-def fit_verdict(name: str, backbone: Backbone, val: Table, out: Path | None, data: str, counts, copies, seed, written, cache):
-    """Fuse the heads just written and, without `out`, those that the backbone already has, on the logits of `val` and its copies."""
-    paths = written if out else find_heads(name) | written
-    heads, digests = {}, {}
+def fit_verdict(run: TrainingRun, backbone: Backbone, splits: Splits, written: Mapping[str, Path]) -> Path:
+    """Fuse the heads just written and, without `run.out`, those that the backbone already has, on the logits of `val` and its copies.
+
+    written: method → head file. Returns the verdict's file.
+    """
+    paths, val = written if run.out else find_heads(run.backbone) | dict(written), splits.val
+    logits, digests = {}, {}
     for method in sorted(set(paths) & set(METHODS)):
-        heads[method], card = read_head(paths[method], method, backbone)
-        digests[method] = card.digest
-        val = windowed(val, heads[method], cache, "val")
-    fusion = Fusion.fit({m: logits_of(h, val, backbone) for m, h in heads.items()}, val.labels, int(val.copy.max()) + 1)
-    path = (out or heads_folders(name)[0]) / "verdict.safetensors"
+        head, card = read_head(paths[method], method, backbone)
+        val, digests[method] = windowed(val, head, run.cache, "val"), card.digest
+        logits[method] = logits_of(head, val, backbone)
+    fusion = Fusion.fit(logits, val.labels, int(val.copy.max()) + 1)
     fused = fusion.fuse({method: fusion.logits[:, i] for i, method in enumerate(fusion.methods)})
     metrics = measured(fused[fusion.originals], val.labels[fusion.originals])
-    save_head(path, fusion.tensors(), _card("verdict", backbone, data, counts, copies, seed, {"heads": digests}, metrics))
+    path = run.folder("verdict") / "verdict.safetensors"
+    save_head(path, fusion.tensors(), card_of(Fit("verdict", {"heads": digests}, metrics), run, backbone, splits.counts))
     return path

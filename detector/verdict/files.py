@@ -31,12 +31,13 @@ def read_verdict(backbone: Backbone, cards: Mapping[str, HeadCard]) -> FusedVerd
     A backbone without a verdict of its own gets the embedded one's, restricted to the pixel methods: their heads, and so
     their validation logits, are the same for every backbone. HeadError if a head is another than the verdict was fitted with.
     """
-    own = find_heads(backbone.name).get("verdict")
-    tensors, card = load_head(own or MODELS / EMBEDDED / "heads" / "verdict.safetensors")
+    path = find_heads(backbone.name).get("verdict")
+    tensors, card = load_head(path or MODELS / EMBEDDED / "heads" / "verdict.safetensors")
     methods = tuple(card.details.get("heads", {}))
-    check_card(card, replace(expected_card("verdict", backbone), **({} if own else {"fingerprint": card.fingerprint})))
+    expected = expected_card("verdict", backbone)
+    check_card(card, expected if path else replace(expected, fingerprint=card.fingerprint))
     check_tensors(card, tensors, Fusion.shapes(len(methods)), missing=("logits", "band"))
-    offered = methods if own else tuple(method for method in methods if method in PIXEL_METHODS)
+    offered = methods if path else tuple(method for method in methods if method in PIXEL_METHODS)
     usable = tuple(method for method in offered if method in cards)
     for method in usable:
         if card.details["heads"][method] != cards[method].digest:

@@ -12,12 +12,14 @@ The validation logits travel with the verdict, so that a fusion for any subset o
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
-from detector.logistic import fit_logistic
+from detector.logistic import fit_logistic, fit_nonnegative_logistic
 from detector.methods.base import HeadError, Shapes
 
 ERROR = 0.10  # of each class may be given the other's label
@@ -79,7 +81,7 @@ class Fusion:
         columns = {name: self.logits[:, self.methods.index(name)] for name in methods}
         return Fusion.fit(columns, self.labels, self.views)
 
-    def calibrate(self, logits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def calibrate(self, logits: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:
         """Method → calibrated logit, Platt-scaled, for the methods of this fusion; NaN, which a method gives for an image that
         it cannot read, becomes 0: it speaks for neither side (choice)."""
         return {
@@ -93,7 +95,7 @@ class Fusion:
         parts = [weight * calibrated[name] for name, weight in zip(self.methods, self.weights, strict=False)]
         return np.sum(parts, axis=0) + self.weights[-1]
 
-    def decide(self, logits: dict[str, float]) -> Verdict:
+    def decide(self, logits: Mapping[str, float]) -> Verdict:
         """The verdict for one image from its methods' raw logits."""
         calibrated = self.calibrate(logits)
         parts = {name: float(w * calibrated[name]) for name, w in zip(self.methods, self.weights, strict=False)}
@@ -126,20 +128,20 @@ class Fusion:
         }
 
     @classmethod
-    def from_tensors(cls, methods: list[str], tensors: dict) -> Fusion:
+    def from_tensors(cls, methods: Sequence[str], tensors: Mapping[str, Any]) -> Fusion:
         """HeadError if the band is upside down, a label is neither 0 nor 1, or the rows are not whole images."""
         values = {name: np.asarray(value) for name, value in tensors.items()}
-        band, views = tuple(float(edge) for edge in values.pop("band")), int(values.pop("views"))
-        sound = band[0] <= band[1] and np.isin(values["labels"], (0, 1)).all() and views > 0 and len(values["labels"]) % views == 0
+        (low, high), views = (float(edge) for edge in values.pop("band")), int(values.pop("views"))
+        sound = low <= high and np.isin(values["labels"], (0, 1)).all() and views > 0 and len(values["labels"]) % views == 0
         if not sound:
             raise HeadError("The verdict's numbers contradict one another; train it again with `python -m detector train`.")
-        return cls(tuple(methods), band=band, views=views, **values)
+        return cls(tuple(methods), band=(low, high), views=views, **values)
 
 
 def _fit_fusion(calibrated: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Weights are kept at 0 or above: a method that says "synthetic" must never count for "real", or its share of the
     verdict could not be read. On validation images this costs nothing (cross-fitted log loss 0.4077 against 0.4072)."""
-    return fit_logistic(calibrated, labels, penalty=1.0, nonnegative=True)
+    return fit_nonnegative_logistic(calibrated, labels, penalty=1.0)
 
 
 def _out_of_fold(calibrated: np.ndarray, labels: np.ndarray, views: int = 1, folds: int = 5) -> np.ndarray:

@@ -40,7 +40,8 @@ class Reference:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Reference:
-        return cls(*(tensors[name].float() for name in ("pooled", "projected")), tensors["labels"].long(), tensors["captions"].float())
+        features = {name: tensors[name].float() for name in ("pooled", "projected", "captions")}
+        return cls(labels=tensors["labels"].long(), **features)
 
 
 def percentile(value: float, reference: np.ndarray) -> float:

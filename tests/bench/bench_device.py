@@ -31,9 +31,9 @@ from detector.methods.orthogonal.train import AffineRecipe, fit_linear_probe, fi
 from detector.methods.physical.features import PAPER_CORE  # noqa: E402
 from detector.methods.physical_clip.head import with_text  # noqa: E402
 from detector.methods.physical_clip.text import quantiles  # noqa: E402
-from detector.methods.physical_clip.train import PhysicalClipRecipe, fit_physical_clip  # noqa: E402
+from detector.methods.physical_clip.train import PhysicalClipRecipe, Texts, fit_physical_clip  # noqa: E402
 from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE  # noqa: E402
-from detector.methods.sdd.train import fit_sdd  # noqa: E402
+from detector.methods.sdd.train import SddRun, fit_sdd  # noqa: E402
 from detector.training import train  # noqa: E402
 from interpret.attribution import explain  # noqa: E402
 
@@ -65,8 +65,8 @@ def measured(name: str, count: int, function: Callable[[], object], warm: bool =
 def trainings(suite: Suite, folder: Path) -> dict[str, Callable[[], object]]:
     """Name → one epoch of that training, on features that are measured here."""
     backbone, device = suite.backbone, suite.backbone.device
-    splits = train.split_tables(backbone, folder, 1, 0, None, {"item"}, {"item"})
-    tables, told = (splits.train, splits.val), (splits.told, splits.val)
+    splits = train.split_tables(train.TrainingRun(folder, copies=1), backbone, {"item"}, {"item"})
+    tables, told = (splits.train, splits.val), (splits.captioned, splits.val)
     pooled, projected, aligned = (
         [t.pooled(device) for t in tables],
         [t.projected(device) for t in tables],
@@ -83,8 +83,8 @@ def trainings(suite: Suite, folder: Path) -> dict[str, Callable[[], object]]:
         "train orthogonal": lambda: fit_orthogonal(*pooled, recipe=affine),
         "train concepts": lambda: fit_concepts(*projected, directions, recipe=ConceptRecipe(epochs=1)),
         "train item": lambda: fit_item(*aligned, recipe=ItemRecipe(epochs=1)),
-        "train physical_clip": lambda: fit_physical_clip(*texts, limits, recipe=PhysicalClipRecipe(epochs=1)),
-        "train sdd, its enhancer first": lambda: fit_sdd(*parts, backbone, SHIPPED, recipe, teacher=lambda: lambda window: 0.0),
+        "train physical_clip": lambda: fit_physical_clip(*texts, Texts(limits), recipe=PhysicalClipRecipe(epochs=1)),
+        "train sdd, its enhancer first": lambda: fit_sdd(*parts, backbone, SddRun(SHIPPED, recipe), teacher=lambda: lambda window: 0.0),
     }
 
 

@@ -7,13 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from detector.methods.base import HeadCard, HeadError, check_card, load_head, save_head
+from detector.clip.backbone import ClipFeatures
+from detector.methods.base import Evidence, HeadCard, HeadError, check_card, load_head, save_head
 from detector.methods.concepts.head import ConceptHead
 from detector.methods.concepts.train import _Gated, fit_concepts, gate_divergence
 from detector.methods.orthogonal.head import LinearProbe, OrthogonalHead
 from detector.methods.orthogonal.naming import correlations
 from detector.methods.orthogonal.train import decorrelation, fit_linear_probe, fit_orthogonal
 from detector.methods.physical.head import PhysicalHead, percentiles, quantile_table
+from detector.methods.table import Table
 
 CARD = HeadCard("orthogonal", "embedded", "abc", "pooled", "as is", "made up", "none")
 
@@ -181,3 +183,24 @@ def test_heads_of_other_weights_are_refused():
     pixels = replace(CARD, backbone="none", fingerprint="residual-1")
     with pytest.raises(HeadError, match="features of another version"):
         check_card(pixels, replace(pixels, fingerprint="residual-2"))
+
+
+def test_rows_of_evidence_have_every_field():
+    values = np.arange(8.0).reshape(4, 2)
+    tensor, mask = torch.from_numpy(values), np.array([True, False, False, True])
+    whole = Evidence(
+        ClipFeatures(tensor, tensor + 1, tensor[:, None], tensor[:, None] + 1),
+        values,
+        values + 2,
+        pixels=list(values),
+        physical_text=tensor + 3,
+        released={"a head": tensor + 4},
+        windowed={"an identity": values[:, 0]},
+    )
+    part = whole.rows(mask)
+    assert len(part) == 2 and part.alignment is None and np.array_equal(part.pixels, values[mask])
+    assert torch.equal(part.physical_text, (tensor + 3)[mask]) and torch.equal(part.released["a head"], (tensor + 4)[mask])
+    assert np.array_equal(part.windowed["an identity"], values[mask, 0]) and np.array_equal(part.residual, values[mask] + 2)
+    assert all(torch.equal(getattr(part.clip, name), getattr(whole.clip, name)[mask]) for name in vars(whole.clip))
+    table = Table(whole, np.arange(4), np.array(list("abcd")), np.array([0, 1, 1, 0]))
+    assert torch.equal(table.originals().evidence.physical_text, part.physical_text) and "a head" in table.originals().evidence.released

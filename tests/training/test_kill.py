@@ -26,10 +26,10 @@ import sys
 from pathlib import Path
 from tiny import CONFIG
 from detector.clip.pretrain.data import PretrainConfig
-from detector.clip.pretrain.loop import pretrain
+from detector.clip.pretrain.loop import PretrainRun, pretrain
 folder, epochs, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
 config = PretrainConfig(epochs=epochs, batch=8, edited=4, edits_per_batch=2, caption_epochs=1, caption_batch=8, early_epochs=1)
-pretrain(folder / "pairs", folder / "out", folder / "state", CONFIG, config, resume)
+pretrain(PretrainRun(folder / "pairs", folder / "out", folder / "state", resume), CONFIG, config)
 """
 
 SDD = """
@@ -39,14 +39,14 @@ from detector.clip.backbone import Backbone
 from detector.data.datasets import read_dataset, select
 from detector.methods.sdd.model import SddConfig
 from detector.methods.sdd.recipe import SddRecipe
-from detector.methods.sdd.train import fit_sdd
+from detector.methods.sdd.train import SddRun, fit_sdd
 folder, epochs, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
 examples = read_dataset(folder / "data")
 recipe = SddRecipe(epochs=epochs, batch=16, patience=1000)
 config = SddConfig(bag=6, heads=2, rank=2, inputs="highpass")
 (folder / "state").mkdir(exist_ok=True)
-fit_sdd(select(examples, "train"), select(examples, "val"), Backbone.load(str(folder / "tiny")), config, recipe,
-        checkpoint=folder / "state" / "sdd.pt", resume=resume)
+run = SddRun(config, recipe, checkpoint=folder / "state" / "sdd.pt", resume=resume)
+fit_sdd(select(examples, "train"), select(examples, "val"), Backbone.load(str(folder / "tiny")), run)
 """
 
 
@@ -98,12 +98,11 @@ def start(script: str, folder: Path, epochs: int, mode: str) -> subprocess.Popen
 
 
 def epochs_done(path: Path) -> int:
-    state = torch.load(path, weights_only=True)
-    return state["epoch"] if "epoch" in state else state["state"]["epoch"]
+    return torch.load(path, weights_only=True)["state"]["epoch"]
 
 
 @pytest.mark.parametrize(
-    "script, checkpoint, shown", [(PRETRAIN, "towers.pt", "towers {}/"), (SDD, "sdd.pt", "'epoch': {},")], ids=["pretrain", "sdd"]
+    "script, checkpoint, shown", [(PRETRAIN, "towers.pt", "towers {}/"), (SDD, "sdd.pt", "sdd {}/")], ids=["pretrain", "sdd"]
 )
 def test_a_killed_training_goes_on_from_its_last_whole_epoch(tmp_path, script, checkpoint, shown):
     prepare(tmp_path)

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
-from detector.logistic import fit_logistic
+from detector.logistic import fit_logistic, fit_nonnegative_logistic
 from detector.verdict.fusion import Fusion, _out_of_fold, conformal_band
 
 
@@ -21,15 +22,24 @@ def test_logistic_regression_recovers_known_log_odds():
     assert slope == pytest.approx(2, rel=0.05) and offset == pytest.approx(0, abs=0.06)
 
 
-def test_logistic_regression_agrees_with_scikit_learn():
-    from sklearn.linear_model import LogisticRegression
+def gradient(weights, features, labels, penalty):
+    """Of the sum of the log losses, both classes weighing the same, plus half the penalty on the squared weights; by hand."""
+    errors = expit(features @ weights[:-1] + weights[-1]) - labels
+    errors *= np.where(labels == 1, 0.5 / labels.mean(), 0.5 / (1 - labels.mean()))
+    return np.append(features.T @ errors + penalty * weights[:-1], errors.sum())
 
+
+def test_logistic_regressions_are_where_the_gradient_is_zero():
     logits, labels = drawn(600)
     features = np.column_stack(list(logits.values()))
     labels = labels * (np.arange(600) % 3 > 0)  # uneven classes: both sides must weigh them the same
-    ours = fit_logistic(features, labels, 2.0)
-    theirs = LogisticRegression(C=0.5, class_weight="balanced", tol=1e-10, max_iter=1000).fit(features, labels)
-    np.testing.assert_allclose(ours, [*theirs.coef_[0], theirs.intercept_[0]], atol=2e-4)
+    np.testing.assert_allclose(gradient(fit_logistic(features, labels, 2.0), features, labels, 2.0), 0, atol=1e-3)
+    features[:, 1] *= -1  # speaks against its class: without the bound its weight would be negative
+    free, bounded = fit_logistic(features, labels, 2.0), fit_nonnegative_logistic(features, labels, 2.0)
+    assert free[1] < 0 and bounded[1] == 0 and min(bounded[:-1]) >= 0
+    slope = gradient(bounded, features, labels, 2.0)
+    np.testing.assert_allclose(slope[(bounded > 0)], 0, atol=1e-3)
+    assert slope[1] > 0  # a smaller weight would be better still
 
 
 def test_contributions_add_up_and_probability_is_calibrated():

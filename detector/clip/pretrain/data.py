@@ -70,12 +70,20 @@ def load_pairs(folder: Path, split: str) -> Pairs:
     with tarfile.open(folder / f"{split}.tar") as archive:
         for member in archive:
             name = Path(member.name).name
-            if name in captions:
-                data = np.frombuffer(archive.extractfile(member).read(), np.uint8)
-                pairs.images.append(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+            file = archive.extractfile(member) if name in captions else None
+            if file is not None:
+                pairs.images.append(decode(file.read()))
                 pairs.captions.append(captions[name])
                 pairs.sources.append(sources[name])
     return pairs
+
+
+def decode(content: bytes) -> np.ndarray:
+    """An image file's bytes → (H, W, 3) uint8 RGB. ValueError if it cannot be read."""
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError("An image of the pairs cannot be read; make the archive again.")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def random_crop(image: np.ndarray, smallest: float, generator: np.random.Generator) -> tuple[int, ...]:
@@ -100,11 +108,11 @@ class Batch:
     edits: list[int]  # for each edited copy the index into EDITS
 
 
-def make_batch(pairs: Pairs, chosen: np.ndarray, size: int, config: PretrainConfig, generator) -> Batch:
+def make_batch(pairs: Pairs, rows: np.ndarray, size: int, config: PretrainConfig, generator) -> Batch:
     """Crop, flip and caption the chosen images; append the edited copies with the attribute in their captions."""
     images, texts, copies, copy_texts, edits = [], [], [], [], []
     offered = generator.choice(len(EDITS), config.edits_per_batch, replace=False)
-    for position, index in enumerate(chosen):
+    for position, index in enumerate(rows):
         image, flip = pairs.images[index], bool(generator.integers(2))
         edited = position < config.edited
         box = random_crop(image, 0.75 if edited else 0.4, generator)
@@ -134,8 +142,8 @@ def batches(pairs: Pairs, size: int, config: PretrainConfig, epoch: int) -> Iter
     steps = max(1, len(pairs.images) // config.batch)
 
     def draw() -> Batch:
-        chosen = generator.choice(len(weights), min(config.batch, np.count_nonzero(weights)), replace=False, p=weights)
-        return make_batch(pairs, chosen, size, config, generator)
+        rows = generator.choice(len(weights), min(config.batch, int(np.count_nonzero(weights))), replace=False, p=weights)
+        return make_batch(pairs, rows, size, config, generator)
 
     with ThreadPoolExecutor(max_workers=1) as pool:  # one worker: the generator is used in order
         ahead = deque(pool.submit(draw) for _ in range(min(3, steps)))
@@ -147,10 +155,11 @@ def batches(pairs: Pairs, size: int, config: PretrainConfig, epoch: int) -> Iter
 
 def decoder_pairs(pairs: Pairs, others: int) -> Pairs:
     """All of Flickr8k and the first `others` images of each other source."""
-    seen: dict[str, int] = defaultdict(int)
-    chosen = []
+    count: dict[str, int] = defaultdict(int)
+    subset = []
     for index, source in enumerate(pairs.sources):
-        seen[source] += 1
-        if source == "flickr8k" or seen[source] <= others:
-            chosen.append(index)
-    return Pairs(*([part[index] for index in chosen] for part in (pairs.images, pairs.captions, pairs.sources)))
+        count[source] += 1
+        if source == "flickr8k" or count[source] <= others:
+            subset.append(index)
+    images, captions = [pairs.images[index] for index in subset], [pairs.captions[index] for index in subset]
+    return Pairs(images, captions, [pairs.sources[index] for index in subset])

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from detector.clip.pretrain.data import PretrainConfig
+from detector.clip.pretrain.muon import matrix_optimiser
+from detector.clip.tokenizer import simple_tokenizer
+from detector.clip.towers import Tower
 
 
-def build_model(model_cfg: dict) -> nn.Module:
+@dataclass(frozen=True)
+class CaptionModel:
+    """A CoCa with its tokenizer and its preprocessing record (mean and standard deviation of the pixels)."""
+
+    model: Tower
+    tokenizer: Any  # texts → (B, L) tokens; open_clip's
+    preprocess: dict[str, Any]
+    size: int  # side of its square images in pixels
+
+    @classmethod
+    def build(cls, configuration: dict[str, Any], device: torch.device | str = "cpu") -> CaptionModel:
+        """With fresh weights, from the contents of an `open_clip_config.json`."""
+        sizes = configuration["model_cfg"]
+        tokenizer = simple_tokenizer(sizes["text_cfg"]["vocab_size"], sizes["text_cfg"]["context_length"])
+        return cls(build_model(sizes).to(device), tokenizer, configuration["preprocess_cfg"], sizes["vision_cfg"]["image_size"])
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.logit_scale.device
+
+
+def build_model(model_cfg: dict[str, Any]) -> Tower:
     """open_clip's CoCa from the `model_cfg` of an open_clip configuration, with every parameter initialised."""
     from open_clip.coca_model import CoCa
 
@@ -20,56 +48,21 @@ def build_model(model_cfg: dict) -> nn.Module:
     return model
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly, by five quintic Newton-Schulz steps (Jordan et al. 2024)."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.T if tall else x
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised, for matrices inside transformer blocks; float32 throughout.
-
-    torch's own Muon computes in bfloat16, which is a hundred times slower on processors without that type.
-    """
-
-    def __init__(self, parameters, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                momentum = state.setdefault("momentum", torch.zeros_like(parameter))
-                momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(momentum, group["momentum"])
-                rows, columns = update.shape
-                parts = update.split(columns) if rows == 3 * columns else (update,)  # query, key and value apart
-                update = torch.cat([orthogonalise(part) * max(1, part.shape[0] / columns) ** 0.5 for part in parts])
-                parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
-
-
 def make_optimisers(module: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    """For the trained parameters: Muon for the matrices inside the blocks, AdamW for the rest, without decay of vectors."""
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if p.ndim == 2 and ("resblocks" in name or "cross_attn" in name)]
-    chosen = {id(p) for p in matrices}
-    decayed = [p for _, p in named if id(p) not in chosen and p.ndim >= 2]
-    plain = [p for _, p in named if id(p) not in chosen and p.ndim < 2]
+    places = {id(p) for p in matrices}
+    decayed = [p for _, p in named if id(p) not in places and p.ndim >= 2]
+    plain = [p for _, p in named if id(p) not in places and p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return [
-        Muon(matrices, lr=config.matrix_rate, weight_decay=config.weight_decay),
+        matrix_optimiser(matrices, config.matrix_rate, config.weight_decay),
         torch.optim.AdamW(groups, lr=config.other_rate, betas=(0.9, 0.98)),
     ]
 
 
-def set_rate(optimisers: list, progress: float) -> None:
+def set_rate(optimisers: Sequence[torch.optim.Optimizer], progress: float) -> None:
     """Warm up over the first 4 %, then fall linearly to a fiftieth."""
     factor = min(progress / 0.04, 1.0) * max(0.02, 1 - max(progress - 0.04, 0) / 0.96)
     for optimiser in optimisers:

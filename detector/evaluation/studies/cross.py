@@ -69,7 +69,7 @@ def cross_fitters(backbone: Backbone) -> dict[str, Callable[[Corpus, int], objec
 
     def residual(corpus: Corpus, seed: int) -> ResidualHead:
         validation = (corpus.val.evidence.residual, corpus.val.labels)
-        return ResidualHead.fit(corpus.train.evidence.residual, corpus.train.labels, seed=seed, validation=validation)
+        return ResidualHead.fit(corpus.train.evidence.residual, corpus.train.labels, validation)
 
     def physical(corpus: Corpus, seed: int) -> PhysicalHead:
         plain = corpus.train.rows(corpus.train.copy == 0)

@@ -16,7 +16,7 @@ from detector.devices import to_numpy
 from detector.evaluation.tables import MEAN_TEXTS, text_gains
 from detector.markdown import markdown_table
 from detector.methods.item.alignment import Alignment, places_of
-from detector.methods.item.train import ItemRecipe, Labelled, readable, train_network
+from detector.methods.item.train import Aligned, ItemRecipe, readable, train_network
 from detector.methods.table import Table
 
 
@@ -73,7 +73,7 @@ def control_inputs(train: Alignment, seed: int) -> dict[str, Callable[[Alignment
 
 
 def controls(
-    train: Labelled, val: Labelled, tests: dict[str, Labelled], seeds: int = 3, recipe: ItemRecipe = ItemRecipe()
+    train: Aligned, val: Aligned, tests: dict[str, Aligned], seeds: int = 3, recipe: ItemRecipe = ItemRecipe()
 ) -> dict[str, dict[str, list[float]]]:
     """Control → split (`val` first) → AUROC of each seed. Each control is trained by itself, as `fit_item` does."""
     splits = {"val": val} | tests
@@ -86,7 +86,7 @@ def controls(
     return result
 
 
-def _cosines(splits: dict[str, Labelled]) -> dict[str, tuple[Tensor, Tensor]]:
+def _cosines(splits: dict[str, Aligned]) -> dict[str, tuple[Tensor, Tensor]]:
     """The four numbers of the summary, standardised by the training images; no layer norm, which would take their level away."""
     summaries = {split: (inputs[:, -4:], labels) for split, (inputs, labels) in ((s, readable(part)) for s, part in splits.items())}
     mean, spread = summaries["train"][0].mean(0), summaries["train"][0].std(0).clamp(min=1e-6)
@@ -95,7 +95,7 @@ def _cosines(splits: dict[str, Labelled]) -> dict[str, tuple[Tensor, Tensor]]:
 
 def _note(result: dict, name: str, splits: dict[str, tuple[Tensor, Tensor]], norm: bool, seed: int, recipe: ItemRecipe) -> None:
     """Train on `train`, and add the AUROC of each other split to the result."""
-    network = train_network(splits["train"], splits["val"], norm, seed, recipe)
+    network = train_network(splits["train"], splits["val"], norm, seed=seed, recipe=recipe)
     for split, (inputs, labels) in splits.items():
         if split != "train":
             result.setdefault(name, {}).setdefault(split, []).append(float(roc_auc_score(to_numpy(labels), to_numpy(network(inputs)))))

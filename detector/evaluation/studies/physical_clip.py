@@ -16,7 +16,7 @@ from detector.methods.base import Evidence
 from detector.methods.physical.features import NAMES, PAPER_CORE
 from detector.methods.physical_clip.head import BLOCKS
 from detector.methods.physical_clip.text import quantiles, written
-from detector.methods.physical_clip.train import Inputs, PhysicalClipRecipe, inputs, train_network
+from detector.methods.physical_clip.train import Form, Inputs, PhysicalClipRecipe, inputs, train_network
 from detector.methods.table import Table
 
 
@@ -109,7 +109,8 @@ def ablation_scores(
     train = parts.pop("train")
     result: dict[str, list[float]] = {name: [] for name in parts}
     for seed in range(seeds):
-        network = train_network(train, parts["val"], ablation.blocks, scale if ablation.tune_maps else None, seed, recipe)
+        form = Form(ablation.blocks, scale if ablation.tune_maps else None)
+        network = train_network(train, parts["val"], form, seed, recipe)
         for name, part in parts.items():
             result[name].append(float(roc_auc_score(to_numpy(part.labels), to_numpy(network.scored(part)))))
     return result

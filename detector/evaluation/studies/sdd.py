@@ -13,10 +13,11 @@ from detector.clip.backbone import Backbone
 from detector.devices import to_numpy
 from detector.evaluation.studies.base import Corpus, chance, chance_words, heads_table, only, over_seeds
 from detector.methods.registry import find_heads, read_head
+from detector.methods.sdd.bag import middle_window
 from detector.methods.sdd.head import SddHead
 from detector.methods.sdd.model import SddConfig
 from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE, SddRecipe
-from detector.methods.sdd.train import fit_sdd, middle_window, sdd_teacher
+from detector.methods.sdd.train import SddRun, fit_sdd, sdd_teacher
 from detector.methods.table import Table, Training
 
 ABLATIONS = {
@@ -82,18 +83,9 @@ def _fit(corpus: Corpus, backbone: Backbone, config: SddConfig, recipe: SddRecip
     off = [part for part in ("use_sts", "use_cfdl", "use_enhancer") if not getattr(config, part)]
     checkpoint = ABLATION_CHECKPOINTS / f"{'-'.join([prefix, str(recipe.epochs), *off, str(seed)])}.pt"
     teacher = partial(sdd_teacher, corpus.train, corpus.val, Training(backbone, seed))
-    return fit_sdd(
-        train,
-        val,
-        backbone,
-        config,
-        recipe,
-        seed,
-        checkpoint,
-        True,
-        teacher,
-        ABLATION_CHECKPOINTS / f"{prefix}-enhancer-{seed}.pt",
-    ).head
+    enhancer = ABLATION_CHECKPOINTS / f"{prefix}-enhancer-{seed}.pt"
+    run = SddRun(config, recipe, seed, checkpoint, enhancer, resume=True)
+    return fit_sdd(train, val, backbone, run, teacher).head
 
 
 def sdd_report(result: dict) -> str:

@@ -12,6 +12,7 @@ from detector.clip.vocabulary import vocabulary
 from detector.devices import to_numpy
 from detector.methods.concepts.head import ConceptHead, concept_directions
 from detector.methods.table import Fitted, Table, Training
+from detector.trainer import Plan, Rows, train_rows
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class ConceptRecipe:
 class _Gated(nn.Module):
     """The trainable part: gate layer and readout over fixed directions."""
 
+    directions: Tensor
+
     def __init__(self, directions: Tensor):
         super().__init__()
         count, width = directions.shape
@@ -49,6 +52,10 @@ class _Gated(nn.Module):
         uniform = torch.rand_like(gate_logits).clamp(1e-8, 1 - 1e-8)
         gates = torch.sigmoid((gate_logits + uniform.log() - (1 - uniform).log()) / temperature).clamp(1e-6, 1 - 1e-6)
         return self.readout(unit @ self.directions.T * gates).squeeze(1), torch.sigmoid(gate_logits)
+
+    def optimiser(self, recipe: ConceptRecipe) -> torch.optim.Optimizer:
+        readout = {"params": self.readout.parameters(), "lr": recipe.rate, "weight_decay": recipe.weight_decay}
+        return torch.optim.AdamW([{"params": self.gate.parameters(), "lr": recipe.gate_rate, "weight_decay": 0.0}, readout])
 
     def head(self) -> ConceptHead:
         """The head, on the CPU."""
@@ -74,32 +81,25 @@ def fit_concepts(
     from sklearn.metrics import roc_auc_score  # slow to import, and scoring needs none of it
 
     torch.manual_seed(seed)
-    model = _Gated(directions).to(train[0].device)
+    model, (features, labels) = _Gated(directions).to(train[0].device), train
     val_features, val_labels = val[0].cpu(), to_numpy(val[1])
-    readout = {"params": model.readout.parameters(), "lr": recipe.rate, "weight_decay": recipe.weight_decay}
-    gate = {"params": model.gate.parameters(), "lr": recipe.gate_rate, "weight_decay": 0.0}
-    optimiser = torch.optim.AdamW([gate, readout])
-    best, chosen, waited = -1.0, model.head(), 0
-    for _ in range(recipe.epochs):
-        for rows in torch.randperm(len(train[1])).to(train[1].device).split(recipe.batch):
-            logits, probability = model.sampled(train[0][rows], recipe.temperature)
-            loss = F.binary_cross_entropy_with_logits(logits, train[1][rows])
-            optimiser.zero_grad()
-            (loss + recipe.sparsity * gate_divergence(probability, recipe.sparsity)).backward()
-            optimiser.step()
-        head = model.head()
-        auroc = roc_auc_score(val_labels, to_numpy(head.logits(val_features)))
-        waited = 0 if auroc > best else waited + 1
-        if not waited:
-            best, chosen = auroc, head
-        if waited >= recipe.patience:
-            break
-    return chosen
+
+    def loss(rows: Tensor) -> Tensor:
+        logits, probability = model.sampled(features[rows], recipe.temperature)
+        entropy = F.binary_cross_entropy_with_logits(logits, labels[rows])
+        return entropy + recipe.sparsity * gate_divergence(probability, recipe.sparsity)
+
+    def auroc() -> float:
+        return float(roc_auc_score(val_labels, to_numpy(model.head().logits(val_features))))
+
+    plan, rows = Plan(recipe.epochs, recipe.patience), Rows(len(labels), recipe.batch, labels.device)
+    return train_rows(model, model.optimiser(recipe), plan, rows, loss, auroc).head()
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
     """The concept model on the projected feature of the tables, over the project's vocabulary."""
     backbone = training.backbone
-    parts = [table.projected(backbone.device) for table in (train, val)]
-    head = fit_concepts(*parts, concept_directions(backbone), seed=training.seed)
-    return Fitted(head, {"concepts": [concept.name for concept in vocabulary()]})
+    tables = train.projected(backbone.device), val.projected(backbone.device)
+    recipe = ConceptRecipe()
+    head = fit_concepts(*tables, concept_directions(backbone), seed=training.seed, recipe=recipe)
+    return Fitted.by(recipe, head, {"concepts": [concept.name for concept in vocabulary()]})

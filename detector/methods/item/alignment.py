@@ -28,7 +28,7 @@ AT_ONCE = 64  # images, or crops, in a batch of the vision tower
 
 
 @dataclass(frozen=True)
-class Found:
+class ObjectRegion:
     """An object of a caption. score: cosine of its crop and "a photo of a {phrase}", higher: they match better. box: x0, y0, x1, y1
     in pixels of the image. heat: (g, g) over the centre square that CLIP sees, see `heatmap`; None for towers without patches."""
 
@@ -43,7 +43,7 @@ class Reading:
     """The caption of one image and its objects in order."""
 
     caption: Caption
-    objects: tuple[Found, ...]
+    objects: tuple[ObjectRegion, ...]
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,13 @@ class Alignment:
     def __len__(self) -> int:
         return len(self.image)
 
-    def to(self, device: torch.device) -> Alignment:
+    def to(self, device: torch.device | str) -> Alignment:
         """The same on another device, to train on; without readings and patches."""
-        tensors = (part.to(device) for part in (self.image, self.caption, self.crops, self.phrases, self.count))
-        return Alignment(*tensors, self.texts)
+        image, caption, crops, phrases, count = (part.to(device) for part in self._tensors())
+        return Alignment(image, caption, crops, phrases, count, self.texts)
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        return self.image, self.caption, self.crops, self.phrases, self.count
 
     @property
     def usable(self) -> Tensor:
@@ -96,21 +99,21 @@ class Alignment:
     @property
     def summary(self) -> Tensor:
         """(B, 4): s_g, mean s_k, min s_k, K/5. Without objects s_g stands in for s_k."""
-        own = torch.where(self.count[:, None] > 0, self.object_cosines, self.cosine[:, None])
-        least = own.nan_to_num(nan=torch.inf).amin(1)
+        cosines = torch.where(self.count[:, None] > 0, self.object_cosines, self.cosine[:, None])
+        least = cosines.nan_to_num(nan=torch.inf).amin(1)
         least = torch.where(self.usable, least, torch.nan)
-        return torch.stack([self.cosine, own.nanmean(1), least, self.count / MOST], dim=1)
+        return torch.stack([self.cosine, cosines.nanmean(1), least, self.count / MOST], dim=1)
 
     @property
     def inputs(self) -> Tensor:
         """(B, 2 E + 4) what the network reads: δ_g, mean δ_k, summary."""
         return torch.cat([self.image - self.caption, self.local, self.summary], dim=1)
 
-    def rows(self, index: Tensor | np.ndarray) -> Alignment:
+    def rows(self, index: Tensor | np.ndarray | list[int]) -> Alignment:
         """The images of a mask or of places, without readings and patches."""
         places = np.arange(len(self))[to_numpy(torch.as_tensor(index))].tolist()
-        tensors = (part[index] for part in (self.image, self.caption, self.crops, self.phrases, self.count))
-        return Alignment(*tensors, tuple(self.texts[i] for i in places) if self.texts else ())
+        image, caption, crops, phrases, count = (part[index] for part in self._tensors())
+        return Alignment(image, caption, crops, phrases, count, tuple(self.texts[i] for i in places) if self.texts else ())
 
 
 def places_of(alignment: Alignment) -> Tensor:
@@ -133,13 +136,12 @@ def align(
     pixels: (H, W, 3) uint8 each, for the crops. images: (B, 3, S, S) prepared; features: their one forward. captions: the
     user's, None where the image is to be captioned here.
     """
-    captions = list(captions) if captions is not None else [None] * len(pixels)
-    missing = [i for i, given in enumerate(captions) if given is None]
-    if missing:
-        for i, made in zip(missing, caption(backbone, images[missing], _chosen(features, missing)), strict=True):
-            captions[i] = made
-    objects = [find_objects(c.text) for c in captions]
-    return _measured(backbone, pixels, F.normalize(features.projected, dim=1), patch_embeddings(backbone, features), captions, objects)
+    given = list(captions) if captions is not None else [None] * len(pixels)
+    missing = [i for i, text in enumerate(given) if text is None]
+    written = iter(caption(backbone, images[missing], _rows_of(features, missing)) if missing else ())
+    complete = [next(written) if text is None else text for text in given]
+    objects = [find_objects(c.text) for c in complete]
+    return _measured(backbone, pixels, F.normalize(features.projected, dim=1), patch_embeddings(backbone, features), complete, objects)
 
 
 def realign(
@@ -172,8 +174,10 @@ def _measured(
     crops, phrases = (torch.zeros(len(pixels), MOST, image.shape[1]) for _ in range(2))
     crops[owners, places], phrases[owners, places] = cut, texts
     scores = (cut * texts).sum(1).tolist()
-    found = [Found(*parts) for parts in zip(names, scores, boxes, heats, strict=True)]
-    readings = tuple(Reading(c, tuple(f for f, owner in zip(found, owners, strict=True) if owner == row)) for row, c in enumerate(captions))
+    regions = [ObjectRegion(*parts) for parts in zip(names, scores, boxes, heats, strict=True)]
+    readings = tuple(
+        Reading(c, tuple(f for f, owner in zip(regions, owners, strict=True) if owner == row)) for row, c in enumerate(captions)
+    )
     return Alignment(
         image,
         _caption_embeddings(backbone, captions, image.shape[1]),
@@ -186,8 +190,9 @@ def _measured(
     )
 
 
-def _chosen(features: ClipFeatures, rows: list[int]) -> ClipFeatures:
-    return ClipFeatures(*(None if part is None else part[rows] for part in vars(features).values()))
+def _rows_of(features: ClipFeatures, rows: list[int]) -> ClipFeatures:
+    patches, previous = (None if part is None else part[rows] for part in (features.patches, features.previous))
+    return ClipFeatures(features.pooled[rows], features.projected[rows], patches, previous)
 
 
 def _encoded(backbone: Backbone, texts: list[str], width: int) -> Tensor:
@@ -237,8 +242,8 @@ def record(alignment: Alignment, row: int = 0) -> ItemRecord:
 def caption_rank(alignment: Alignment, other_captions: Tensor, row: int = 0) -> float | None:
     """Share of M captions of other images, (M, E) unit rows, that match the image less than its own does: 0.5 is chance, 1 the best.
     None without a caption."""
-    own = alignment.cosine[row]
-    return None if own.isnan() else float((other_captions @ alignment.image[row] < own).float().mean())
+    cosine = alignment.cosine[row]
+    return None if cosine.isnan() else float((other_captions @ alignment.image[row] < cosine).float().mean())
 
 
 # --- features for training -----------------------------------------------------------------------------------------
@@ -249,7 +254,8 @@ def extract_alignment(backbone: Backbone, groups: Iterable[Sequence[np.ndarray]]
 
     Embeddings of crops and of objects' texts in float16.
     """
-    parts, waiting = [], []
+    parts: list[dict[str, np.ndarray]] = []
+    waiting: list[np.ndarray] = []
     for group in groups:
         waiting += group
         if len(waiting) >= AT_ONCE:
@@ -260,14 +266,14 @@ def extract_alignment(backbone: Backbone, groups: Iterable[Sequence[np.ndarray]]
 
 def _arrays(backbone: Backbone, pixels: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     images = torch.stack([backbone.prepare(one) for one in pixels])
-    made = align(backbone, pixels, images, backbone.encode(images))
+    alignment = align(backbone, pixels, images, backbone.encode(images))
     return {
-        "image": made.image.numpy(),
-        "caption": made.caption.numpy(),
-        "crops": made.crops.half().numpy(),
-        "phrases": made.phrases.half().numpy(),
-        "count": made.count.numpy(),
-        "texts": np.array(made.texts),
+        "image": alignment.image.numpy(),
+        "caption": alignment.caption.numpy(),
+        "crops": alignment.crops.half().numpy(),
+        "phrases": alignment.phrases.half().numpy(),
+        "count": alignment.count.numpy(),
+        "texts": np.array(alignment.texts),
     }
 
 

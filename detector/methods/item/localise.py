@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.clip.backbone import Backbone, ClipFeatures, centre_box
+from detector.clip.towers import Tower
 from detector.devices import to_numpy
 
 MARGIN = 0.10  # of the box's side, added on each side
@@ -32,7 +33,7 @@ def patch_embeddings(backbone: Backbone, features: ClipFeatures) -> Tensor | Non
     """(B, N, E) unit rows, one for each patch, row by row; None for towers without patch tokens."""
     if features.previous is None:
         return None
-    visual = backbone.model.visual
+    visual: Tower = backbone.model.visual
     block = visual.transformer.resblocks[-1]
     weight, bias = block.attn.in_proj_weight.chunk(3)[2], block.attn.in_proj_bias.chunk(3)[2]
     with torch.autocast(backbone.device.type, backbone.precision, enabled=backbone.precision != torch.float32):
@@ -78,9 +79,9 @@ def box_of(heat: np.ndarray, width: int, height: int) -> Box:
     left, top, right, _ = centre_box(width, height)
     cell, least = (right - left) / heat.shape[1], SMALLEST * (right - left)
     x0, y0, x1, y1 = hottest(heat)
-    x0, x1 = _grown(left + x0 * cell, left + x1 * cell, least, width)
-    y0, y1 = _grown(top + y0 * cell, top + y1 * cell, least, height)
-    return floor(x0), floor(y0), ceil(x1), ceil(y1)
+    start, end = _grown(left + x0 * cell, left + x1 * cell, least, width)
+    above, below = _grown(top + y0 * cell, top + y1 * cell, least, height)
+    return floor(start), floor(above), ceil(end), ceil(below)
 
 
 def crop(pixels: np.ndarray, box: Box) -> np.ndarray:

@@ -30,16 +30,17 @@ def _longest() -> int:
 
 def find_objects(caption: str) -> list[str]:
     """Nouns of `caption`, singular, in order of first mention; of overlapping ones the longest ("fire hydrant", not "fire")."""
-    words, known, found = re.findall(r"[a-z]+(?:-[a-z]+)*", caption.lower()), _forms(), []
+    words, nouns_by_form = re.findall(r"[a-z]+(?:-[a-z]+)*", caption.lower()), _forms()
+    nouns: list[str] = []
     place = 0
-    while place < len(words) and len(found) < MOST:
-        lengths = (n for n in range(_longest(), 0, -1) if " ".join(words[place : place + n]) in known)
+    while place < len(words) and len(nouns) < MOST:
+        lengths = (n for n in range(_longest(), 0, -1) if " ".join(words[place : place + n]) in nouns_by_form)
         length = next(lengths, 0)
         if length:
-            noun = known[" ".join(words[place : place + length])]
-            found += [noun] if noun not in found else []
+            noun = nouns_by_form[" ".join(words[place : place + length])]
+            nouns += [noun] if noun not in nouns else []
         place += max(1, length)
-    return found
+    return nouns
 
 
 def typed_objects(text: str) -> list[str]:

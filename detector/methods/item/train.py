@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ from detector.methods.base import HeadError
 from detector.methods.item.alignment import Alignment
 from detector.methods.item.head import ItemHead
 from detector.methods.table import Fitted, Table, Training
+from detector.trainer import Plan, Rows, train_rows
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class ItemRecipe:
     dropout: float = 0.1
 
 
-Labelled = tuple[Alignment, Tensor]  # B images, (B,) labels: 1 synthetic
+Labelled = tuple[Tensor, Tensor]  # (N, F) inputs, (N,) labels: 1 synthetic
+Aligned = tuple[Alignment, Tensor]  # N images, (N,) labels
 
 
 def _network(width: int, norm: bool, recipe: ItemRecipe) -> nn.Sequential:
@@ -44,52 +45,46 @@ def _network(width: int, norm: bool, recipe: ItemRecipe) -> nn.Sequential:
     )
 
 
-def train_network(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], norm: bool, seed: int, recipe: ItemRecipe) -> nn.Sequential:
+def train_network(train: Labelled, val: Labelled, norm: bool = True, *, seed: int = 0, recipe: ItemRecipe = ItemRecipe()) -> nn.Sequential:
     """AdamW on ((N, F), (N,)); keeps the epoch with the best validation average precision, in evaluation mode."""
     from sklearn.metrics import average_precision_score  # slow to import, and scoring needs none of it
 
+    (inputs, labels), val_labels = train, to_numpy(val[1])
     torch.manual_seed(seed)
-    network = _network(train[0].shape[1], norm, recipe).to(train[0].device)
-    val_labels = to_numpy(val[1])
+    network = _network(inputs.shape[1], norm, recipe).to(inputs.device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
-    best, state, waited = -1.0, None, 0
-    for _ in range(recipe.epochs):
-        network.train()
-        for rows in torch.randperm(len(train[1])).to(train[1].device).split(recipe.batch):
-            optimiser.zero_grad()
-            F.binary_cross_entropy_with_logits(network(train[0][rows]), train[1][rows]).backward()
-            optimiser.step()
-        with torch.no_grad():
-            precision = average_precision_score(val_labels, to_numpy(network.eval()(val[0])))
-        waited = waited + 1 if precision <= best else 0
-        if not waited:
-            best, state = precision, copy.deepcopy(network.state_dict())
-        if waited >= recipe.patience:
-            break
-    network.load_state_dict(state)
+    train_rows(
+        network,
+        optimiser,
+        Plan(recipe.epochs, recipe.patience),
+        Rows(len(labels), recipe.batch, labels.device),
+        loss=lambda rows: F.binary_cross_entropy_with_logits(network(inputs[rows]), labels[rows]),
+        validate=lambda: float(average_precision_score(val_labels, to_numpy(network(val[0])))),
+    )
     return network.requires_grad_(False)
 
 
-def readable(part: Labelled) -> tuple[Tensor, Tensor]:
+def readable(part: Aligned) -> Labelled:
     """Inputs and labels of the images that have a caption."""
     alignment, labels = part
     labels = torch.as_tensor(labels, dtype=torch.float32, device=alignment.image.device)
     return alignment.inputs[alignment.usable], labels[alignment.usable]
 
 
-def fit_item(train: Labelled, val: Labelled, *, seed: int = 0, recipe: ItemRecipe = ItemRecipe()) -> ItemHead:
+def fit_item(train: Aligned, val: Aligned, *, seed: int = 0, recipe: ItemRecipe = ItemRecipe()) -> ItemHead:
     """Train on (alignment, labels (N,)), on the alignment's device; early stopping on `val`. The head is on the CPU.
 
     Images without a usable caption are left out. HeadError if that leaves none of a class in one of the two."""
     for part in (train, val):
         if set(readable(part)[1].tolist()) != {0.0, 1.0}:
             raise HeadError("The item head needs images of both classes with usable captions; this backbone writes too few.")
-    network = train_network(readable(train), readable(val), True, seed, recipe).cpu()
-    norm, hidden, readout = network[0], network[1], network[4]
-    return ItemHead(norm.weight, norm.bias, hidden.weight, hidden.bias, readout.weight[0], readout.bias[0])
+    state = train_network(readable(train), readable(val), seed=seed, recipe=recipe).cpu().state_dict()
+    norm, hidden = ((state[f"{layer}.weight"], state[f"{layer}.bias"]) for layer in (0, 1))
+    return ItemHead(*norm, *hidden, state["4.weight"][0], state["4.bias"][0])
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
     """ITEM's network on the tables' images against their captions."""
-    parts = [table.aligned(training.backbone.device) for table in (train, val)]
-    return Fitted(fit_item(*parts, seed=training.seed), {"captioner": captioner(training.backbone)})
+    backbone, recipe = training.backbone, ItemRecipe()
+    head = fit_item(train.aligned(backbone.device), val.aligned(backbone.device), seed=training.seed, recipe=recipe)
+    return Fitted.by(recipe, head, {"captioner": captioner(backbone)})

@@ -33,11 +33,6 @@ def correlations(activations: np.ndarray, concepts: np.ndarray) -> np.ndarray:
     return standard(activations).T @ standard(concepts)
 
 
-def pulled_back(directions: Tensor, projection: Tensor) -> Tensor:
-    """(C, E) text directions and W_proj (D, E) → (C, D): their scores on a pooled feature h are t·(W_projᵀ h)."""
-    return directions @ projection.T
-
-
 def text_span(
     weight: np.ndarray, directions: np.ndarray, pooled: np.ndarray | None, steps: int = STEPS, least: float = LEAST
 ) -> list[list[tuple[int, float, float]]]:
@@ -55,7 +50,7 @@ def text_span(
 
 def _greedy(target: np.ndarray, scores: np.ndarray, steps: int, least: float) -> list[tuple[int, float, float]]:
     """Orthogonal matching: each step takes the column most aligned with what is left, then removes it everywhere."""
-    total, left, columns, chosen = float(target @ target), target.copy(), scores.copy(), []
+    total, left, columns, terms = float(target @ target), target.copy(), scores.copy(), []
     for _ in range(steps if total > 0 else 0):
         norms = np.sqrt((columns**2).sum(0))
         usable = norms > 1e-6 * np.sqrt((scores**2).sum(0)).max()
@@ -64,10 +59,10 @@ def _greedy(target: np.ndarray, scores: np.ndarray, steps: int, least: float) ->
         share = float(along[best] ** 2) / total
         if share < max(least, 1e-9):  # the rest is rounding
             break
-        chosen.append((best, float(np.sign(along[best])), share))
+        terms.append((best, float(np.sign(along[best])), share))
         axis = columns[:, best] / norms[best]
         left, columns = left - axis * (axis @ left), columns - np.outer(axis, axis @ columns)
-    return chosen
+    return terms
 
 
 def random_mixtures(directions: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
@@ -128,14 +123,15 @@ def name_units(
     """
     unit, text, matrix = (to_numpy(t).astype(np.float64) for t in (weight, directions, projection))
     features = None if pooled is None else to_numpy(pooled).astype(np.float64)
-    chance, names = chance_levels(unit, text, matrix, features), [[] for _ in unit]
+    chance = chance_levels(unit, text, matrix, features)
+    names: list[list[dict]] = [[] for _ in unit]
     spans = [_span_records(steps, words) for steps in text_span(unit, text @ matrix.T, features)]
-    if projected is not None:
+    if pooled is not None and projected is not None:
         image = torch.nn.functional.normalize(projected, dim=1) @ directions.T
         names = correlation_names(to_numpy(pooled) @ to_numpy(weight).T, to_numpy(image), words)
     named = [
-        bool(steps and steps[0]["explained"] > level or found and found[0]["correlation"] ** 2 > level)
-        for steps, found, level in zip(spans, names, chance, strict=True)
+        bool(steps and steps[0]["explained"] > level or best and best[0]["correlation"] ** 2 > level)
+        for steps, best, level in zip(spans, names, chance, strict=True)
     ]
     return {"names": names, "text_span": spans, "chance": [round(float(level), 3) for level in chance], "named": named}
 

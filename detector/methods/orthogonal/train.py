@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +15,9 @@ from detector.methods.concepts.head import concept_directions
 from detector.methods.orthogonal.head import LinearProbe, OrthogonalHead
 from detector.methods.orthogonal.naming import name_units
 from detector.methods.table import Fitted, Table, Training
+from detector.trainer import Plan, Rows, train_rows
+
+Labelled = tuple[Tensor, Tensor]  # (N, D) pooled features, (N,) labels: 1 synthetic
 
 
 @dataclass(frozen=True)
@@ -39,27 +41,24 @@ def decorrelation(activations: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(torch.eye(len(gram), device=gram.device) - gram)
 
 
-def _train(module: nn.Module, loss: Callable, score: Callable, train, val, recipe: AffineRecipe, seed: int) -> None:
-    """AdamW with early stopping on validation average precision; leaves the best weights in `module`."""
+def _train(
+    module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], parts: tuple[Labelled, Labelled], recipe: AffineRecipe, seed: int
+) -> None:
+    """AdamW with early stopping on validation average precision; leaves the best weights in `module`.
+
+    loss: features (B, D), labels (B,) → scalar. parts: the training images and the validation images.
+    """
     from sklearn.metrics import average_precision_score  # scikit-learn is slow to import, and scoring needs none of it
 
-    (features, labels), (val_features, val_labels) = train, val
-    generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
-    best, state, waited = -1.0, None, 0
-    for _ in range(recipe.epochs):
-        for rows in torch.randperm(len(labels), generator=generator).to(labels.device).split(recipe.batch):
-            optimiser.zero_grad()
-            loss(features[rows], labels[rows]).backward()
-            optimiser.step()
-        with torch.no_grad():
-            precision = average_precision_score(to_numpy(val_labels), to_numpy(score(val_features)))
-        waited = waited + 1 if precision <= best else 0
-        if not waited:
-            best, state = precision, copy.deepcopy(module.state_dict())
-        if waited >= recipe.patience:
-            break
-    module.load_state_dict(state)
+    (features, labels), (val_features, val_labels) = parts
+    train_rows(
+        module,
+        torch.optim.AdamW(module.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay),
+        Plan(recipe.epochs, recipe.patience),
+        Rows(len(labels), recipe.batch, labels.device, torch.Generator().manual_seed(seed)),
+        loss=lambda rows: loss(features[rows], labels[rows]),
+        validate=lambda: float(average_precision_score(to_numpy(val_labels), to_numpy(module(val_features).squeeze(1)))),
+    )
 
 
 def _smooth(labels: Tensor, amount: float) -> Tensor:
@@ -67,7 +66,7 @@ def _smooth(labels: Tensor, amount: float) -> Tensor:
 
 
 def fit_orthogonal(
-    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *, units: int = 8, seed: int = 0, recipe: AffineRecipe = AffineRecipe()
+    train: Labelled, val: Labelled, *, units: int = 8, seed: int = 0, recipe: AffineRecipe = AffineRecipe()
 ) -> OrthogonalHead:
     """Train on (pooled (N, D), labels (N,)), on the device where they lie; early stopping on `val`. The head is on the CPU.
 
@@ -85,14 +84,12 @@ def fit_orthogonal(
         entropy = F.binary_cross_entropy_with_logits(logits, _smooth(labels, recipe.smoothing))
         return entropy + recipe.penalty * decorrelation(activations)
 
-    _train(nn.ModuleList([inner, outer]), loss, lambda x: outer(inner(x)).squeeze(1), train, val, recipe, seed)
+    _train(nn.Sequential(inner, outer), loss, (train, val), recipe, seed)
     parts = (inner.weight, inner.bias, outer.weight[0], outer.bias[0])
     return OrthogonalHead(*(p.detach().clone().cpu() for p in parts))
 
 
-def fit_linear_probe(
-    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *, seed: int = 0, recipe: AffineRecipe = AffineRecipe()
-) -> LinearProbe:
+def fit_linear_probe(train: Labelled, val: Labelled, *, seed: int = 0, recipe: AffineRecipe = AffineRecipe()) -> LinearProbe:
     """Train likewise, with the same recipe; the authors' own is not in their released code."""
     torch.manual_seed(seed)
     linear = nn.Linear(train[0].shape[1], 1).to(train[0].device)
@@ -101,19 +98,21 @@ def fit_linear_probe(
         logits = linear(features).squeeze(1)
         return F.binary_cross_entropy_with_logits(logits, _smooth(labels, recipe.smoothing))
 
-    _train(linear, loss, lambda x: linear(x).squeeze(1), train, val, recipe, seed)
+    _train(linear, loss, (train, val), recipe, seed)
     return LinearProbe(*(p[0].detach().clone().cpu() for p in (linear.weight, linear.bias)))
 
 
 def fit_probe(train: Table, val: Table, training: Training) -> Fitted:
     """The linear probe on the pooled feature of the tables."""
     device = training.backbone.device
-    return Fitted(fit_linear_probe(train.pooled(device), val.pooled(device), seed=training.seed), {})
+    recipe = AffineRecipe()
+    return Fitted.by(recipe, fit_linear_probe(train.pooled(device), val.pooled(device), seed=training.seed, recipe=recipe))
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
     """The orthogonal head on the pooled feature of the tables, and the names of its units over `val`."""
-    backbone = training.backbone
-    head = fit_orthogonal(train.pooled(backbone.device), val.pooled(backbone.device), seed=training.seed)
-    pooled, projected = val.evidence.clip.pooled, val.evidence.clip.projected
-    return Fitted(head, name_units(head.weight, concept_directions(backbone), backbone.projection, vocabulary(), pooled, projected))
+    backbone, recipe = training.backbone, AffineRecipe()
+    head = fit_orthogonal(train.pooled(backbone.device), val.pooled(backbone.device), seed=training.seed, recipe=recipe)
+    clip, directions = val.evidence.clip, concept_directions(backbone)
+    names = name_units(head.weight, directions, backbone.projection, vocabulary(), clip.pooled, clip.projected)
+    return Fitted.by(recipe, head, names)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import cv2
 import numpy as np
@@ -194,7 +195,7 @@ def _spectrum_sums(windowed: np.ndarray) -> tuple[np.ndarray, np.ndarray, float,
     twice_columns, twice_rows = _twice(columns, width), _twice(rows, height)
     across, down = np.square(columns * float(height)), np.square(rows * float(width))
     last = min(height, width) // 2 + 1  # rings beyond the largest inscribed circle are heaped up here
-    sums: Counter = Counter()
+    sums: Any = Counter()  # of arrays and numbers
     step = max(1, BAND // len(columns))
     for part in (slice(first, first + step) for first in range(0, len(rows), step)):
         pair = spectrum[[rows[part], -rows[part]]]  # (2, rows, columns)
@@ -230,7 +231,7 @@ def _slope(power: np.ndarray) -> float:
     return float(frequency @ np.log10(power[kept]) / (frequency @ frequency))
 
 
-def _statistics(sums: Counter, height: int, width: int) -> tuple[float, ...]:
+def _statistics(sums: Any, height: int, width: int) -> tuple[float, ...]:
     """arXiv 2604.04608 names the group; members and formulas: choice.
 
     luminance_variance: variance of Y, luminance², 0 … 0.25; strong contrast: higher.
@@ -252,7 +253,7 @@ def _statistics(sums: Counter, height: int, width: int) -> tuple[float, ...]:
     )
 
 
-def _correlation(sums: Counter, pairs: str, begin: str, end: str, count: int) -> float:
+def _correlation(sums: Any, pairs: str, begin: str, end: str, count: int) -> float:
     """Pearson correlation of all lines but the last with all but the first, from sums over all and over these two."""
     first, second = ((sums["sum"] - sums[line]) / count for line in (end, begin))
     first_square, second_square = ((sums["square"] - sums[line + "²"]) / count for line in (end, begin))

@@ -12,6 +12,7 @@ from detector.methods.base import Evidence, Score, Shapes
 from detector.methods.physical.features import NAMES
 
 PERCENTILES = np.linspace(0, 100, 101)
+PENALTY = 3.0  # on the squared weights at the knots (choice)
 KNOTS = 5  # of each descriptor's piecewise linear contribution
 
 
@@ -48,7 +49,9 @@ class PhysicalHead:
     bias: np.ndarray
 
     @classmethod
-    def fit(cls, values: np.ndarray, labels: np.ndarray, reference: tuple[np.ndarray, np.ndarray], penalty: float = 3.0) -> PhysicalHead:
+    def fit(
+        cls, values: np.ndarray, labels: np.ndarray, reference: tuple[np.ndarray, np.ndarray], penalty: float = PENALTY
+    ) -> PhysicalHead:
         """Fit on (N, 15) values, augmented copies included; `reference` (values, labels) gives the percentile tables."""
         plain, plain_labels = reference
         table = quantile_table(plain)
@@ -57,8 +60,8 @@ class PhysicalHead:
         weight = coefficients[:-1].reshape(basis.shape[1:])
         typical = _basis(plain, table).mean(0)  # so that a typical image's contributions are about 0
         centre = (weight * typical).sum(1)
-        tables = (quantile_table(plain[plain_labels == label]) for label in (0, 1))
-        return cls(*tables, table, weight - centre[:, None], np.asarray(coefficients[-1] + centre.sum()))
+        real, synthetic = (quantile_table(plain[plain_labels == label]) for label in (0, 1))
+        return cls(real, synthetic, table, weight - centre[:, None], np.asarray(coefficients[-1] + centre.sum()))
 
     def contributions(self, values: np.ndarray) -> np.ndarray:
         """(B, 15) → (B, 15) in logits; positive speaks for synthetic; their sum plus `bias` is the logit."""

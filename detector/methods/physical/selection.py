@@ -74,7 +74,8 @@ def training_images(data: Path) -> list[Example]:
 
 def read_groups(folders: Sequence[Path]) -> tuple[list[Group], dict[str, int]]:
     """A group for every synthetic source of every data DIR, and the sources left out with their number of images."""
-    groups, left_out = [], {}
+    groups: list[Group] = []
+    left_out: dict[str, int] = {}
     for folder in folders:
         examples = training_images(folder)
         with ThreadPoolExecutor() as pool:  # decoding and OpenCV let go of the interpreter
@@ -127,7 +128,8 @@ def scored(relation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def take(score: np.ndarray, correlation: np.ndarray, count: int = CHOSEN) -> tuple[list[int], dict[int, int]]:
     """Indices by falling score without repeats, and repeated → the one it repeats. A score of 0 is never taken."""
-    chosen, redundant = [], {}
+    chosen: list[int] = []
+    redundant: dict[int, int] = {}
     for j in np.argsort(-score, kind="stable"):
         if len(chosen) == count or score[j] <= 0:
             break
@@ -151,13 +153,19 @@ def select(groups: Sequence[Group], left_out: dict[str, int] | None = None, draw
         redrawn = np.stack([relations(*_resampled(group, generator)) for group in groups])
         counts[take(scored(redrawn)[1], correlation)[0]] += 1
     return Selection(
-        {group.name: [round(float(v), 4) for v in row] for group, row in zip(groups, relation, strict=True)},
-        *([round(float(v), 4) for v in values] for values in (consistency, score, counts / max(draws, 1))),
-        [NAMES[j] for j in chosen],
-        {NAMES[j]: NAMES[i] for j, i in redundant.items()},
-        left_out or {},
-        len(every),
+        relation={group.name: _rounded(row) for group, row in zip(groups, relation, strict=True)},
+        consistency=_rounded(consistency),
+        score=_rounded(score),
+        stability=_rounded(counts / max(draws, 1)),
+        chosen=[NAMES[j] for j in chosen],
+        redundant={NAMES[j]: NAMES[i] for j, i in redundant.items()},
+        left_out=left_out or {},
+        images=len(every),
     )
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(float(value), 4) for value in values]
 
 
 def _resampled(group: Group, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

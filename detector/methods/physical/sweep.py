@@ -7,6 +7,7 @@ The image's rounded mean is subtracted, which changes no filter and keeps the su
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import cv2
 import numpy as np
@@ -115,7 +116,7 @@ def _squared_difference(one: np.ndarray, other: np.ndarray) -> float:
 def _border_sums(pixels: np.ndarray, mean: int) -> dict:
     """Sum and sum of squares of the four border lines, which neighbour pairs count once, not twice."""
     lines = {"left": pixels[:, :1], "right": pixels[:, -1:], "top": pixels[:1], "bottom": pixels[-1:]}
-    sums = {}
+    sums: dict[str, Any] = {}
     for name, line in lines.items():
         values = _luminance(line, mean).astype(np.float64)
         sums |= {name: values.sum(), name + "²": np.square(values).sum()}

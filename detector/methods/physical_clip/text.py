@@ -18,6 +18,7 @@ from detector.methods.physical.features import NAMES
 
 if TYPE_CHECKING:
     from detector.clip.backbone import Backbone
+from detector.clip.towers import Tower
 
 LOW, HIGH = 1, 99  # percentiles of training images that become 0 and 1
 CAPTION_ROOM = 10  # tokens that the caption should get before a shorter form is chosen
@@ -82,21 +83,22 @@ def textualise(caption: str, values: Sequence[float], count: Callable[[str], int
     that are not defined are left out. The longest form is taken that leaves the caption CAPTION_ROOM tokens, or all that it
     needs; the last descriptors are left out if even the shortest form does not fit by itself.
     """
-    known = [(name, float(v)) for name, v in zip(NAMES, values, strict=True) if name in core and np.isfinite(v)]
+    values_by_name = [(name, float(v)) for name, v in zip(NAMES, values, strict=True) if name in core and np.isfinite(v)]
     wanted = min(count(f"{caption}. ") if caption else 0, CAPTION_ROOM)
     for form in FORMS:
-        numbers = form.between.join(form.write(name, value) for name, value in known)
+        numbers = form.between.join(form.write(name, value) for name, value in values_by_name)
         if count(numbers) + wanted <= room:
             break
-    while known and count(numbers) > room:
-        known.pop()
-        numbers = FORMS[-1].between.join(FORMS[-1].write(name, value) for name, value in known)
+    while values_by_name and count(numbers) > room:
+        values_by_name.pop()
+        numbers = FORMS[-1].between.join(FORMS[-1].write(name, value) for name, value in values_by_name)
     return _joined(shortened(caption, room - count(numbers), count), numbers)
 
 
 def written(backbone: Backbone, captions: Sequence[str], descriptors: np.ndarray, limits: np.ndarray, core: Sequence[str]) -> list[str]:
     """A text for each of B captions ("" for none) and (B, 15) descriptors as measured, for the backbone's tokenizer and context."""
-    tool, room = backbone.tokenizer, backbone.model.context_length - 2  # without the marks for start and end
+    model: Tower = backbone.model
+    tool, room = backbone.tokenizer, model.context_length - 2  # without the marks for start and end
     return [
         textualise(caption, values, lambda text: len(tool.encode(text)), room, core)
         for caption, values in zip(captions, normalised(descriptors, limits), strict=True)

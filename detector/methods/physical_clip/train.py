@@ -6,7 +6,6 @@ of image and text. Choice, not from the paper (docs/methods.md, 4).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +21,7 @@ from detector.methods.physical.features import NAMES, PAPER_CORE
 from detector.methods.physical_clip.head import BLOCKS, PhysicalClipHead, joint, places, text_of, with_text
 from detector.methods.physical_clip.text import quantiles
 from detector.methods.table import Fitted, Table, Training
+from detector.trainer import Plan, Rows, train_rows
 
 SAME_TEXT = 1 - 1e-4  # cosine from which two texts count as one
 
@@ -39,6 +39,15 @@ class PhysicalClipRecipe:
     weight_decay: float = 1e-2
     dropout: float = 0.1
     contrast: float = 0.5  # weight of InfoNCE in the tuned form
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the network reads: names of BLOCKS. scale: CLIP's temperature, the exponential of its `logit_scale`, for the tuned form;
+    None leaves both embeddings as they are."""
+
+    blocks: Sequence[str] = BLOCKS
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,21 +69,20 @@ class Inputs:
 
 def inputs(evidence: Evidence, labels: np.ndarray, limits: np.ndarray, core: Sequence[str]) -> Inputs:
     """What the network reads of labelled evidence, on the device of its projected features. HeadError without `physical_text`."""
-    values, labels = places(evidence.descriptors, limits, core), torch.as_tensor(labels, dtype=torch.float32)
-    image = F.normalize(evidence.clip.projected, dim=1)
-    return Inputs(image, text_of(evidence), values, labels).to(image.device)
+    values, image = places(evidence.descriptors, limits, core), F.normalize(evidence.clip.projected, dim=1)
+    return Inputs(image, text_of(evidence), values, torch.as_tensor(labels, dtype=torch.float32)).to(image.device)
 
 
 class _Network(nn.Module):
     """The trainable part. The maps are kept as their distance from the identity, so that weight decay draws them back to it."""
 
-    def __init__(self, width: int, values: int, blocks: Sequence[str], tuned: bool, recipe: PhysicalClipRecipe):
+    def __init__(self, width: int, values: int, form: Form, recipe: PhysicalClipRecipe):
         super().__init__()
-        self.blocks = blocks
+        self.blocks, tuned = form.blocks, form.scale is not None
         self.image_step, self.text_step = (nn.Parameter(torch.zeros(width, width), requires_grad=tuned) for _ in range(2))
-        count = sum(values if name == "values" else width for name in blocks)
+        count = sum(values if name == "values" else width for name in form.blocks)
         # a layer norm over nothing but the few values would take their common level away
-        self.norm = nn.LayerNorm(count) if set(blocks) != {"values"} else nn.Identity()
+        self.norm = nn.LayerNorm(count) if set(form.blocks) != {"values"} else nn.Identity()
         self.hidden, self.readout = nn.Linear(count, recipe.hidden), nn.Linear(recipe.hidden, 1)
         self.dropout = nn.Dropout(recipe.dropout)
 
@@ -101,18 +109,12 @@ class _Network(nn.Module):
 
     def head(self, limits: np.ndarray, core: Sequence[str]) -> PhysicalClipHead:
         """The head, on the CPU."""
-        chosen = torch.tensor([j for j, name in enumerate(NAMES) if name in core])
-        maps = (torch.eye(len(step), device=step.device) + step for step in (self.image_step, self.text_step))
-        parts = (
-            *maps,
-            self.norm.weight,
-            self.norm.bias,
-            self.hidden.weight,
-            self.hidden.bias,
-            self.readout.weight[0],
-            self.readout.bias[0],
-        )
-        return PhysicalClipHead(torch.as_tensor(limits), chosen, *(part.detach().clone().cpu() for part in parts))
+        columns = torch.tensor([j for j, name in enumerate(NAMES) if name in core])
+        state = {name: value.detach().clone().cpu() for name, value in self.state_dict().items()}
+        image_map, text_map = (torch.eye(len(state[step])) + state[step] for step in ("image_step", "text_step"))
+        layers = {f"{layer}_{part}": state[f"{layer}.{part}"] for layer in ("norm", "hidden") for part in ("weight", "bias")}
+        readout = {"readout": state["readout.weight"][0], "bias": state["readout.bias"][0]}
+        return PhysicalClipHead(torch.as_tensor(limits), columns, image_map, text_map, **layers, **readout)
 
 
 def contrastive(image: Tensor, text: Tensor, scale: float) -> Tensor:
@@ -129,56 +131,53 @@ def _loss(network: _Network, batch: Inputs, scale: float | None, recipe: Physica
 
 
 def train_network(
-    train: Inputs, val: Inputs, blocks: Sequence[str], scale: float | None, seed: int, recipe: PhysicalClipRecipe
+    train: Inputs, val: Inputs, form: Form = Form(), seed: int = 0, recipe: PhysicalClipRecipe = PhysicalClipRecipe()
 ) -> _Network:
-    """AdamW; keeps the epoch with the best validation average precision. scale: CLIP's temperature, None for not tuned."""
+    """AdamW; keeps the epoch with the best validation average precision."""
     from sklearn.metrics import average_precision_score  # slow to import, and scoring needs none of it
 
     torch.manual_seed(seed)
-    network = _Network(train.image.shape[1], train.values.shape[1], blocks, scale is not None, recipe).to(train.image.device)
-    optimiser = network.optimiser(recipe)
-    best, state, waited = -1.0, None, 0
-    for _ in range(recipe.epochs):
-        network.train()
-        for rows in torch.randperm(len(train.labels)).to(train.labels.device).split(recipe.batch):
-            optimiser.zero_grad()
-            _loss(network, train.rows(rows), scale, recipe).backward()
-            optimiser.step()
-        precision = average_precision_score(to_numpy(val.labels), to_numpy(network.scored(val)))
-        waited = waited + 1 if precision <= best else 0
-        if not waited:
-            best, state = precision, copy.deepcopy(network.state_dict())
-        if waited >= recipe.patience:
-            break
-    network.load_state_dict(state)
-    return network
+    network = _Network(train.image.shape[1], train.values.shape[1], form, recipe).to(train.image.device)
+    return train_rows(
+        network,
+        network.optimiser(recipe),
+        Plan(recipe.epochs, recipe.patience),
+        Rows(len(train.labels), recipe.batch, train.labels.device),
+        loss=lambda rows: _loss(network, train.rows(rows), form.scale, recipe),
+        validate=lambda: float(average_precision_score(to_numpy(val.labels), to_numpy(network(val)))),
+    )
+
+
+@dataclass(frozen=True)
+class Texts:
+    """How descriptors become text, and values in [0, 1]: limits (2, 15), percentiles that become 0 and 1; core: names of descriptors."""
+
+    limits: np.ndarray
+    core: Sequence[str] = PAPER_CORE
 
 
 def fit_physical_clip(
     train: tuple[Evidence, np.ndarray],
     val: tuple[Evidence, np.ndarray],
-    limits: np.ndarray,
+    texts: Texts,
     *,
-    core: Sequence[str] = PAPER_CORE,
     scale: float | None = None,
     seed: int = 0,
     recipe: PhysicalClipRecipe = PhysicalClipRecipe(),
 ) -> PhysicalClipHead:
     """Train on (evidence with `physical_text`, labels (N,)), on the device of the evidence's `clip`; early stopping on `val`.
 
-    The head is on the CPU. limits and core: those that the texts were written with (`with_text`). scale: CLIP's temperature, the
-    exponential of its `logit_scale`, for the tuned form; None leaves both embeddings as they are. HeadError without `physical_text`.
+    The head is on the CPU. texts: how `physical_text` was written (`with_text`). scale: see `Form`. HeadError without `physical_text`.
     """
-    parts = [inputs(evidence, labels, limits, core) for evidence, labels in (train, val)]
-    return train_network(*parts, BLOCKS, scale, seed, recipe).head(limits, core)
+    train_inputs, val_inputs = (inputs(evidence, labels, texts.limits, texts.core) for evidence, labels in (train, val))
+    return train_network(train_inputs, val_inputs, Form(scale=scale), seed, recipe).head(texts.limits, texts.core)
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
     """The network on images, captions and the paper's core descriptors as text; their limits come from the images as they are."""
     backbone, limits = training.backbone, quantiles(train.originals().evidence.descriptors)
-    texts = [with_text(backbone, table.evidence, table.evidence.alignment.texts, limits, PAPER_CORE) for table in (train, val)]
-    parts = [
-        (replace(evidence, clip=evidence.clip.to(backbone.device)), table.labels)
-        for evidence, table in zip(texts, (train, val), strict=True)
-    ]
-    return Fitted(fit_physical_clip(*parts, limits, seed=training.seed), {"captioner": captioner(backbone)})
+    texts = [with_text(backbone, table.evidence, table.evidence.aligned().texts, limits, PAPER_CORE) for table in (train, val)]
+    moved, moved_val = (replace(evidence, clip=evidence.clip.to(backbone.device)) for evidence in texts)
+    recipe = PhysicalClipRecipe()
+    head = fit_physical_clip((moved, train.labels), (moved_val, val.labels), Texts(limits), seed=training.seed, recipe=recipe)
+    return Fitted.by(recipe, head, {"captioner": captioner(backbone)})

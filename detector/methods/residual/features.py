@@ -47,7 +47,7 @@ class Quantiser:
     level).
     """
 
-    planes: tuple[str, ...]
+    planes: tuple[str, str, str]
     differences: int  # how often neighbours are subtracted: 2 removes any linear shading
     dilation: int  # pixels between neighbours
     step: str
@@ -252,12 +252,6 @@ def _window_cooccurrences(window: np.ndarray, planes: np.ndarray) -> list[np.nda
         quantised = {one: _quantise(sources[one.planes], one) for one in (SCALED, LOCAL, DILATED, SIGN)}
         views.append([_histogram(quantised[family.quantiser], family) for family in FAMILIES])
     return [(rows + columns) / 2 for rows, columns in zip(*views, strict=True)]
-
-
-def cooccurrences(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """(H, W, 3) uint8 -> family name -> (3 planes, cells) in [0, 1]; each row sums to 1."""
-    found = [_window_cooccurrences(window, _planes(window)) for window in windows(pixels)]
-    return {family.name: np.mean([one[i] for one in found], axis=0) for i, family in enumerate(FAMILIES)}
 
 
 # --- the vector ------------------------------------------------------------------------------------------------------

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from detector.methods.residual.head import ResidualHead
+from dataclasses import dataclass
+
+from detector.methods.residual.head import PENALTIES, ResidualHead
 from detector.methods.table import Fitted, Table, Training
 
 
-def fit(train: Table, val: Table, training: Training) -> Fitted:
+@dataclass(frozen=True)
+class ResidualRecipe:
+    """penalties: L2 strengths that the validation images choose from (choice)."""
+
+    penalties: tuple[float, ...] = PENALTIES
+
+
+def fit_residual(train: Table, val: Table, recipe: ResidualRecipe = ResidualRecipe()) -> ResidualHead:
     """Fit on the training images and their random copies; `val` chooses the penalty."""
     validation = (val.evidence.residual, val.labels)
-    return Fitted(ResidualHead.fit(train.evidence.residual, train.labels, seed=training.seed, validation=validation), {})
+    return ResidualHead.fit(train.evidence.residual, train.labels, validation, recipe.penalties)
+
+
+def fit(train: Table, val: Table, training: Training) -> Fitted:
+    """As `fit_residual`. The loss is convex and starts at zero, so that the seed changes nothing."""
+    return Fitted.by(ResidualRecipe(), fit_residual(train, val))

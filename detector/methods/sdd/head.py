@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from detector.clip.backbone import Backbone
+from detector.clip.towers import Tower
 from detector.data.windows import Box, crop_window, window_boxes
 from detector.devices import to_numpy
 from detector.methods.base import Evidence, HeadError, Score
@@ -35,7 +36,7 @@ class SddHead:
     @property
     def size(self) -> int:
         """Side of a window in pixels."""
-        return self.model.enhance.stages[0].side * 2
+        return self.model.size
 
     def prepare(self, windows: Sequence[np.ndarray]) -> Tensor:
         """(S, S, 3) uint8 windows → (B, 3, S, S), CLIP-normalised, not resized, on the model's device."""
@@ -67,13 +68,13 @@ class SddHead:
 
     def _group(self, pixels: list[np.ndarray]) -> np.ndarray:
         boxes = [self.boxes(p) for p in pixels]
-        logits = self.window_logits([crop_window(p, box, self.size) for p, own in zip(pixels, boxes, strict=True) for box in own])
-        return np.array([self.pool(own) for own in np.split(logits, np.cumsum([len(own) for own in boxes])[:-1])])
+        logits = self.window_logits([crop_window(p, box, self.size) for p, windows in zip(pixels, boxes, strict=True) for box in windows])
+        return np.array([self.pool(part) for part in np.split(logits, np.cumsum([len(windows) for windows in boxes])[:-1])])
 
     def score(self, evidence: Evidence) -> Score:
         """The image's logit: the mean over its windows, see `boxes`."""
-        known = evidence.windowed.get(self.identity) if evidence.windowed else None
-        return Score(self.scale * (self.unscaled(evidence.pixels) if known is None else known) + self.bias)
+        logits = evidence.windowed.get(self.identity)
+        return Score(self.scale * (self.unscaled(evidence.pixels) if logits is None else logits) + self.bias)
 
     @cached_property
     def identity(self) -> str:
@@ -107,7 +108,8 @@ class SddHead:
         unfit = HeadError("The sdd head does not have the tensors of its own configuration; train it again.")
         try:
             scale, bias = float(rest.pop("scale")), float(rest.pop("bias"))
-            model = Sdd(backbone.model.visual, config, rest["bag"])
+            tower: Tower = backbone.model.visual
+            model = Sdd(tower, config, rest["bag"])
             missing, surplus = model.load_state_dict(rest, strict=False)
         except (KeyError, RuntimeError, ValueError) as error:  # a tensor that is not there, or of another shape
             raise unfit from error
@@ -119,4 +121,5 @@ class SddHead:
 
 def normalisation(backbone: Backbone) -> tuple[Tensor, Tensor]:
     """The backbone's mean and standard deviation, (3, 1, 1) each."""
-    return tuple(torch.tensor(backbone.preprocess[name]).view(3, 1, 1) for name in ("mean", "std"))
+    mean, deviation = (torch.tensor(backbone.preprocess[name]).view(3, 1, 1) for name in ("mean", "std"))
+    return mean, deviation

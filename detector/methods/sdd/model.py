@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from detector.clip.towers import Tower
+
 FEATURES = 256  # length of the enhancer's summary f, and of the classifier's hidden layer
 
 
@@ -56,7 +58,7 @@ class LowRank(nn.Module):
         return weight + self.scale * self.up @ self.down
 
 
-def adapted(visual: nn.Module, rank: int, alpha: float) -> nn.Module:
+def adapted(visual: Tower, rank: int, alpha: float) -> Tower:
     """A copy of the tower that shares its frozen parameters, with LoRA on attention and both MLP layers of every block.
 
     The backbone's own modules stay as they are: other methods run them at the same time.
@@ -88,8 +90,8 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # noqa: E731  (B, heads, N, inner / heads)
-        seen = F.scaled_dot_product_attention(*map(split, (self.query(query), self.key(context), self.value(context))))
-        result = self.out(seen.transpose(-3, -2).flatten(-2))  # (B, N, D)
+        values = F.scaled_dot_product_attention(*map(split, (self.query(query), self.key(context), self.value(context))))
+        result = self.out(values.transpose(-3, -2).flatten(-2))  # (B, N, D)
         return result.detach() if self.detach else result
 
 
@@ -182,8 +184,10 @@ class Stage(nn.Module):
 
     def neutralise(self) -> None:
         """Set the semantic maps to 1 everywhere, from where training moves them."""
-        nn.init.zeros_(self.semantic[1].weight)
-        nn.init.ones_(self.semantic[1].bias)
+        norm = self.semantic[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.zeros_(norm.weight)
+        nn.init.ones_(norm.bias)
 
 
 class Enhancer(nn.Module):
@@ -191,6 +195,8 @@ class Enhancer(nn.Module):
 
     Without a difference map the modulation is neutral: so the enhancer is trained by itself.
     """
+
+    deviation: Tensor
 
     def __init__(self, width: int, grid: int, size: int, config: SddConfig, deviation: Tensor):
         super().__init__()
@@ -206,6 +212,12 @@ class Enhancer(nn.Module):
         self.level = nn.BatchNorm1d(read) if config.covariance else nn.Identity()
         self.summary = nn.Linear(read, FEATURES)
 
+    def neutralise(self) -> None:
+        """Let the modulation of every stage start neutral."""
+        for stage in self.stages:
+            assert isinstance(stage, Stage)
+            stage.neutralise()
+
     def read(self, images: Tensor) -> Tensor:
         """(B, C, S, S) what the first convolution gets."""
         if self.inputs == "local":
@@ -214,12 +226,12 @@ class Enhancer(nn.Module):
 
     def forward(self, images: Tensor, difference: Tensor | None) -> Tensor:
         maps = self.read(images)
-        seen = []
+        outputs = []
         for stage, tap in zip(self.stages, self.taps, strict=True):
             maps = tap(stage(maps, difference))
-            seen.append(maps)
+            outputs.append(maps)
         last = maps.flatten(1)  # (B, (S / 8)²)
-        return self.summary(self.level(torch.cat([last, *map(covariances, seen[:2])], dim=1) if self.covariance else last))
+        return self.summary(self.level(torch.cat([last, *map(covariances, outputs[:2])], dim=1) if self.covariance else last))
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------
@@ -238,14 +250,16 @@ class SddOutput:
 class Sdd(nn.Module):
     """The detector for one backbone's vision tower, on its device. bag: (M, D) tokens of real images, fixed."""
 
-    def __init__(self, visual: nn.Module, config: SddConfig, bag: Tensor):
+    bag: Tensor
+
+    def __init__(self, visual: Tower, config: SddConfig, bag: Tensor):
         super().__init__()
         width, self.grid = visual.conv1.out_channels, visual.grid_size[0]
         self.config, self.tower = config, adapted(visual, config.rank, config.alpha)
         self.register_buffer("bag", bag.to(visual.conv1.weight.device))
         self.reconstruct = Reconstruction(width, config)
-        size = self.grid * visual.conv1.kernel_size[0]
-        self.enhance = Enhancer(width, self.grid, size, config, torch.tensor(visual.image_std).view(3, 1, 1))
+        self.size = self.grid * visual.conv1.kernel_size[0]  # side of a window in pixels
+        self.enhance = Enhancer(width, self.grid, self.size, config, torch.tensor(visual.image_std).view(3, 1, 1))
         self.classify = nn.Sequential(
             nn.BatchNorm1d(width + FEATURES),
             nn.Linear(width + FEATURES, FEATURES),

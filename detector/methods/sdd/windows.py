@@ -73,17 +73,17 @@ def batches(pictures: Sequence[np.ndarray], labels: np.ndarray, size: int, recip
     half = recipe.batch // 2
     groups = [np.flatnonzero(labels == label) for label in (0, 1)]
     steps = max(1, len(labels) // recipe.batch)
-    drawn = [np.concatenate([generator.permutation(g) for _ in range(-(-steps * half // len(g)))]) for g in groups]
+    orders = [np.concatenate([generator.permutation(g) for _ in range(-(-steps * half // len(g)))]) for g in groups]
 
     def submit(step: int) -> tuple[list[Future], np.ndarray]:
-        rows = np.concatenate([d[step * half : (step + 1) * half] for d in drawn])
+        rows = np.concatenate([d[step * half : (step + 1) * half] for d in orders])
         draws = [draw_window(pictures[i].shape, size, generator, recipe.plain) for i in rows]
         return [pool.submit(window_of, pictures[i], size, draw) for i, draw in zip(rows, draws, strict=True)], labels[rows]
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         waiting = deque(map(submit, range(min(AHEAD, steps))))
         for step in range(steps):
-            windows, own = waiting.popleft()
+            windows, targets = waiting.popleft()
             if step + AHEAD < steps:
                 waiting.append(submit(step + AHEAD))
-            yield np.stack([window.result() for window in windows]), own
+            yield np.stack([window.result() for window in windows]), targets

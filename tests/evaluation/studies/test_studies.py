@@ -210,7 +210,7 @@ def test_the_sdd_study_leaves_out_each_part_and_takes_finished_trainings_from_th
     import cv2
 
     from detector.clip.backbone import Backbone
-    from detector.methods.sdd import train as sdd_train
+    from detector.methods.sdd.train import SddTrainer
 
     backbone = Backbone.load(str(write_tiny(tmp_path / "tiny")))
     generator = np.random.default_rng(0)
@@ -229,7 +229,7 @@ def test_the_sdd_study_leaves_out_each_part_and_takes_finished_trainings_from_th
     def never(*arguments):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(sdd_train, "train_epoch", never)
+    monkeypatch.setattr(SddTrainer, "run_epoch", never)
     assert STUDIES["sdd"].run([corpus], backbone, 1) == result
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_models import Head, Red, picture, small_head
 
-from interpret.attribution import cam, overlay
+from interpret.attribution import cam
 
 # --- formulas ------------------------------------------------------------------------------------------------------
 

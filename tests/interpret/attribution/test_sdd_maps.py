@@ -89,7 +89,7 @@ def test_rows_read_the_map_aloud():
     table = {region: (number, reading) for region, number, reading in overlay.rows(given_map(values), scale=1.0)}
     assert len(table) == 9
     assert table["top left"] == ("+0.80", "synthetic") and table["bottom right"] == ("-0.80", "real")
-    assert table["middle left"] == ("", "not seen") and table["middle centre"] == ("+0.00", "little")
+    assert table["middle left"] == ("", "not read") and table["middle centre"] == ("+0.00", "little")
 
 
 def test_write_names_the_default_map_sdd(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from detector.clip.vocabulary import vocabulary
-from detector.methods.orthogonal.naming import chance_levels, correlation_names, name_units, pulled_back, text_span
+from detector.methods.orthogonal.naming import chance_levels, correlation_names, name_units, text_span
 from detector.verdict.reference import Reference, percentile
 
 WIDTH, EMBED, COUNT = 24, 16, 40
@@ -21,21 +21,16 @@ def space():
     return directions, projection, pooled
 
 
-def test_text_is_pulled_back_so_that_scores_agree(space):
-    directions, projection, pooled = space
-    torch.testing.assert_close(pooled @ pulled_back(directions, projection).T, (pooled @ projection) @ directions.T)
-
-
 def test_a_unit_that_is_a_concept_is_named_by_it_and_fully_explained(space):
     directions, projection, pooled = space
-    unit = -2.5 * pulled_back(directions[7:8], projection)
-    (steps,) = text_span(unit.numpy(), pulled_back(directions, projection).numpy(), pooled.numpy())
+    unit = -2.5 * directions[7:8] @ projection.T
+    (steps,) = text_span(unit.numpy(), (directions @ projection.T).numpy(), pooled.numpy())
     assert steps[0][:2] == (7, -1.0) and steps[0][2] == pytest.approx(1, abs=1e-6) and len(steps) == 1
 
 
 def test_a_mixture_is_taken_apart_and_shares_add_up_to_at_most_one(space):
     directions, projection, pooled = space
-    pulled = pulled_back(directions, projection).numpy()
+    pulled = (directions @ projection.T).numpy()
     unit = 3 * pulled[4] / np.linalg.norm(pulled[4]) + 1.5 * pulled[9] / np.linalg.norm(pulled[9])
     (steps,) = text_span(unit[None], pulled, None, steps=COUNT, least=0)
     assert steps[0][0] == 4 and sum(share for _, _, share in steps) == pytest.approx(1, abs=1e-6)
@@ -54,7 +49,7 @@ def test_the_first_share_is_the_squared_correlation(space):
 def test_names_need_more_than_chance(space):
     directions, projection, pooled = space
     words = vocabulary()[:COUNT]
-    planted, random = pulled_back(directions[3:4], projection), torch.zeros(1, WIDTH)
+    planted, random = directions[3:4] @ projection.T, torch.zeros(1, WIDTH)
     random[0, 0] = 1.0  # the axis along which images vary least
     found = name_units(torch.cat([planted, random]), directions, projection, words, pooled, pooled @ projection)
     assert found["names"][0][0]["concept"] == found["text_span"][0][0]["concept"] == words[3].name

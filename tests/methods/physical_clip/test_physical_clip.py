@@ -12,7 +12,7 @@ from detector.evaluation.studies.physical_clip import ABLATIONS, Ablation, Split
 from detector.methods.base import Evidence, HeadCard, HeadError, load_head, save_head
 from detector.methods.physical.features import NAMES, PAPER_CORE
 from detector.methods.physical_clip.head import BLOCKS, PhysicalClipHead, joint, places, with_text
-from detector.methods.physical_clip.train import Inputs, PhysicalClipRecipe, contrastive, fit_physical_clip
+from detector.methods.physical_clip.train import Inputs, PhysicalClipRecipe, Texts, contrastive, fit_physical_clip
 
 WIDTH = 10
 LIMITS = np.stack([np.zeros(15), np.full(15, 2.0)])
@@ -45,7 +45,7 @@ def planted(seed: int, count: int = 1500) -> tuple[Evidence, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def head():
-    return fit_physical_clip(planted(0), planted(1, 500), LIMITS, recipe=QUICK)
+    return fit_physical_clip(planted(0), planted(1, 500), Texts(LIMITS), recipe=QUICK)
 
 
 def auroc(head, data) -> float:
@@ -122,13 +122,13 @@ def test_a_value_alone_is_learnt_and_only_of_the_core():
         return evidence(torch.ones_like(found.clip.projected), text, descriptors), labels
 
     def skill(name: str) -> float:
-        return auroc(fit_physical_clip(shown(name, 0), shown(name, 1), LIMITS, recipe=QUICK), shown(name, 2))
+        return auroc(fit_physical_clip(shown(name, 0), shown(name, 1), Texts(LIMITS), recipe=QUICK), shown(name, 2))
 
     assert skill("residual_variance") > 0.95 and skill("saturation") < 0.6
 
 
 def test_the_same_seed_gives_the_same_head(head):
-    again = fit_physical_clip(planted(0), planted(1, 500), LIMITS, recipe=QUICK)
+    again = fit_physical_clip(planted(0), planted(1, 500), Texts(LIMITS), recipe=QUICK)
     assert all(torch.equal(a, b) for a, b in zip(head.tensors().values(), again.tensors().values(), strict=True))
 
 
@@ -162,7 +162,7 @@ def test_tuning_brings_an_image_and_its_own_text_together():
         return evidence(image, image @ rotation, np.ones((count, 15))), np.arange(count) % 2
 
     recipe = PhysicalClipRecipe(hidden=8, epochs=8, patience=8, map_rate=1e-2, batch=100, contrast=5.0)
-    tuned = fit_physical_clip(turned(0), turned(1, 200), LIMITS, scale=10.0, recipe=recipe)
+    tuned = fit_physical_clip(turned(0), turned(1, 200), Texts(LIMITS), scale=10.0, recipe=recipe)
     fresh, _ = turned(2, 200)
 
     def alike(image_map, text_map) -> float:
@@ -193,7 +193,7 @@ def test_scaling_scales_the_logit(head):
 def test_evidence_without_text_gets_one_sentence(head):
     found, labels = planted(5, 20)
     bare = evidence(found.clip.projected, None, found.descriptors)
-    for use in (lambda: head.score(bare), lambda: fit_physical_clip((bare, labels), (bare, labels), LIMITS)):
+    for use in (lambda: head.score(bare), lambda: fit_physical_clip((bare, labels), (bare, labels), Texts(LIMITS))):
         with pytest.raises(HeadError, match="descriptors as text"):
             use()
 

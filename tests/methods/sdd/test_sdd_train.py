@@ -1,4 +1,4 @@
-"""detector/methods/sdd/train.py: the bag's levels, the losses by hand, balanced windows, and resuming after a crash."""
+"""Training of SDD: the bag's levels, the losses by hand, balanced windows, and resuming after a crash."""
 
 from dataclasses import replace
 
@@ -9,28 +9,20 @@ import torch
 from PIL import Image
 from tiny import write_tiny
 
+from detector.checkpoints import Checkpoint
 from detector.clip.backbone import Backbone
 from detector.data.augmentation import recompress
 from detector.data.datasets import read_dataset, select
 from detector.data.windows import crop_window
 from detector.methods.base import Evidence
 from detector.methods.sdd import windows as sdd_windows
+from detector.methods.sdd.bag import build_bag, jensen_shannon, sample_bag
+from detector.methods.sdd.enhancer import EnhancerTrainer, Lessons, WindowSample, pretrain_enhancer, sample_windows, teacher_loss
 from detector.methods.sdd.head import SddHead, normalisation
+from detector.methods.sdd.losses import sdd_loss, triplet_loss
 from detector.methods.sdd.model import Sdd, SddConfig
 from detector.methods.sdd.recipe import SddRecipe
-from detector.methods.sdd.train import (
-    Pool,
-    Pretraining,
-    build_bag,
-    draw_pool,
-    fit_sdd,
-    jensen_shannon,
-    pretrain_enhancer,
-    sample_bag,
-    sdd_loss,
-    teacher_loss,
-    triplet_loss,
-)
+from detector.methods.sdd.train import SddRun, fit_sdd
 from detector.methods.sdd.windows import batches, random_window
 
 SMALL = SddConfig(bag=6, heads=2, rank=2, inputs="highpass")
@@ -125,42 +117,38 @@ def test_the_bag_comes_from_real_images_only(tiny, data):
 
 def test_training_finds_planted_traces_and_goes_on_after_a_crash(tiny, data, tmp_path, monkeypatch):
     recipe = SddRecipe(epochs=6, batch=16, rate=3e-3, average=0.8)
-    whole = fit_sdd(*data, tiny, SMALL, recipe, checkpoint=tmp_path / "whole.pt").head
+    whole = fit_sdd(*data, tiny, SddRun(SMALL, recipe, checkpoint=tmp_path / "whole.pt")).head
     pixels = [np.asarray(Image.open(e.path)) for e in data[1]]
     labels = np.array([e.label for e in data[1]])
     from sklearn.metrics import roc_auc_score
 
     scored = whole.score(Evidence(None, np.zeros((len(pixels), 15)), np.zeros((len(pixels), 1)), pixels)).logit
     assert roc_auc_score(labels, scored) > 0.8
-    from detector.methods.sdd import train as sdd_train
+    run = SddRun(SMALL, recipe, checkpoint=tmp_path / "cut.pt")
 
-    save, calls = sdd_train._save, []
-
-    def crash(*arguments):
-        save(*arguments)
-        calls.append(1)
-        if len(calls) == 2:
+    def crash(self, contents, written=Checkpoint.save):
+        written(self, contents)
+        if contents["state"]["epoch"] == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sdd_train, "_save", crash)
-    with pytest.raises(KeyboardInterrupt):
-        fit_sdd(*data, tiny, SMALL, recipe, checkpoint=tmp_path / "cut.pt")
-    monkeypatch.setattr(sdd_train, "_save", save)
-    resumed = fit_sdd(*data, tiny, SMALL, recipe, checkpoint=tmp_path / "cut.pt", resume=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoint, "save", crash)
+        fit_sdd(*data, tiny, run)
+    resumed = fit_sdd(*data, tiny, replace(run, resume=True))
     state = torch.load(tmp_path / "cut.pt", weights_only=True)["state"]
     assert state["epoch"] == 6 and len(state["log"]) == 6
     again = resumed.head.score(Evidence(None, np.zeros((len(pixels), 15)), np.zeros((len(pixels), 1)), pixels)).logit
-    np.testing.assert_allclose(again, scored, atol=1e-3)
+    np.testing.assert_array_equal(again, scored)
     with pytest.raises(ValueError, match="other settings"):
-        fit_sdd(*data, tiny, SMALL, replace(recipe, rate=1.0), checkpoint=tmp_path / "cut.pt", resume=True)
+        fit_sdd(*data, tiny, replace(run, recipe=replace(recipe, rate=1.0), resume=True))
 
 
 def test_the_teacher_s_loss_by_hand():
-    pool = Pool(np.zeros((3, 1, 1, 3), np.uint8), torch.tensor([1.0, 0.0, 0.0]), torch.tensor([2.0, 0.0, -3.0]))
+    sample = WindowSample(np.zeros((3, 1, 1, 3), np.uint8), torch.tensor([1.0, 0.0, 0.0]), torch.tensor([2.0, 0.0, -3.0]))
     rows = torch.tensor([0, 1, 2])
     # entropies at logit 0 are ln 2, the synthetic one weighs twice; smooth L1 of 2, 0 and 3 is 1.5, 0 and 2.5
     entropy, taught = np.log(2) * (2 + 1 + 1) / 3, 4 / 3
-    assert float(teacher_loss(torch.zeros(3), pool, rows, 0.25)) == pytest.approx(0.75 * entropy + 0.25 * taught, rel=1e-5)
+    assert float(teacher_loss(torch.zeros(3), sample, rows, 0.25)) == pytest.approx(0.75 * entropy + 0.25 * taught, rel=1e-5)
 
 
 def test_the_enhancer_s_own_training_goes_on_from_its_file(tiny, data, tmp_path):
@@ -172,25 +160,26 @@ def test_the_enhancer_s_own_training_goes_on_from_its_file(tiny, data, tmp_path)
         drawn.append(1)
         return lambda window: float(window.mean() > 127)
 
-    whole = fit_sdd(*data, tiny, config, recipe, teacher=teacher, enhancer=tmp_path / "whole.pt").head
-    crop_window, run_epoch = tmp_path / "cut.pt", Pretraining.run_epoch
+    whole = fit_sdd(*data, tiny, SddRun(config, recipe, enhancer=tmp_path / "whole.pt"), teacher).head
+    run, run_epoch = SddRun(config, recipe, enhancer=tmp_path / "cut.pt"), EnhancerTrainer.run_epoch
 
-    def killed(self, *given):
-        if self.epoch == 2:
+    def killed(self):
+        if self.state.epoch == 2:
             raise KeyboardInterrupt
-        run_epoch(self, *given)
+        run_epoch(self)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Pretraining, "run_epoch", killed)
-        fit_sdd(*data, tiny, config, recipe, teacher=teacher, enhancer=crop_window)
-    assert torch.load(crop_window, weights_only=True)["epoch"] == 2
-    resumed = fit_sdd(*data, tiny, config, recipe, resume=True, teacher=teacher, enhancer=crop_window).head
+        patch.setattr(EnhancerTrainer, "run_epoch", killed)
+        fit_sdd(*data, tiny, run, teacher)
+    assert torch.load(run.enhancer, weights_only=True)["state"]["epoch"] == 2
+    run = replace(run, resume=True)
+    resumed = fit_sdd(*data, tiny, run, teacher).head
     for name, value in whole.tensors().items():
         torch.testing.assert_close(resumed.tensors()[name], value, msg=name)
     drawn.clear()
-    fit_sdd(*data, tiny, replace(config, use_cfdl=False), recipe, resume=True, teacher=teacher, enhancer=crop_window)
+    fit_sdd(*data, tiny, replace(run, config=replace(config, use_cfdl=False)), teacher)
     assert not drawn  # a variant of the rest of the model takes the finished enhancer over
-    fit_sdd(*data, tiny, config, replace(recipe, pretrain_rate=1e-3), resume=True, teacher=teacher, enhancer=crop_window)
+    fit_sdd(*data, tiny, replace(run, recipe=replace(recipe, pretrain_rate=1e-3)), teacher)
     assert drawn  # other settings, other enhancer
 
 
@@ -204,17 +193,17 @@ def test_the_enhancer_alone_learns_what_its_teacher_hears(tiny, data):
     torch.manual_seed(0)
     model = Sdd(tiny.model.visual, SddConfig(bag=6, heads=2, rank=2, inputs="local", covariance=True), torch.randn(6, 32))
     head = SddHead(model, normalisation(tiny))
-    pool = draw_pool(pictures, np.random.default_rng(0).permutation(planted), 32, teacher, recipe, seed=0)
+    sample = sample_windows(pictures, np.random.default_rng(0).permutation(planted), 32, teacher, recipe, seed=0)
     before = [p.clone() for p in model.tower.parameters()]
-    pretrain_enhancer(model, head, lambda: pool, len(pictures), recipe, seed=0)
+    pretrain_enhancer(head, Lessons(lambda: sample, len(sample.labels)), recipe, seed=0)
     assert all(torch.equal(a, b) for a, b in zip(before, model.tower.parameters(), strict=True))
     assert all((stage.semantic[1].weight == 0).all() and (stage.semantic[1].bias == 1).all() for stage in model.enhance.stages)
     with torch.no_grad():
-        summaries = model.eval().enhance(head.prepare(list(pool.windows)), None)
+        summaries = model.eval().enhance(head.prepare(list(sample.pixels)), None)
     design = torch.cat([summaries, torch.ones(len(summaries), 1)], dim=1)
     half = len(design) // 2
-    fitted = torch.linalg.lstsq(design[:half].T @ design[:half] + torch.eye(design.shape[1]), design[:half].T @ pool.logits[:half, None])
-    assert np.corrcoef((design[half:] @ fitted.solution)[:, 0], pool.logits[half:])[0, 1] > 0.7
+    fitted = torch.linalg.lstsq(design[:half].T @ design[:half] + torch.eye(design.shape[1]), design[:half].T @ sample.logits[:half, None])
+    assert np.corrcoef((design[half:] @ fitted.solution)[:, 0], sample.logits[half:])[0, 1] > 0.7
 
 
 def one_after_another(pixels, size, generator, plain):
@@ -248,10 +237,10 @@ def test_windows_made_by_threads_are_those_of_one_generator(workers, monkeypatch
 
 
 def test_a_checkpoint_holds_only_what_is_trained(tiny, data, tmp_path):
-    head = fit_sdd(*data, tiny, SMALL, SddRecipe(epochs=1, batch=16), checkpoint=tmp_path / "one.pt").head
+    head = fit_sdd(*data, tiny, SddRun(SMALL, SddRecipe(epochs=1, batch=16), checkpoint=tmp_path / "one.pt")).head
     saved = torch.load(tmp_path / "one.pt", weights_only=True)
-    for part in (saved["model"], saved["mean"], saved["state"]["kept"]):
+    for part in (saved["module"], saved["average"], saved["state"]["weights"]):
         assert part.keys() == head.model.trained().keys()
         assert not any(name.startswith("tower.") and not name.endswith(("up", "down")) for name in part)
     with pytest.raises(RuntimeError, match="not the tensors"):
-        head.model.load_trained(saved["mean"] | {"bag2": torch.zeros(1)})
+        head.model.load_trained(saved["average"] | {"bag2": torch.zeros(1)})
