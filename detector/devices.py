@@ -1,4 +1,4 @@
-"""What code that runs on any device needs: values back as numpy, and reduced precision only where the card has it."""
+"""What code that runs on any device needs: values back as numpy, and reduced precision only where the device has it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def has_matrix_units() -> bool:
+    """Whether the processor has units for products of bfloat16 matrices (AMX), with which convolutions train about three times as fast."""
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
 def training_autocast(device: torch.device) -> torch.autocast:
-    """For the forward pass of a training: bfloat16 where `has_bfloat16`, else nothing, so that the CPU's numbers stay as they are."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+    """For the forward pass of a training: bfloat16 where the card or the processor multiplies it itself, else nothing."""
+    fast = has_matrix_units() if device.type == "cpu" else has_bfloat16(device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast)

@@ -47,7 +47,7 @@ class Plan:
     lower_is_better: bool = False  # of the validation value
     average: float | None = None  # share that the running mean of the weights keeps in each step; None: there is no mean
     clip: float | None = None  # largest norm of the gradient of all trained parameters together
-    mixed_precision: bool = False  # bfloat16 in the forward pass, on cards that multiply it
+    mixed_precision: bool = False  # bfloat16 in the forward pass, on devices that multiply it themselves
     title: str = ""  # of the progress bar and of the line after each epoch; "": neither
 
 

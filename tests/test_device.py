@@ -223,16 +223,16 @@ def test_a_head_trained_on_the_device_is_the_processor_s_and_lies_on_the_process
     close({n: v.detach() for n, v in here.items()}, {n: v.detach() for n, v in there.items()})
 
 
-def test_sdd_trains_on_the_device_as_on_the_processor(folder, data, tmp_path, card):
+def test_sdd_trains_on_the_device_as_on_the_processor(folder, data, tmp_path, card, monkeypatch):
+    monkeypatch.setattr("detector.devices.has_matrix_units", lambda: False)  # the simulated card computes in float32
     examples = read_dataset(data)
     parts = select(examples, "train"), select(examples, "val")
-    recipe = SddRecipe(epochs=1, batch=8, pretrain_epochs=1, pretrain_windows=4, pretrain_batch=16)
+    recipe = SddRecipe(epochs=1, batch=8)
     fitted = {
         device: fit_sdd(
             *parts,
             Backbone.load(str(folder), device),
             SddRun(CONFIG, recipe, checkpoint=tmp_path / f"{device}.pt"),
-            teacher=lambda: lambda window: float(window.mean() > 127),
         )
         for device in ("cpu", "cuda")
     }

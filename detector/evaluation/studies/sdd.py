@@ -16,28 +16,28 @@ from detector.methods.registry import find_heads, read_head
 from detector.methods.sdd.bag import middle_window
 from detector.methods.sdd.head import SddHead
 from detector.methods.sdd.model import SddConfig
-from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE, SddRecipe
-from detector.methods.sdd.train import SddRun, fit_sdd, sdd_teacher
-from detector.methods.table import Table, Training
+from detector.methods.sdd.recipe import PLACES, PLACES_RECIPE, SddRecipe
+from detector.methods.sdd.train import SddRun, fit_sdd
+from detector.methods.table import Table
 
 ABLATIONS = {
-    "all": SHIPPED,
-    "without STS": replace(SHIPPED, use_sts=False),
-    "without CFDL": replace(SHIPPED, use_cfdl=False),
-    "without the enhancer": replace(SHIPPED, use_enhancer=False),
+    "all": PLACES,
+    "without STS": replace(PLACES, use_sts=False),
+    "without CFDL": replace(PLACES, use_cfdl=False),
+    "without the enhancer": replace(PLACES, use_enhancer=False),
 }
-ABLATION_RECIPE = replace(SHIPPED_RECIPE, epochs=2)  # short, because there are twelve trainings
+ABLATION_RECIPE = replace(PLACES_RECIPE, epochs=2)  # short, because there are twelve trainings
 ABLATION_CHECKPOINTS = Path("checkpoints/sdd-study")
 
 
 def sdd_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
-    """The shipped recipe over seeds, and Table 4 of arXiv 2508.12341 on our data: all of SDD and without each of its parts, for a
+    """The recipe of `train sdd` over seeds, and Table 4 of arXiv 2508.12341 on our data: all of SDD and without each of its parts, for a
     shorter time.
 
-    The trainings of a seed share that of the enhancer. A training goes on from its checkpoint, if there is one.
+    A training goes on from its checkpoint, if there is one.
     """
     corpus = only(corpora)
-    trainings = {"as shipped": (SHIPPED, SHIPPED_RECIPE)} | {name: (config, ABLATION_RECIPE) for name, config in ABLATIONS.items()}
+    trainings = {"as shipped": (PLACES, PLACES_RECIPE)} | {name: (config, ABLATION_RECIPE) for name, config in ABLATIONS.items()}
     rows = {
         name: {"epochs": recipe.epochs, "measures": over_seeds(partial(_fit, corpus, backbone, config, recipe), corpus, seeds)[1]}
         for name, (config, recipe) in trainings.items()
@@ -48,12 +48,15 @@ def sdd_study(corpora: list[Corpus], backbone: Backbone, seeds: int) -> dict:
 def streams(corpus: Corpus, backbone: Backbone) -> dict[str, dict[str, float]]:
     """AUROC of the halves of the shipped head's classifier: split → "both", "CLS token", "enhancer" → AUROC.
 
-    One window in the middle of each image; a half left out is replaced by its mean over `val`. {} where there is no head.
+    One window in the middle of each image; a half left out is replaced by its mean over `val`. {} where there is no head, or
+    one that reads out each token.
     """
     path = find_heads(backbone.name).get("sdd")
     if path is None:
         return {}
     head, _ = read_head(path, "sdd", backbone)
+    if head.model.config.readout != "summary":
+        return {}
     parts = {name: _halves_of(head, table) for name, table in {"val": corpus.val, **corpus.tests}.items()}
     typical = [half.mean(0, keepdim=True) for half in parts["val"]]
     areas = {}
@@ -82,10 +85,7 @@ def _fit(corpus: Corpus, backbone: Backbone, config: SddConfig, recipe: SddRecip
     prefix, train, val = backbone.fingerprint[:8], corpus.train.pictures.originals(), corpus.val.pictures.originals()
     off = [part for part in ("use_sts", "use_cfdl", "use_enhancer") if not getattr(config, part)]
     checkpoint = ABLATION_CHECKPOINTS / f"{'-'.join([prefix, str(recipe.epochs), *off, str(seed)])}.pt"
-    teacher = partial(sdd_teacher, corpus.train, corpus.val, Training(backbone, seed))
-    enhancer = ABLATION_CHECKPOINTS / f"{prefix}-enhancer-{seed}.pt"
-    run = SddRun(config, recipe, seed, checkpoint, enhancer, resume=True)
-    return fit_sdd(train, val, backbone, run, teacher).head
+    return fit_sdd(train, val, backbone, SddRun(config, recipe, seed, checkpoint, resume=True)).head
 
 
 def sdd_report(result: dict) -> str:

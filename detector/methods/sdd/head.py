@@ -17,7 +17,7 @@ from detector.clip.towers import Tower
 from detector.data.windows import Box, crop_window, window_boxes
 from detector.devices import to_numpy
 from detector.methods.base import Evidence, HeadError, Score
-from detector.methods.sdd.model import Sdd, SddConfig
+from detector.methods.sdd.model import LARGE, Sdd, SddConfig
 from detector.steps import checkpoint
 
 
@@ -44,6 +44,11 @@ class SddHead:
         pixels = torch.from_numpy(np.ascontiguousarray(np.stack(windows))).to(self.model.device)
         return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / deviation
 
+    @torch.inference_mode()
+    def frozen_tokens(self, windows: np.ndarray) -> np.ndarray:
+        """(B, S, S, 3) uint8 → tokens (B, 1 + N, D) float16 before the tower's adapted blocks."""
+        return to_numpy(self.model.frozen_tokens(self.prepare(list(windows)))).astype(np.float16)
+
     def pool(self, logits: np.ndarray) -> float:
         """Logits of an image's windows → the image's: their mean."""
         return float(np.mean(logits))
@@ -58,8 +63,9 @@ class SddHead:
         return self.scale * to_numpy(torch.cat(parts)).astype(np.float64) + self.bias
 
     def boxes(self, pixels: np.ndarray) -> list[Box]:
-        """The windows that an image's score rests on: at most `config.windows`, evenly spaced."""
-        return window_boxes(pixels.shape[1], pixels.shape[0], self.size, limit=self.model.config.windows)
+        """The windows that an image's score rests on, evenly spaced: at most `config.windows`, of a large image `large_windows`."""
+        config, (height, width) = self.model.config, pixels.shape[:2]
+        return window_boxes(width, height, self.size, limit=config.large_windows if max(height, width) > LARGE else config.windows)
 
     def unscaled(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
         """(B,) logits of images before scaling. Four images' windows go through the model together."""

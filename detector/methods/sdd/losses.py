@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.methods.sdd.model import Sdd
+from detector.methods.sdd.model import SddOutput
 from detector.methods.sdd.recipe import SddRecipe
 
 
@@ -24,15 +24,14 @@ def triplet_loss(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     return F.relu(positive - negative + margin).mean()
 
 
-def sdd_loss(model: Sdd, images: Tensor, labels: Tensor, recipe: SddRecipe) -> dict[str, Tensor]:
-    """ "loss" and its terms. The reconstruction aims at the tokens, which it does not move, on real images only (the paper)."""
-    out = model(images)
+def sdd_loss(out: SddOutput, labels: Tensor, recipe: SddRecipe) -> dict[str, Tensor]:
+    """ "loss" and its terms. The reconstruction aims at its target, which it does not move, on real images only (the paper)."""
     terms = {
         "entropy": F.binary_cross_entropy_with_logits(out.logits.float(), labels),
         "metric": triplet_loss(out.features.float(), labels, recipe.margin),
     }
     rows = torch.ones_like(labels, dtype=torch.bool) if recipe.reconstruct_all else labels == 0
-    error = (out.reconstruction.float() - out.tokens.detach().float())[rows]
-    terms["reconstruction"] = error.square().mean() if model.config.use_cfdl and len(error) else out.logits.sum() * 0
+    error = (out.reconstruction.float() - out.target.detach().float())[rows]
+    terms["reconstruction"] = error.square().mean() if len(error) else out.logits.sum() * 0
     total = recipe.entropy * terms["entropy"] + recipe.metric * terms["metric"] + recipe.reconstruction * terms["reconstruction"]
     return {"loss": total, **terms}

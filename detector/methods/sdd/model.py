@@ -20,6 +20,9 @@ from torch.nn.utils import parametrize
 from detector.clip.towers import Tower
 
 FEATURES = 256  # length of the enhancer's summary f, and of the classifier's hidden layer
+LARGE = 640  # pixels of the longer side
+PLACE_FEATURES = 96  # channels of the enhancer's maps at the tokens' places, for the read-out by tokens
+SEMANTIC_START = 0.1  # weight of the semantic maps' batch-norm at first: near neutral; at 0 the branch would get no gradient
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class SddConfig:
     """Sizes are relative to the tower's width D where the paper's are of D = 1024."""
 
     rank: int = 6  # of every LoRA update (released code)
+    adapted_blocks: int | None = None  # last blocks of the tower that LoRA adapts; None: all, the paper. With few, the rest is run once
     alpha: float = 6.0  # LoRA scale is alpha / rank
     bag: int = 64  # real tokens; the code's comments say 5,345, which a processor cannot afford
     heads: int = 16  # of each attention
@@ -38,7 +42,13 @@ class SddConfig:
     use_enhancer: bool = True  # False: the classifier reads the CLS token and the mean difference
     inputs: str = "plain"  # of the enhancer; ours: "highpass", differences beside the pixels; "local", `local_residual` in their place
     covariance: bool = False  # ours: second-order statistics of the enhancer's maps beside its last map
+    target: str = "raw"  # what is rebuilt. "raw": the tokens, the released code; "unit": each token by its own mean and size, ours
+    shortcut: bool = True  # released code: the tokens enter the decoder beside what is recalled; False: only what is recalled does, ours
+    readout: str = "summary"  # "summary": CLS token and summary, the paper; "tokens": a logit for each token, their mean, ours
+    widths: tuple[int, int, int] | None = None  # channels of the enhancer's stages; None: D / 8, D / 16 and 1, the paper
+    dense: bool = False  # ours: the first stage reads every pixel with a 5 × 5 kernel and averages, instead of every second one
     windows: int = 4  # scored of an image, at most (choice)
+    large_windows: int = 16  # the same for an image with a side over LARGE pixels, so that its inside is read, too (choice)
 
 
 # --- LoRA ----------------------------------------------------------------------------------------------------------
@@ -58,13 +68,14 @@ class LowRank(nn.Module):
         return weight + self.scale * self.up @ self.down
 
 
-def adapted(visual: Tower, rank: int, alpha: float) -> Tower:
-    """A copy of the tower that shares its frozen parameters, with LoRA on attention and both MLP layers of every block.
+def adapted(visual: Tower, rank: int, alpha: float, blocks: int | None = None) -> Tower:
+    """A copy of the tower that shares its frozen parameters, with LoRA on attention and both MLP layers of its last `blocks` blocks.
 
-    The backbone's own modules stay as they are: other methods run them at the same time.
+    blocks: None for all. The backbone's own modules stay as they are: other methods run them at the same time.
     """
     tower = copy.deepcopy(visual, {id(tensor): tensor for tensor in (*visual.parameters(), *visual.buffers())})
-    for block in tower.transformer.resblocks:
+    every = tower.transformer.resblocks
+    for block in every[len(every) - (len(every) if blocks is None else blocks) :]:
         places = ((block.attn, "in_proj_weight"), (block.attn.out_proj, "weight"), (block.mlp.c_fc, "weight"), (block.mlp.c_proj, "weight"))
         for module, name in places:
             weight = getattr(module, name)
@@ -103,11 +114,13 @@ class Reconstruction(nn.Module):
         self.attend = nn.ModuleList(Attention(width, config.heads, config.detach_attention) for _ in range(4))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
         self.norm_tokens, self.norm_bag = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.shortcut = config.shortcut
 
     def forward(self, tokens: Tensor, bag: Tensor) -> Tensor:
         tokens, bag = self.norm_tokens(tokens), self.norm_bag(bag).expand(len(tokens), -1, -1)
         real = self.norms[0](self.attend[0](bag, tokens))  # (B, M, D)
-        first = self.norms[1](self.attend[1](tokens, real) + tokens)  # (B, 1 + N, D)
+        recalled = self.attend[1](tokens, real)  # (B, 1 + N, D)
+        first = self.norms[1](recalled + tokens if self.shortcut else recalled)
         second = self.norms[2](self.attend[2](first, first) + first)
         return self.norms[3](self.attend[3](second, real) + second)
 
@@ -165,73 +178,106 @@ def covariances(maps: Tensor) -> Tensor:
 class Stage(nn.Module):
     """One convolution that halves the maps, and the semantic maps at the same size that modulate them."""
 
-    def __init__(self, inside: int, outside: int, width: int, grid: int, side: int, modulation: str | None):
+    def __init__(self, convolve: nn.Sequential, width: int, grid: int, side: int, modulation: str | None):
         super().__init__()
+        outside = channels_of(convolve)
         stride = -(-side // grid)
         padding = 1 if stride > 4 else (grid * stride - side) // 2  # the paper's kernels at its sizes: 9, 4 and 2
         kernel = stride + 2 if stride > 4 else stride
-        self.convolve = nn.Sequential(nn.Conv2d(inside, outside, 3, 2, 1), nn.BatchNorm2d(outside), nn.ReLU())
+        self.convolve = convolve
         self.semantic = nn.Sequential(nn.ConvTranspose2d(width, outside, kernel, stride, padding), nn.BatchNorm2d(outside), nn.ReLU())
         self.modulation, self.side = modulation, side
+        _start_neutral(self.semantic)
 
-    def forward(self, maps: Tensor, difference: Tensor | None) -> Tensor:
+    def forward(self, maps: Tensor, difference: Tensor) -> Tensor:
         features = self.convolve(maps)  # (B, outside, side, side)
         if self.modulation is None:
             return features
-        if difference is None:  # what `modulate` gives for semantic maps of 1, without its passes over the maps
-            return 2 * features if self.modulation == "exp" else features
         return modulate(features, self.semantic(difference)[..., : self.side, : self.side], self.modulation)
 
-    def neutralise(self) -> None:
-        """Set the semantic maps to 1 everywhere, from where training moves them."""
-        norm = self.semantic[1]
-        assert isinstance(norm, nn.BatchNorm2d)
-        nn.init.zeros_(norm.weight)
-        nn.init.ones_(norm.bias)
+
+def _start_neutral(semantic: nn.Sequential) -> None:
+    """Set the semantic maps near 1 everywhere, from where training moves them."""
+    norm = semantic[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    nn.init.constant_(norm.weight, SEMANTIC_START)
+    nn.init.ones_(norm.bias)
+
+
+def halving(inside: int, outside: int, dense: bool = False) -> nn.Sequential:
+    """A convolution that halves the maps. dense: every pixel is read with a 5 × 5 kernel, and the results are averaged."""
+    if dense:
+        convolve = nn.Conv2d(inside, outside, 5, 1, 2)
+        return nn.Sequential(convolve, nn.BatchNorm2d(outside), nn.ReLU(), nn.AvgPool2d(2))
+    return nn.Sequential(nn.Conv2d(inside, outside, 3, 2, 1), nn.BatchNorm2d(outside), nn.ReLU())
+
+
+def channels_of(convolve: nn.Sequential) -> int:
+    """Channels that a `halving` gives."""
+    assert isinstance(convolve[0], nn.Conv2d)
+    return convolve[0].out_channels
 
 
 class Enhancer(nn.Module):
-    """Pixels (B, 3, S, S) under the difference map (B, D, g, g) → the summary f (B, 256); docs/methods.md, 2.1, step 5.
-
-    Without a difference map the modulation is neutral: so the enhancer is trained by itself.
-    """
+    """Pixels (B, 3, S, S) under the difference map (B, D, g, g) → the summary f (B, 256); docs/methods.md, 2.1, step 5."""
 
     deviation: Tensor
 
     def __init__(self, width: int, grid: int, size: int, config: SddConfig, deviation: Tensor):
         super().__init__()
-        channels = ({"plain": 3, "highpass": 12, "local": 6}[config.inputs], width // 8, width // 16, 1)
+        first = {"plain": 3, "highpass": 12, "local": 6}[config.inputs]
+        channels = (first, *(config.widths or (width // 8, width // 16, 1)))
         kinds = [config.modulation if i < config.modulated_stages else None for i in range(3)]
-        self.stages = nn.ModuleList(Stage(channels[i], channels[i + 1], width, grid, size // 2 ** (i + 1), kinds[i]) for i in range(3))
+        convolutions = [halving(channels[i], channels[i + 1], config.dense and i == 0) for i in range(3)]
+        self.stages = nn.ModuleList(Stage(convolutions[i], width, grid, size // 2 ** (i + 1), kinds[i]) for i in range(3))
         self.taps = nn.ModuleList(nn.Identity() for _ in range(3))
         self.inputs, self.covariance = config.inputs, config.covariance
         self.register_buffer("deviation", deviation, persistent=False)
         pairs = sum(c * (c + 1) // 2 for c in channels[1:3]) if config.covariance else 0
-        read = (size // 8) ** 2 + pairs
+        read = channels[3] * (size // 8) ** 2 + pairs
         # covariances and places differ much in size; the paper's last map goes to the layer as it is
         self.level = nn.BatchNorm1d(read) if config.covariance else nn.Identity()
-        self.summary = nn.Linear(read, FEATURES)
-
-    def neutralise(self) -> None:
-        """Let the modulation of every stage start neutral."""
-        for stage in self.stages:
-            assert isinstance(stage, Stage)
-            stage.neutralise()
+        self.summary = nn.Linear(read, FEATURES) if config.readout == "summary" else nn.Identity()
 
     def read(self, images: Tensor) -> Tensor:
         """(B, C, S, S) what the first convolution gets."""
         if self.inputs == "local":
-            return local_residual(images, self.deviation)
+            with torch.autocast(images.device.type, enabled=False):  # low-level traces are small differences of the pixels
+                return local_residual(images, self.deviation)
         return torch.cat([images, high_passed(images)], dim=1) if self.inputs == "highpass" else images
 
-    def forward(self, images: Tensor, difference: Tensor | None) -> Tensor:
-        maps = self.read(images)
-        outputs = []
+    def maps(self, images: Tensor, difference: Tensor) -> list[Tensor]:
+        """The maps of the three stages, (B, C, h, w) each."""
+        maps, outputs = self.read(images), []
         for stage, tap in zip(self.stages, self.taps, strict=True):
             maps = tap(stage(maps, difference))
             outputs.append(maps)
-        last = maps.flatten(1)  # (B, (S / 8)²)
+        return outputs
+
+    def forward(self, images: Tensor, difference: Tensor) -> Tensor:
+        outputs = self.maps(images, difference)
+        last = outputs[2].flatten(1)  # (B, C (S / 8)²)
         return self.summary(self.level(torch.cat([last, *map(covariances, outputs[:2])], dim=1) if self.covariance else last))
+
+
+class TokenReadout(nn.Module):
+    """A logit for each token, from the token and the enhancer's maps at its place; the image's is their mean (ours).
+
+    So the map of the tokens' logits is the logit, place by place.
+    """
+
+    def __init__(self, width: int, maps: int):
+        super().__init__()
+        self.gather = halving(maps, PLACE_FEATURES)
+        self.drop = nn.Dropout(0.3)  # of the tokens' channels: content is learned first
+        self.hidden = nn.Sequential(nn.Conv2d(width + PLACE_FEATURES, FEATURES // 2, 1), nn.BatchNorm2d(FEATURES // 2), nn.ReLU())
+        self.logit = nn.Sequential(nn.Dropout(0.2), nn.Conv2d(FEATURES // 2, 1, 1))
+
+    def forward(self, tokens: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """tokens: (B, D, g, g); maps: (B, C, h, w). Returns logits (B, g, g) and features (B, 128), the mean over places."""
+        places = F.adaptive_avg_pool2d(self.gather(maps), tokens.shape[-1])
+        hidden = self.hidden(torch.cat([self.drop(tokens), places], dim=1))
+        return self.logit(hidden)[:, 0], hidden.mean((2, 3))
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------
@@ -239,12 +285,15 @@ class Enhancer(nn.Module):
 
 @dataclass(frozen=True)
 class SddOutput:
-    """logits: (B,), higher speaks for synthetic. tokens, reconstruction: (B, 1 + N, D). features: (B, 256), f."""
+    """logits: (B,), higher speaks for synthetic. target, reconstruction: (B, 1 + N, D), what is rebuilt and what came of it.
+    features: (B, F), f. token_logits: (B, g, g), whose mean is the logit; None where the read-out is not by tokens."""
 
     logits: Tensor
     tokens: Tensor
+    target: Tensor
     reconstruction: Tensor
     features: Tensor
+    token_logits: Tensor | None = None
 
 
 class Sdd(nn.Module):
@@ -255,22 +304,22 @@ class Sdd(nn.Module):
     def __init__(self, visual: Tower, config: SddConfig, bag: Tensor):
         super().__init__()
         width, self.grid = visual.conv1.out_channels, visual.grid_size[0]
-        self.config, self.tower = config, adapted(visual, config.rank, config.alpha)
+        self.config, self.tower = config, adapted(visual, config.rank, config.alpha, config.adapted_blocks)
         self.register_buffer("bag", bag.to(visual.conv1.weight.device))
         self.reconstruct = Reconstruction(width, config)
         self.size = self.grid * visual.conv1.kernel_size[0]  # side of a window in pixels
         self.enhance = Enhancer(width, self.grid, self.size, config, torch.tensor(visual.image_std).view(3, 1, 1))
-        self.classify = nn.Sequential(
-            nn.BatchNorm1d(width + FEATURES),
-            nn.Linear(width + FEATURES, FEATURES),
-            nn.BatchNorm1d(FEATURES),
-            nn.ReLU(),
-            nn.Linear(FEATURES, 1),
-        )
         self.reduce = nn.Linear(width, FEATURES)  # stands in for the enhancer in its ablation
+        self.classify = self._readout(width)
         self.tap_tokens, self.tap_difference = nn.Identity(), nn.Identity()
         for part in (self.reconstruct, self.enhance, self.classify, self.reduce):  # drawn on the CPU: the same on every device
             part.to(self.device)
+
+    def _readout(self, width: int) -> nn.Module:
+        if self.config.readout == "tokens":
+            return TokenReadout(width, (self.config.widths or (0, 0, 1))[2] if self.config.use_enhancer else width)
+        layers = (nn.BatchNorm1d(width + FEATURES), nn.Linear(width + FEATURES, FEATURES), nn.BatchNorm1d(FEATURES))
+        return nn.Sequential(*layers, nn.ReLU(), nn.Linear(FEATURES, 1))
 
     @property
     def device(self) -> torch.device:
@@ -292,16 +341,32 @@ class Sdd(nn.Module):
         stages = {f"stage{i + 1}": tap for i, tap in enumerate(self.enhance.taps)} if self.config.use_enhancer else {}
         return {"difference": self.tap_difference, "tokens": self.tap_tokens} | stages
 
-    def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) → raw tokens of the last block (B, 1 + N, D). The tap stands before the last block: of that one's output
-        a head that reads the CLS token would see no patch at all (docs/methods.md, 7)."""
-        blocks = self.tower.transformer.resblocks
+    def frozen_tokens(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) → tokens (B, 1 + N, D) before the first adapted block, the same for every training on this tower."""
         tokens = self.tower._embeds(images)
+        for block in self._blocks()[0]:
+            tokens = block(tokens)
+        return tokens
+
+    def adapt(self, tokens: Tensor) -> Tensor:
+        """`frozen_tokens` → raw tokens of the last block (B, 1 + N, D). The tap stands before the last block: of that one's output
+        a head that reads the CLS token would see no patch at all (docs/methods.md, 7)."""
+        blocks = self._blocks()[1]
         for i, block in enumerate(blocks):
             if i == len(blocks) - 1:
                 tokens = torch.cat([tokens[:, :1], self._flat(self.tap_tokens(self._grid(tokens[:, 1:])))], dim=1)
             tokens = block(tokens)
         return tokens
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) → raw tokens of the last block (B, 1 + N, D)."""
+        return self.adapt(self.frozen_tokens(images))
+
+    def _blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """The frozen blocks, then the adapted ones, of which the last block is always one."""
+        blocks = list(self.tower.transformer.resblocks)
+        count = len(blocks) if self.config.adapted_blocks is None else max(1, self.config.adapted_blocks)
+        return blocks[: len(blocks) - count], blocks[len(blocks) - count :]
 
     def _grid(self, patches: Tensor) -> Tensor:
         return patches.mT.unflatten(2, (self.grid, self.grid))  # (B, D, g, g)
@@ -311,13 +376,27 @@ class Sdd(nn.Module):
         return maps.flatten(2).mT  # (B, N, D)
 
     def forward(self, images: Tensor) -> SddOutput:
-        tokens = self.encode(images)
-        rebuilt = self.reconstruct(tokens, self.bag) if self.config.use_cfdl else torch.zeros_like(tokens)
-        gap = (rebuilt - tokens).abs() if self.config.use_cfdl else tokens
+        return self.read(images, self.encode(images))
+
+    def read(self, images: Tensor, tokens: Tensor) -> SddOutput:
+        """What `forward` gives, from the tokens (B, 1 + N, D) that the tower made of the images."""
+        tokens = tokens.float()
+        target = F.layer_norm(tokens, tokens.shape[2:]) if self.config.target == "unit" else tokens
+        rebuilt = self.reconstruct(target, self.bag) if self.config.use_cfdl else torch.zeros_like(target)
+        gap = (rebuilt - target).abs() if self.config.use_cfdl else target
         difference = self.tap_difference(self._grid(gap[:, 1:]))  # (B, D, g, g)
+        if self.config.readout == "tokens":
+            places, features = self._token_logits(images, target, difference)
+            places = places.float()
+            return SddOutput(places.mean((1, 2)), tokens, target, rebuilt, features, places)
         features = self._features(images, difference)
         logits = self.classify(torch.cat([tokens[:, 0], features], dim=1)).squeeze(1)
-        return SddOutput(logits, tokens, rebuilt, features)
+        return SddOutput(logits, tokens, target, rebuilt, features)
+
+    def _token_logits(self, images: Tensor, target: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, g, g) logits and (B, F) features."""
+        maps = self.enhance.maps(images, difference)[2] if self.config.use_enhancer else difference
+        return self.classify(self._grid(target[:, 1:]), maps)
 
     def _features(self, images: Tensor, difference: Tensor) -> Tensor:
         """(B, 256) f. Never in reduced precision: low-level traces are small differences of the pixels."""

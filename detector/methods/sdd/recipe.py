@@ -1,4 +1,4 @@
-"""How SDD is trained: rates, weights of the losses, epochs; and what the shipped head was trained with."""
+"""How SDD is trained: rates, weights of the losses, epochs; and the forms of the model that the command line offers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from detector.methods.sdd.model import SddConfig
 @dataclass(frozen=True)
 class SddRecipe:
     """Weights of the losses: BCE and metric loss as the released code has them, reconstruction 1; margin: the paper's 8; decay
-    and AdamW: the code's. epochs, rate, batch, patience, smoothing of the weights: choice, for a small corpus."""
+    and AdamW: the code's. The rest: choice, for a small corpus."""
 
     epochs: int = 30
-    batch: int = 32
-    rate: float = 5e-4
+    batch: int = 64
+    rate: float = 1e-3  # at its peak; it rises over the first 30 % of the steps and then falls to zero
     weight_decay: float = 5e-4
     patience: int = 8  # epochs without a better validation AUROC
     entropy: float = 1.5
@@ -22,15 +22,22 @@ class SddRecipe:
     metric: float = 1 / 3
     margin: float = 8.0  # of Euclidean distances between summaries f
     reconstruct_all: bool = False  # released code: the reconstruction loss counts synthetic images too
-    average: float = 0.98  # exponential mean of the weights, which is what is validated and kept
-    plain: float = 0.5  # share of the windows that are only cropped and mirrored
-    enhancer_rate: float = 1.0  # times rate; below 1 for an enhancer that has been trained before
-    pretrain_epochs: int = 0  # ours: of the enhancer by itself, over `pretrain_windows` windows of each image
-    pretrain_windows: int = 4
-    pretrain_rate: float = 2e-3
-    pretrain_batch: int = 64
-    teacher_share: float = 0.5  # of the teacher's logits in that loss, the rest is the labels'
+    average: float = 0.99  # exponential mean of the weights, which is what is validated and kept
+    plain: float = 0.3  # share of the windows that are cut from the picture as it is; the others come from a random copy of it
+    windows: int = 8  # drawn once of each training image, and mirrored at random
+    epoch_windows: int = 4  # of each training image, on average, in an epoch
+    balance: float = 0.5  # a source of n pictures weighs n^(1 - balance) within its class; 0: every picture, 1: every source the same
 
 
-SHIPPED = SddConfig(inputs="local", covariance=True)  # small data: the paper's plain pixels learn content first
-SHIPPED_RECIPE = SddRecipe(epochs=6, enhancer_rate=0.4, pretrain_epochs=6, pretrain_windows=8)
+PLACES = SddConfig(  # ours: small data; the logit is the mean of a logit for each token, so that its map is exact
+    heads=8,
+    adapted_blocks=1,
+    target="unit",
+    shortcut=False,
+    inputs="local",
+    readout="tokens",
+    widths=(24, 48, 64),
+    dense=True,
+    windows=9,
+)
+PLACES_RECIPE = SddRecipe(epochs=6, rate=2e-3, weight_decay=0.02, patience=6, metric=0.0)

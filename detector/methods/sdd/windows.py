@@ -1,89 +1,119 @@
-"""Random windows that SDD is trained on: drawn one after another, cut, blurred and compressed by threads."""
+"""Random windows that SDD is trained on: drawn once, so that the blocks of the tower that training leaves alone read them once."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
+import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
-import cv2
 import numpy as np
 
-from detector.data.augmentation import recompress
+from detector.data.augmentation import augment
+from detector.data.datasets import Example, Pictures
 from detector.data.windows import crop_window
+from detector.methods.sdd.head import SddHead
 from detector.methods.sdd.recipe import SddRecipe
+from detector.progress import progress
 
+CHUNK = 16  # pictures whose windows are made and read together
 WORKERS = min(8, os.cpu_count() or 1)  # threads that make windows; OpenCV lets go of the interpreter
-AHEAD = 4  # batches that are made before they are asked for
-
-
-@dataclass(frozen=True)
-class Draw:
-    """All that chance decides about a window: scale and its filter, place, whether it is mirrored, blur, JPEG quality."""
-
-    place: tuple[int, int]  # x, y in the scaled picture
-    mirrored: bool
-    factor: float = 1.0
-    kernel: int = cv2.INTER_AREA
-    blur: float = 0.0
-    quality: int = 0  # 0: not compressed
-
-
-def draw_window(shape: tuple[int, ...], size: int, generator: np.random.Generator, plain: float = 0.0) -> Draw:
-    """A window of a picture of `shape`, mirrored or not; but for a share `plain` of them also scaled by 0.7 to 1.4, sometimes blurred,
-    often compressed once more. Drawn apart from `window_of`, so that threads can share that work and chance stays in order."""
-    factor, kernel, blur, quality = 1.0, cv2.INTER_AREA, 0.0, 0
-    changed = generator.random() >= plain
-    if changed and generator.random() < 0.5:
-        factor = generator.uniform(0.7, 1.4)
-        kernel = (cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR)[generator.integers(3)]
-    sides = (round(side * factor) for side in shape[:2])  # as OpenCV rounds
-    y, x = (int(generator.integers(max(1, side - size + 1))) for side in sides)
-    mirrored = bool(generator.random() < 0.5)
-    if changed:
-        blur = generator.uniform(0.3, 1.5) if generator.random() < 0.15 else 0.0
-        quality = int(generator.integers(50, 101)) if generator.random() < 0.5 else 0
-    return Draw((x, y), mirrored, factor, kernel, blur, quality)
-
-
-def window_of(pixels: np.ndarray, size: int, draw: Draw) -> np.ndarray:
-    """(H, W, 3) uint8 → the (size, size, 3) window that was drawn."""
-    if draw.factor != 1.0:
-        pixels = cv2.resize(pixels, None, fx=draw.factor, fy=draw.factor, interpolation=draw.kernel)
-    x, y = draw.place
-    window = crop_window(pixels, (x, y, min(x + size, pixels.shape[1]), min(y + size, pixels.shape[0])), size)
-    window = np.ascontiguousarray(window[:, ::-1] if draw.mirrored else window)
-    window = cv2.GaussianBlur(window, (0, 0), draw.blur) if draw.blur else window
-    return recompress(window, ".jpg", draw.quality) if draw.quality else window
 
 
 def random_window(pixels: np.ndarray, size: int, generator: np.random.Generator, plain: float = 0.0) -> np.ndarray:
-    """A window as `draw_window` draws it."""
-    return window_of(pixels, size, draw_window(pixels.shape, size, generator, plain))
+    """(H, W, 3) uint8 → a (size, size, 3) window at a random place, mirrored or not: with probability `plain` of the picture as it
+    is, else of a random copy of it (`augment`)."""
+    view = pixels if generator.random() < plain else augment(pixels, generator)
+    y, x = (int(generator.integers(max(1, side - size + 1))) for side in view.shape[:2])
+    window = crop_window(view, (x, y, min(x + size, view.shape[1]), min(y + size, view.shape[0])), size)
+    return np.ascontiguousarray(window[:, ::-1] if generator.random() < 0.5 else window)
 
 
-def batches(pictures: Sequence[np.ndarray], labels: np.ndarray, size: int, recipe: SddRecipe, seed: tuple[int, int]) -> Iterator:
-    """(windows (B, S, S, 3), labels (B,)) with as many real as synthetic ones, one epoch of the smaller class twice over.
+def source_weights(labels: np.ndarray, sources: np.ndarray, balance: float) -> np.ndarray:
+    """(N,) probabilities of pictures in a draw: both classes weigh the same, a source of n pictures n^(1 − balance) in its class."""
+    weights = np.zeros(len(labels))
+    for label in np.unique(labels):
+        for source in np.unique(sources[labels == label]):
+            rows = (labels == label) & (sources == source)
+            weights[rows] = float(rows.sum()) ** -balance
+        weights[labels == label] /= weights[labels == label].sum()
+    return weights / weights.sum()
 
-    Threads make the windows a few batches ahead; what is drawn does not depend on their number.
-    """
-    generator = np.random.default_rng(seed)
-    half = recipe.batch // 2
-    groups = [np.flatnonzero(labels == label) for label in (0, 1)]
-    steps = max(1, len(labels) // recipe.batch)
-    orders = [np.concatenate([generator.permutation(g) for _ in range(-(-steps * half // len(g)))]) for g in groups]
 
-    def submit(step: int) -> tuple[list[Future], np.ndarray]:
-        rows = np.concatenate([d[step * half : (step + 1) * half] for d in orders])
-        draws = [draw_window(pictures[i].shape, size, generator, recipe.plain) for i in rows]
-        return [pool.submit(window_of, pictures[i], size, draw) for i, draw in zip(rows, draws, strict=True)], labels[rows]
+@dataclass(frozen=True)
+class LabelledPictures:
+    """pixels: N images (H, W, 3) uint8, decoded at each access; labels: (N,), 1 synthetic; sources: (N,) names."""
 
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        waiting = deque(map(submit, range(min(AHEAD, steps))))
-        for step in range(steps):
-            windows, targets = waiting.popleft()
-            if step + AHEAD < steps:
-                waiting.append(submit(step + AHEAD))
-            yield np.stack([window.result() for window in windows]), targets
+    pixels: Sequence[np.ndarray]
+    labels: np.ndarray
+    sources: np.ndarray
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> LabelledPictures:
+        return cls(Pictures(examples), np.array([e.label for e in examples]), np.array([e.source for e in examples]))
+
+
+@dataclass(frozen=True)
+class WindowPool:
+    """`each` windows of each of N pictures, in files of a temporary folder. pixels: (N · each, S, S, 3) uint8; tokens: (N · each,
+    1 + T, D) float16, of the tower before its adapted blocks; labels: (N,); weights: (N,) probabilities of the pictures."""
+
+    pixels: np.ndarray
+    tokens: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    folder: tempfile.TemporaryDirectory[str]
+
+    def batches(self, recipe: SddRecipe, seed: tuple[int, int]) -> Iterator[WindowBatch]:
+        """The batches of an epoch; the same for the same seed."""
+        generator, each = np.random.default_rng(seed), len(self.pixels) // len(self.labels)
+        for _ in range(steps_of(len(self.labels), recipe)):
+            pictures = generator.choice(len(self.labels), recipe.batch, p=self.weights)
+            rows = pictures * each + generator.integers(0, each, recipe.batch)
+            yield WindowBatch(self.pixels[rows], self.tokens[rows], self.labels[pictures])
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """pixels: (B, S, S, 3) uint8; tokens: (B, 1 + T, D) float16; labels: (B,)."""
+
+    pixels: np.ndarray
+    tokens: np.ndarray
+    labels: np.ndarray
+
+
+def steps_of(pictures: int, recipe: SddRecipe) -> int:
+    """Batches in an epoch over so many pictures."""
+    return max(1, pictures * recipe.epoch_windows // recipe.batch)
+
+
+def draw_pool(pictures: LabelledPictures, head: SddHead, recipe: SddRecipe, seed: int) -> WindowPool:
+    """Draw `recipe.windows` windows of every picture, and run the frozen blocks of the head's tower on them once."""
+    count, each = len(pictures.labels), recipe.windows
+    folder = tempfile.TemporaryDirectory(prefix="sdd-windows-")
+    store = partial(_memory_map, Path(folder.name))
+    pixels = store("pixels.npy", np.uint8, (count * each, head.size, head.size, 3))
+    tokens = None
+
+    def windows_of(index: int) -> np.ndarray:
+        generator, picture = np.random.default_rng((seed, index)), pictures.pixels[index]
+        return np.stack([random_window(picture, head.size, generator, recipe.plain) for _ in range(each)])
+
+    for start in progress(range(0, count, CHUNK), title="sdd: windows"):
+        indices = range(start, min(start + CHUNK, count))
+        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+            drawn = np.concatenate(list(pool.map(windows_of, indices)))
+        frozen = head.frozen_tokens(drawn)
+        if tokens is None:
+            tokens = store("tokens.npy", np.float16, (count * each, *frozen.shape[1:]))
+        rows = slice(start * each, start * each + len(drawn))
+        pixels[rows], tokens[rows] = drawn, frozen
+    assert tokens is not None  # there is at least one picture
+    return WindowPool(pixels, tokens, pictures.labels, source_weights(pictures.labels, pictures.sources, recipe.balance), folder)
+
+
+def _memory_map(folder: Path, name: str, kind: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
+    return np.lib.format.open_memmap(folder / name, "w+", np.dtype(kind), shape)

@@ -57,10 +57,10 @@ def test_shapes(model, images):
 
 def test_the_paper_s_sizes_on_vit_l_14():
     """Kernels 9, 4 and 2 that reach 112, 56 and 28 from a grid of 16."""
-    from detector.methods.sdd.model import Stage
+    from detector.methods.sdd.model import Stage, halving
 
     for inside, outside, side, kernel, stride, padding in ((3, 128, 112, 9, 7, 1), (128, 64, 56, 4, 4, 4), (64, 1, 28, 2, 2, 2)):
-        layer = Stage(inside, outside, 1024, 16, side, "exp").semantic[0]
+        layer = Stage(halving(inside, outside), 1024, 16, side, "exp").semantic[0]
         assert (layer.kernel_size[0], layer.stride[0], layer.padding[0]) == (kernel, stride, padding)
         assert (16 - 1) * stride - 2 * padding + kernel == side
 
@@ -126,13 +126,83 @@ def test_local_residual_of_shading_is_zero_and_contrast_does_not_change_it():
     torch.testing.assert_close(red[3, 2:5], 0.299 * torch.tensor([1.0, -2.0, 1.0]) / size)
 
 
-@pytest.mark.parametrize("kind", ["exp", "square", "abs"])
-def test_neutral_modulation_is_that_without_a_difference_map(tiny, images, kind):
-    model = Sdd(tiny.model.visual, replace(SMALL, modulation=kind), torch.randn(5, 32))
-    for stage in model.enhance.stages:
-        stage.neutralise()
-    enhancer = model.enhance.eval()
-    torch.testing.assert_close(enhancer(images, torch.randn(4, 32, 4, 4)), enhancer(images, None))
+PLACES_SMALL = replace(
+    SMALL, target="unit", shortcut=False, readout="tokens", inputs="local", widths=(4, 6, 8), dense=True, adapted_blocks=1
+)
+
+
+def test_the_modulation_starts_near_neutral_and_learns(tiny, images):
+    """At a weight of 0 behind the batch-norm the attention would get no gradient."""
+    model = Sdd(tiny.model.visual, PLACES_SMALL, torch.randn(5, 32))
+    semantic = model.enhance.stages[0].semantic(torch.randn(4, 32, 4, 4))
+    assert 0.5 < semantic.min() and semantic.max() < 1.5 and semantic.std() > 0
+    model(images).logits.sum().backward()
+    for part in (model.reconstruct.attend, model.enhance.stages[0].semantic, model.classify, model.tower.transformer.resblocks[-1]):
+        trained = [p.grad for p in part.parameters() if p.requires_grad]
+        assert trained and any(g is not None and g.abs().sum() > 0 for g in trained)
+
+
+def test_the_difference_map_does_not_follow_the_size_of_the_tokens(tiny, images):
+    """A token twice as large has the same target, so the same difference; with the raw target it has not."""
+    for target, same in (("unit", True), ("raw", False)):
+        model = Sdd(tiny.model.visual, replace(PLACES_SMALL, target=target), torch.randn(5, 32)).eval()
+        tokens = torch.randn(4, 17, 32, generator=torch.Generator().manual_seed(2)) * 3
+        with torch.no_grad():
+            gaps = [(out.reconstruction - out.target).abs() for out in (model.read(images, tokens), model.read(images, 2 * tokens))]
+        assert torch.allclose(*gaps, atol=1e-3) == same
+
+
+def test_without_the_shortcut_the_memory_is_all_that_the_reconstruction_knows(tiny, images):
+    """With every attention silenced, the paper's decoder still hands the tokens through; ours gives the same for all tokens."""
+    for shortcut, constant in ((True, False), (False, True)):
+        model = Sdd(tiny.model.visual, replace(PLACES_SMALL, shortcut=shortcut), torch.randn(5, 32)).eval()
+        for attention in model.reconstruct.attend:
+            torch.nn.init.zeros_(attention.out.weight)
+        with torch.no_grad():
+            rebuilt = model(images).reconstruction
+        assert torch.allclose(rebuilt, rebuilt[:1, :1].expand_as(rebuilt), atol=1e-5) == constant
+
+
+def test_the_logit_is_the_mean_of_the_tokens_logits(tiny, images):
+    model = Sdd(tiny.model.visual, PLACES_SMALL, torch.randn(5, 32)).eval()
+    with torch.no_grad():
+        out = model(images)
+        assert out.token_logits.shape == (4, 4, 4) and out.token_logits.std() > 0
+        torch.testing.assert_close(out.token_logits.mean((1, 2)), out.logits)
+        changed = images.clone()
+        changed[:, :, :16, :16] = 0  # one corner: what is far from it hears of it through the tower only
+        moved = (model(changed).token_logits - out.token_logits).abs()
+    assert moved[:, :2, :2].mean() > 2 * moved[:, 3, 3].mean()
+
+
+def test_frozen_blocks_are_run_once_for_all(tiny, images):
+    model = Sdd(tiny.model.visual, PLACES_SMALL, torch.randn(5, 32)).eval()
+    with torch.no_grad():
+        frozen = model.frozen_tokens(images)
+        torch.testing.assert_close(model.adapt(frozen), model.encode(images))
+        torch.testing.assert_close(model.read(images, model.adapt(frozen)).logits, model(images).logits)
+    blocks = {name.split(".")[2] for name, p in model.tower.named_parameters() if p.requires_grad}
+    assert blocks == {str(len(model.tower.transformer.resblocks) - 1)}
+
+
+def test_noise_in_place_of_the_memory_moves_the_logits(tiny, images):
+    torch.manual_seed(0)
+    model = Sdd(tiny.model.visual, PLACES_SMALL, torch.randn(5, 32)).eval()
+    with torch.no_grad():
+        before = model(images).logits
+        model.bag.copy_(torch.randn(5, 32) * 3)
+        assert (model(images).logits - before).abs().max() > 1e-4
+
+
+def test_the_windows_of_a_large_image_reach_its_inside(tiny):
+    torch.manual_seed(0)
+    model = Sdd(tiny.model.visual, replace(PLACES_SMALL, windows=4, large_windows=16), torch.randn(5, 32))
+    head = SddHead(model.eval().requires_grad_(False), normalisation(tiny))
+    pixels = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    changed = pixels.copy()
+    changed[100:600, 100:800] = 128  # all but a border
+    scores = head.score(evidence(pixels, changed)).logit
+    assert abs(scores[0] - scores[1]) > 1e-4 and len(head.boxes(pixels)) >= 12 and len(head.boxes(pixels[:300, :300])) == 4
 
 
 @pytest.mark.parametrize(
@@ -144,6 +214,10 @@ def test_neutral_modulation_is_that_without_a_difference_map(tiny, images, kind)
         {"modulated_stages": 2},
         {"inputs": "highpass", "covariance": True},
         {"inputs": "local"},
+        {"target": "unit"},
+        {"shortcut": False},
+        {"adapted_blocks": 1},
+        {"widths": (4, 6, 8), "dense": True},
     ],
 )
 def test_every_option_runs_and_learns(tiny, images, change):

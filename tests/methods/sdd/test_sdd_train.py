@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,21 +10,20 @@ from tiny import write_tiny
 
 from detector.checkpoints import Checkpoint
 from detector.clip.backbone import Backbone
-from detector.data.augmentation import recompress
 from detector.data.datasets import read_dataset, select
-from detector.data.windows import crop_window
 from detector.methods.base import Evidence
 from detector.methods.sdd import windows as sdd_windows
 from detector.methods.sdd.bag import build_bag, jensen_shannon, sample_bag
-from detector.methods.sdd.enhancer import EnhancerTrainer, Lessons, WindowSample, pretrain_enhancer, sample_windows, teacher_loss
 from detector.methods.sdd.head import SddHead, normalisation
 from detector.methods.sdd.losses import sdd_loss, triplet_loss
 from detector.methods.sdd.model import Sdd, SddConfig
 from detector.methods.sdd.recipe import SddRecipe
 from detector.methods.sdd.train import SddRun, fit_sdd
-from detector.methods.sdd.windows import batches, random_window
+from detector.methods.sdd.windows import LabelledPictures, draw_pool, random_window, source_weights
 
-SMALL = SddConfig(bag=6, heads=2, rank=2, inputs="highpass")
+SMALL = SddConfig(
+    bag=6, heads=2, rank=2, target="unit", shortcut=False, inputs="local", readout="tokens", widths=(6, 8, 8), dense=True, adapted_blocks=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +77,13 @@ def test_reconstruction_counts_real_images_only_and_does_not_move_its_target(tin
     model, images = Sdd(tiny.model.visual, SMALL, torch.randn(6, 32)), torch.randn(4, 3, 32, 32)
     labels = torch.tensor([0.0, 1.0, 1.0, 1.0])
     recipe = SddRecipe(entropy=0, metric=0)
-    losses = sdd_loss(model, images, labels, recipe)
     out = model(images)
-    expected = (out.reconstruction - out.tokens)[:1].square().mean()
+    losses = sdd_loss(out, labels, recipe)
+    expected = (out.reconstruction - out.target)[:1].square().mean()
     assert float(losses["loss"]) == pytest.approx(float(expected), rel=1e-4)
-    all_images = sdd_loss(model, images, labels, SddRecipe(entropy=0, metric=0, reconstruct_all=True))
+    all_images = sdd_loss(out, labels, SddRecipe(entropy=0, metric=0, reconstruct_all=True))
     assert float(all_images["loss"]) != pytest.approx(float(expected), rel=1e-4)
-    only_synthetic = sdd_loss(model, images, torch.ones(4), recipe)
+    only_synthetic = sdd_loss(out, torch.ones(4), recipe)
     assert float(only_synthetic["loss"]) == 0
 
 
@@ -104,11 +102,34 @@ def test_plain_windows_are_crops_of_the_image_or_of_its_mirror_image():
     assert not all(random_window(pixels, 32, generator, plain=0.0).tobytes() in crops for _ in range(20))
 
 
-def test_batches_hold_as_many_real_as_synthetic_images():
-    pictures = [np.full((40, 40, 3), i, np.uint8) for i in range(30)]
-    labels = np.array([0] * 24 + [1] * 6)
-    for windows, own in batches(pictures, labels, 32, SddRecipe(batch=8), (0, 0)):
-        assert windows.shape == (8, 32, 32, 3) and own.tolist().count(0) == own.tolist().count(1) == 4
+def test_every_source_has_its_share_of_the_draws():
+    labels, sources = np.array([0] * 24 + [1] * 6), np.array(["many"] * 20 + ["few"] * 4 + ["x"] * 6)
+    for balance, many, few in ((0.0, 20 / 24, 4 / 24), (1.0, 0.5, 0.5), (0.5, 20**0.5 / (20**0.5 + 2), 2 / (20**0.5 + 2))):
+        weights = source_weights(labels, sources, balance)
+        assert weights.sum() == pytest.approx(1) and weights[labels == 1].sum() == pytest.approx(0.5)
+        assert weights[sources == "many"].sum() == pytest.approx(many / 2) and weights[sources == "few"].sum() == pytest.approx(few / 2)
+
+
+@pytest.mark.parametrize("workers", [1, 7])
+def test_the_pool_is_the_same_for_any_number_of_threads(tiny, workers, monkeypatch):
+    monkeypatch.setattr(sdd_windows, "WORKERS", workers)
+    source = np.random.default_rng(0)
+    pixels = [source.integers(0, 256, (*source.integers(30, 70, 2), 3), dtype=np.uint8) for _ in range(20)]
+    pictures, recipe = (
+        LabelledPictures(pixels, np.arange(20) % 2, np.array(["a", "b"] * 10)),
+        SddRecipe(batch=4, windows=2, epoch_windows=2),
+    )
+    torch.manual_seed(0)
+    head = SddHead(Sdd(tiny.model.visual, SMALL, torch.randn(6, 32)).eval(), normalisation(tiny))
+    pool = draw_pool(pictures, head, recipe, seed=3)
+    generator = np.random.default_rng((3, 17))
+    expected = [random_window(pixels[17], 32, generator, recipe.plain) for _ in range(2)]
+    np.testing.assert_array_equal(pool.pixels[34:36], expected)
+    np.testing.assert_allclose(pool.tokens[34:36], head.frozen_tokens(np.stack(expected)), atol=2e-2)
+    batches = list(pool.batches(recipe, (0, 1)))
+    assert len(batches) == 10 and batches[0].pixels.shape == (4, 32, 32, 3) and batches[0].tokens.shape == (4, 17, 32)
+    again = list(pool.batches(recipe, (0, 1)))
+    assert all(np.array_equal(one.pixels, other.pixels) for one, other in zip(batches, again, strict=True))
 
 
 def test_the_bag_comes_from_real_images_only(tiny, data):
@@ -141,99 +162,6 @@ def test_training_finds_planted_traces_and_goes_on_after_a_crash(tiny, data, tmp
     np.testing.assert_array_equal(again, scored)
     with pytest.raises(ValueError, match="other settings"):
         fit_sdd(*data, tiny, replace(run, recipe=replace(recipe, rate=1.0), resume=True))
-
-
-def test_the_teacher_s_loss_by_hand():
-    sample = WindowSample(np.zeros((3, 1, 1, 3), np.uint8), torch.tensor([1.0, 0.0, 0.0]), torch.tensor([2.0, 0.0, -3.0]))
-    rows = torch.tensor([0, 1, 2])
-    # entropies at logit 0 are ln 2, the synthetic one weighs twice; smooth L1 of 2, 0 and 3 is 1.5, 0 and 2.5
-    entropy, taught = np.log(2) * (2 + 1 + 1) / 3, 4 / 3
-    assert float(teacher_loss(torch.zeros(3), sample, rows, 0.25)) == pytest.approx(0.75 * entropy + 0.25 * taught, rel=1e-5)
-
-
-def test_the_enhancer_s_own_training_goes_on_from_its_file(tiny, data, tmp_path):
-    recipe = SddRecipe(epochs=1, batch=16, pretrain_epochs=3, pretrain_windows=1, pretrain_batch=16)
-    config = replace(SMALL, inputs="local", covariance=True)
-    drawn = []
-
-    def teacher():
-        drawn.append(1)
-        return lambda window: float(window.mean() > 127)
-
-    whole = fit_sdd(*data, tiny, SddRun(config, recipe, enhancer=tmp_path / "whole.pt"), teacher).head
-    run, run_epoch = SddRun(config, recipe, enhancer=tmp_path / "cut.pt"), EnhancerTrainer.run_epoch
-
-    def killed(self):
-        if self.state.epoch == 2:
-            raise KeyboardInterrupt
-        run_epoch(self)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(EnhancerTrainer, "run_epoch", killed)
-        fit_sdd(*data, tiny, run, teacher)
-    assert torch.load(run.enhancer, weights_only=True)["state"]["epoch"] == 2
-    run = replace(run, resume=True)
-    resumed = fit_sdd(*data, tiny, run, teacher).head
-    for name, value in whole.tensors().items():
-        torch.testing.assert_close(resumed.tensors()[name], value, msg=name)
-    drawn.clear()
-    fit_sdd(*data, tiny, replace(run, config=replace(config, use_cfdl=False)), teacher)
-    assert not drawn  # a variant of the rest of the model takes the finished enhancer over
-    fit_sdd(*data, tiny, replace(run, recipe=replace(recipe, pretrain_rate=1e-3)), teacher)
-    assert drawn  # other settings, other enhancer
-
-
-def test_the_enhancer_alone_learns_what_its_teacher_hears(tiny, data):
-    """Labels are shuffled, so that the checkerboard can only come from the teacher."""
-    recipe = SddRecipe(pretrain_epochs=6, pretrain_windows=8, pretrain_batch=32, pretrain_rate=1e-2, average=0.8, teacher_share=1.0)
-    pictures = [np.asarray(Image.open(e.path)) for e in data[0]]
-    planted = np.array([e.label for e in data[0]])
-    board = np.where(np.indices((32, 32)).sum(0) % 2, 1.0, -1.0)
-    teacher = lambda window: float(np.abs((window.mean(-1) * board).mean()) - 1)  # noqa: E731
-    torch.manual_seed(0)
-    model = Sdd(tiny.model.visual, SddConfig(bag=6, heads=2, rank=2, inputs="local", covariance=True), torch.randn(6, 32))
-    head = SddHead(model, normalisation(tiny))
-    sample = sample_windows(pictures, np.random.default_rng(0).permutation(planted), 32, teacher, recipe, seed=0)
-    before = [p.clone() for p in model.tower.parameters()]
-    pretrain_enhancer(head, Lessons(lambda: sample, len(sample.labels)), recipe, seed=0)
-    assert all(torch.equal(a, b) for a, b in zip(before, model.tower.parameters(), strict=True))
-    assert all((stage.semantic[1].weight == 0).all() and (stage.semantic[1].bias == 1).all() for stage in model.enhance.stages)
-    with torch.no_grad():
-        summaries = model.eval().enhance(head.prepare(list(sample.pixels)), None)
-    design = torch.cat([summaries, torch.ones(len(summaries), 1)], dim=1)
-    half = len(design) // 2
-    fitted = torch.linalg.lstsq(design[:half].T @ design[:half] + torch.eye(design.shape[1]), design[:half].T @ sample.logits[:half, None])
-    assert np.corrcoef((design[half:] @ fitted.solution)[:, 0], sample.logits[half:])[0, 1] > 0.7
-
-
-def one_after_another(pixels, size, generator, plain):
-    """A window made while it is drawn, by one generator."""
-    changed = generator.random() >= plain
-    if changed and generator.random() < 0.5:
-        factor, kernels = generator.uniform(0.7, 1.4), (cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR)
-        pixels = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=kernels[generator.integers(3)])
-    y, x = (int(generator.integers(max(1, side - size + 1))) for side in pixels.shape[:2])
-    window = crop_window(pixels, (x, y, min(x + size, pixels.shape[1]), min(y + size, pixels.shape[0])), size)
-    window = np.ascontiguousarray(window[:, ::-1] if generator.random() < 0.5 else window)
-    if changed and generator.random() < 0.15:
-        window = cv2.GaussianBlur(window, (0, 0), generator.uniform(0.3, 1.5))
-    return recompress(window, ".jpg", int(generator.integers(50, 101))) if changed and generator.random() < 0.5 else window
-
-
-@pytest.mark.parametrize("workers", [1, 7])
-def test_windows_made_by_threads_are_those_of_one_generator(workers, monkeypatch):
-    monkeypatch.setattr(sdd_windows, "WORKERS", workers)
-    source = np.random.default_rng(0)
-    pictures = [source.integers(0, 256, (*source.integers(30, 70, 2), 3), dtype=np.uint8) for _ in range(24)]
-    labels, recipe = np.arange(24) % 2, SddRecipe(batch=4)
-    generator = np.random.default_rng((3, 1))
-    drawn = [generator.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
-    for step, (windows, own) in enumerate(batches(pictures, labels, 32, recipe, (3, 1))):
-        rows = np.concatenate([part[2 * step : 2 * step + 2] for part in drawn])
-        assert np.array_equal(own, labels[rows])
-        for window, row in zip(windows, rows, strict=True):
-            assert np.array_equal(window, one_after_another(pictures[row], 32, generator, recipe.plain))
-    assert step == 5
 
 
 def test_a_checkpoint_holds_only_what_is_trained(tiny, data, tmp_path):
