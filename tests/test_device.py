@@ -259,8 +259,8 @@ def test_studies(folder, data, tmp_path, card, monkeypatch):
     for method in ("linear probe", "orthogonal", "concepts"):
         assert 0 <= base.scores(cross.cross_fitters(words)[method](corpus, 0), corpus.tests["test"])["auroc"] <= 1
     backbone = Backbone.load(str(folder), "cuda")
-    told = base.told([base.load_corpus(backbone, data, None)], backbone)
-    assert item_module.item_study(told, backbone, 1)["cells"] and physical_clip.physical_clip_study(told, backbone, 1)["cells"]
+    tables = base.captioned_tables([base.load_corpus(backbone, data, None)], backbone)
+    assert item_module.item_study(tables, backbone, 1)["cells"] and physical_clip.physical_clip_study(tables, backbone, 1)["cells"]
 
 
 def test_which_half_of_sdd_carries_the_signal(folder, data, card, monkeypatch):

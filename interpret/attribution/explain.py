@@ -198,7 +198,7 @@ def pooling(explanation: Explanation, record: AnalysisRecord | None = None) -> s
     words += " The map of windows is made of more and denser ones." if cam.WINDOW_LAYER in explanation.maps else ""
     score = record.get("detectors", {}).get("sdd") if record else None
     return words + (
-        f" The method's score in the verdict, {score['logit']:+.2f}, is the mean over a few evenly spaced windows "
+        f" The method's score in the verdict, {score['logit']:+.2f}, is the mean over up to 16 evenly spaced windows "
         "of the image at its own resolution."
         if score
         else ""

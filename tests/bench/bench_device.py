@@ -32,7 +32,7 @@ from detector.methods.physical.features import PAPER_CORE  # noqa: E402
 from detector.methods.physical_clip.head import with_text  # noqa: E402
 from detector.methods.physical_clip.text import quantiles  # noqa: E402
 from detector.methods.physical_clip.train import PhysicalClipRecipe, Texts, fit_physical_clip  # noqa: E402
-from detector.methods.sdd.recipe import SHIPPED, SHIPPED_RECIPE  # noqa: E402
+from detector.methods.sdd.recipe import PLACES, PLACES_RECIPE  # noqa: E402
 from detector.methods.sdd.train import SddRun, fit_sdd  # noqa: E402
 from detector.training import train  # noqa: E402
 from interpret.attribution import explain  # noqa: E402
@@ -76,7 +76,7 @@ def trainings(suite: Suite, folder: Path) -> dict[str, Callable[[], object]]:
     written = [with_text(backbone, t.evidence, t.evidence.alignment.texts, limits, PAPER_CORE) for t in told]
     texts = [(replace(e, clip=e.clip.to(device)), t.labels) for e, t in zip(written, told, strict=True)]
     parts = [select(read_dataset(folder), split) for split in ("train", "val")]
-    recipe = replace(SHIPPED_RECIPE, epochs=1, pretrain_epochs=1)
+    recipe = replace(PLACES_RECIPE, epochs=1)
     affine = AffineRecipe(epochs=1)
     return {
         "train linear_probe": lambda: fit_linear_probe(*pooled, recipe=affine),
@@ -84,7 +84,7 @@ def trainings(suite: Suite, folder: Path) -> dict[str, Callable[[], object]]:
         "train concepts": lambda: fit_concepts(*projected, directions, recipe=ConceptRecipe(epochs=1)),
         "train item": lambda: fit_item(*aligned, recipe=ItemRecipe(epochs=1)),
         "train physical_clip": lambda: fit_physical_clip(*texts, Texts(limits), recipe=PhysicalClipRecipe(epochs=1)),
-        "train sdd, its enhancer first": lambda: fit_sdd(*parts, backbone, SddRun(SHIPPED, recipe), teacher=lambda: lambda window: 0.0),
+        "train sdd": lambda: fit_sdd(*parts, backbone, SddRun(PLACES, recipe)),
     }
 
 

@@ -7,8 +7,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -58,14 +56,13 @@ class LabelledPictures:
 
 @dataclass(frozen=True)
 class WindowPool:
-    """`each` windows of each of N pictures, in files of a temporary folder. pixels: (N · each, S, S, 3) uint8; tokens: (N · each,
+    """`each` windows of each of N pictures, in temporary files. pixels: (N · each, S, S, 3) uint8; tokens: (N · each,
     1 + T, D) float16, of the tower before its adapted blocks; labels: (N,); weights: (N,) probabilities of the pictures."""
 
     pixels: np.ndarray
     tokens: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
-    folder: tempfile.TemporaryDirectory[str]
 
     def batches(self, recipe: SddRecipe, seed: tuple[int, int]) -> Iterator[WindowBatch]:
         """The batches of an epoch; the same for the same seed."""
@@ -93,9 +90,7 @@ def steps_of(pictures: int, recipe: SddRecipe) -> int:
 def draw_pool(pictures: LabelledPictures, head: SddHead, recipe: SddRecipe, seed: int) -> WindowPool:
     """Draw `recipe.windows` windows of every picture, and run the frozen blocks of the head's tower on them once."""
     count, each = len(pictures.labels), recipe.windows
-    folder = tempfile.TemporaryDirectory(prefix="sdd-windows-")
-    store = partial(_memory_map, Path(folder.name))
-    pixels = store("pixels.npy", np.uint8, (count * each, head.size, head.size, 3))
+    pixels = _on_disk(np.uint8, (count * each, head.size, head.size, 3))
     tokens = None
 
     def windows_of(index: int) -> np.ndarray:
@@ -108,12 +103,13 @@ def draw_pool(pictures: LabelledPictures, head: SddHead, recipe: SddRecipe, seed
             drawn = np.concatenate(list(pool.map(windows_of, indices)))
         frozen = head.frozen_tokens(drawn)
         if tokens is None:
-            tokens = store("tokens.npy", np.float16, (count * each, *frozen.shape[1:]))
+            tokens = _on_disk(np.float16, (count * each, *frozen.shape[1:]))
         rows = slice(start * each, start * each + len(drawn))
         pixels[rows], tokens[rows] = drawn, frozen
     assert tokens is not None  # there is at least one picture
-    return WindowPool(pixels, tokens, pictures.labels, source_weights(pictures.labels, pictures.sources, recipe.balance), folder)
+    return WindowPool(pixels, tokens, pictures.labels, source_weights(pictures.labels, pictures.sources, recipe.balance))
 
 
-def _memory_map(folder: Path, name: str, kind: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
-    return np.lib.format.open_memmap(folder / name, "w+", np.dtype(kind), shape)
+def _on_disk(kind: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
+    """An array in a file that has no name, so that nothing is left of it when the process ends, however it ends."""
+    return np.memmap(tempfile.TemporaryFile(), np.dtype(kind), "w+", shape=shape)
