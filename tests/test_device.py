@@ -28,8 +28,9 @@ from detector.methods.item.train import ItemRecipe, fit_item
 from detector.methods.orthogonal.train import fit_linear_probe, fit_orthogonal
 from detector.methods.physical_clip import train as physical_clip
 from detector.methods.registry import METHODS
+from detector.methods.sdd.config import SddConfig
 from detector.methods.sdd.head import SddHead, normalisation
-from detector.methods.sdd.model import Sdd, SddConfig
+from detector.methods.sdd.model import Sdd
 from detector.methods.sdd.recipe import SddRecipe
 from detector.methods.sdd.train import SddRun, fit_sdd
 from detector.training import features as train

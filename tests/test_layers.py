@@ -4,6 +4,7 @@ from graphlib import TopologicalSorter
 
 import grimp
 import pytest
+from paths import ROOT
 
 # From the top down; modules in one row may know one another.
 LAYERS = [
@@ -84,3 +85,8 @@ def test_only_the_page_knows_gradio_and_only_the_command_line_what_explains(grap
     names = [package] if package == "gradio" else [module for module in graph.modules if module.startswith("interpret.")]
     users = {user for name in names if name in graph.modules for user in graph.find_modules_that_directly_import(name)}
     assert [user for user in sorted(users) if not user.startswith(alone)] == []
+
+
+def test_no_file_of_the_code_is_over_400_lines():
+    files = [path for folder in ("detector", "interpret") for path in (ROOT / folder).rglob("*.py")]
+    assert not [str(path) for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 400]

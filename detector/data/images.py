@@ -22,13 +22,13 @@ import logging
 import stat
 import struct
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, _imaging
+from PIL import ExifTags, Image, _imaging
 
+from detector.data.colours import Refusal, to_rgb
 from detector.data.decode_cost import excess, icon_excess
 from detector.data.decode_limits import SLOW_BYTES, costly_content, costly_tags
 from detector.data.facts import FileFacts, facts_of
@@ -74,9 +74,6 @@ _VECTOR_STARTS = (b"%!PS", b"%PDF", b"\xc5\xd0\xd3\xc6", b"\xd7\xcd\xc6\x9a", b"
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _MARKUP_PADDING = b"\xff\xfe\xef\xbb\xbf\x00 \t\r\n"  # byte-order marks and white space before the first tag
 
-_BAND_ROWS = 64  # converted at a time: the intermediate arrays stay in the processor's cache, and small
-_SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
-_MODES_WITH_TRANSPARENCY = ("1", "L", "P", "RGB", "LA", "La", "PA", "RGBA", "RGBa")
 
 # EXIF orientation to the operation that sets the picture upright; the table of `ImageOps.exif_transpose`.
 _UPRIGHT = {
@@ -92,10 +89,6 @@ _UPRIGHT = {
 
 class ImageError(ValueError):
     """An image that cannot be used. The message is one sentence: what is wrong, and what to do about it."""
-
-
-class _Refusal(Exception):
-    """What is wrong and what to do, without the subject and the full stop that `load_photo` puts around it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +145,7 @@ def _quote(name: str) -> str:
 
 
 def _complaint(error: Exception) -> str:
-    if isinstance(error, _Refusal):
+    if isinstance(error, Refusal):
         return str(error)
     if isinstance(error, MemoryError):
         return "needs more memory than is free here; make it smaller and try again"
@@ -173,9 +166,9 @@ def _acquire(source: object) -> tuple[Image.Image, bytes | None]:
     if isinstance(source, (str, Path)):
         source = _read(Path(source))
     if source is None:
-        raise _Refusal("is missing; choose an image file first")
+        raise Refusal("is missing; choose an image file first")
     if not isinstance(source, (bytes, bytearray)):
-        raise _Refusal("is neither a file nor pixels; choose an image file")
+        raise Refusal("is neither a file nor pixels; choose an image file")
     _check_bytes(len(source))
     return _open(bytes(source)), bytes(source)
 
@@ -185,32 +178,32 @@ def _read(path: Path) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise _Refusal("is a folder; choose one image file in it")
+            raise Refusal("is a folder; choose one image file in it")
         if not stat.S_ISREG(status.st_mode):
-            raise _Refusal("is not an ordinary file; choose an image file")
+            raise Refusal("is not an ordinary file; choose an image file")
         _check_bytes(status.st_size)
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise _Refusal("was not found; check the name and the folder") from error
+        raise Refusal("was not found; check the name and the folder") from error
     except (OSError, ValueError) as error:
-        raise _Refusal("could not be opened; check its name and that you are allowed to read it") from error
+        raise Refusal("could not be opened; check its name and that you are allowed to read it") from error
 
 
 def _check_bytes(count: int) -> None:
     if count == 0:
-        raise _Refusal("is empty (0 bytes); choose another file or download it again")
+        raise Refusal("is empty (0 bytes); choose another file or download it again")
     if count > MAX_BYTES:
-        raise _Refusal(f"is larger than {MAX_BYTES // 2**20} MiB; save it smaller and try again")
+        raise Refusal(f"is larger than {MAX_BYTES // 2**20} MiB; save it smaller and try again")
 
 
 def _check_pixel_count(size: tuple[int, int]) -> None:
     width, height = size
     if width < 1 or height < 1:
-        raise _Refusal("has no pixels; choose another image")
+        raise Refusal("has no pixels; choose another image")
     if width * height > MAX_PIXELS:
         limit = MAX_PIXELS // 10**6
-        raise _Refusal(f"has {_side(width)} × {_side(height)} pixels, more than {limit} million; make it smaller and try again")
+        raise Refusal(f"has {_side(width)} × {_side(height)} pixels, more than {limit} million; make it smaller and try again")
 
 
 def _side(pixels: int) -> str:
@@ -224,9 +217,9 @@ def _open(data: bytes) -> Image.Image:
     """
     _refuse_markup(data)
     if complaint := costly_content(data):
-        raise _Refusal(f"holds {complaint}, which could keep this program busy for minutes; save it again as PNG or JPEG and choose that")
+        raise Refusal(f"holds {complaint}, which could keep this program busy for minutes; save it again as PNG or JPEG and choose that")
     if data.startswith(_ICON_STARTS) and (complaint := icon_excess(data)):
-        raise _Refusal(complaint)
+        raise Refusal(complaint)
     Image.preinit()  # the common formats first, as `Image.open` tries them
     Image.init()
     for name in [name for name in Image.ID if name in _COMMON_FORMATS or len(data) <= SLOW_BYTES]:
@@ -237,7 +230,7 @@ def _open(data: bytes) -> Image.Image:
                 return factory(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # how plug-ins say "not mine"
-    raise _Refusal(_why_unreadable(data))
+    raise Refusal(_why_unreadable(data))
 
 
 def _refuse_markup(data: bytes) -> None:
@@ -245,9 +238,9 @@ def _refuse_markup(data: bytes) -> None:
     if not start.startswith(b"<"):
         return
     if start.startswith(b"<!doctype html") or b"<html" in start:
-        raise _Refusal("is a web page, not an image; save the picture itself and choose that")
+        raise Refusal("is a web page, not an image; save the picture itself and choose that")
     if b"<svg" in start:
-        raise _Refusal("is a vector drawing (SVG) and has no pixels; export it as PNG and choose that")
+        raise Refusal("is a vector drawing (SVG) and has no pixels; export it as PNG and choose that")
 
 
 def _why_unreadable(data: bytes) -> str:
@@ -264,21 +257,21 @@ def _why_unreadable(data: bytes) -> str:
 def _image_from_array(array: np.ndarray) -> Image.Image:
     """(H, W), (H, W, 3) or (H, W, 4), uint8 or float within [0, 1], as an image of mode L, RGB or RGBA."""
     if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
-        raise _Refusal(f"is an array of shape {array.shape}; give it the shape (H, W), (H, W, 3) or (H, W, 4)")
+        raise Refusal(f"is an array of shape {array.shape}; give it the shape (H, W), (H, W, 3) or (H, W, 4)")
     _check_pixel_count((array.shape[1], array.shape[0]))
     if array.dtype.kind == "f":
         array = _bytes_from_unit_range(array)
     if array.dtype != np.uint8:
-        raise _Refusal(f"is an array of {array.dtype}; make it uint8, or float from 0 to 1")
+        raise Refusal(f"is an array of {array.dtype}; make it uint8, or float from 0 to 1")
     return Image.fromarray(array)
 
 
 def _bytes_from_unit_range(array: np.ndarray) -> np.ndarray:
     lowest, highest = array.min(), array.max()  # NaN wherever one value is NaN
     if not (np.isfinite(lowest) and np.isfinite(highest)):
-        raise _Refusal("holds values that are not finite numbers (NaN or infinity); replace them first")
+        raise Refusal("holds values that are not finite numbers (NaN or infinity); replace them first")
     if lowest < 0 or highest > 1:
-        raise _Refusal("is a float array with values outside 0 to 1; scale it to 0 to 1, or make it uint8")
+        raise Refusal("is a float array with values outside 0 to 1; scale it to 0 to 1, or make it uint8")
     return np.rint(array * 255).astype(np.uint8)
 
 
@@ -288,15 +281,15 @@ def _bytes_from_unit_range(array: np.ndarray) -> np.ndarray:
 def _develop(image: Image.Image, data: bytes | None, name: str | None) -> Photo:
     _check_pixel_count(image.size)
     if data is not None and image.format not in _COMMON_FORMATS and image.width * image.height > _MAX_RARE_PIXELS:
-        raise _Refusal(f"is a large picture in a rare format ({image.format}); save it as PNG or JPEG and choose that")
+        raise Refusal(f"is a large picture in a rare format ({image.format}); save it as PNG or JPEG and choose that")
     if data is not None and (complaint := excess(image, data)):
-        raise _Refusal(complaint)
+        raise Refusal(complaint)
     mode = image.mode
     # Pillow turns a TIFF upright by itself while it loads, and forgets the tag; every other format it leaves to us.
     orientation = _orientation(image) if image.format == "TIFF" else 1
     image.load()
     remaining = _orientation(image)
-    upright = _to_rgb(image)
+    upright = to_rgb(image)
     if remaining in _UPRIGHT:
         upright = upright.transpose(_UPRIGHT[remaining])
     pixels = np.asarray(upright)
@@ -323,82 +316,3 @@ def _exif_block(image: Image.Image) -> bytes:
     while block.startswith(b"Exif\0\0"):
         block = block[6:]
     return block
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Mode RGB, 8 bits, opaque, sRGB as far as that is known."""
-    profile = image.info.get("icc_profile")
-    if image.mode in _SIXTEEN_BIT_MODES or image.mode in ("I", "F"):
-        image = Image.fromarray(_eight_bits(image))
-    elif image.mode == "LAB":
-        image = _through_profile(image, ImageCms.createProfile("LAB"))
-    elif _may_be_transparent(image):
-        image = _on_white(image)
-    if image.mode != "CMYK":  # its own profile describes inks, so that must come before the conversion
-        image = image if image.mode == "RGB" else image.convert("RGB")
-    image = _to_srgb(image, profile)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> np.ndarray:
-    """Grey of 16 or 32 bits as (H, W) uint8; the rules stand in the module's docstring."""
-    values = np.asarray(image)
-    convert = _divide_by_257 if image.mode != "F" and (image.mode != "I" or image.format == "PPM") else _stretch(values)
-    grey = np.empty(values.shape, np.uint8)
-    for top in range(0, len(values), _BAND_ROWS):
-        grey[top : top + _BAND_ROWS] = convert(values[top : top + _BAND_ROWS])
-    return grey
-
-
-def _divide_by_257(values: np.ndarray) -> np.ndarray:
-    return (values.astype(np.uint32) + 128) // 257  # rounds, as 257 is odd
-
-
-def _stretch(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """What takes a part of these values to 0..255."""
-    lowest, highest = float(values.min()), float(values.max())
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
-        raise _Refusal("holds values that are not finite numbers (NaN or infinity); replace them first")
-    offset, divisor = 0.0, 255.0
-    if values.dtype.kind == "f" and lowest >= 0 and highest <= 1:
-        divisor = 1.0
-    elif (lowest < 0 or highest > 255) and highest > lowest:
-        offset, divisor = lowest, highest - lowest
-    return lambda part: np.rint((part.astype(np.float64) - offset) * 255 / divisor).clip(0, 255)
-
-
-def _may_be_transparent(image: Image.Image) -> bool:
-    if image.mode == "P" and image.palette is None:  # from an icon; Pillow's own test fails there
-        return False
-    return image.mode in _MODES_WITH_TRANSPARENCY and image.has_transparency_data
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode == "La":  # premultiplied; Pillow has no direct way to RGBA
-        image = image.convert("LA")
-    image = image.convert("RGBA")
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=image)
-    return white
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """From the embedded profile to sRGB; unchanged where there is none, it is sRGB already, or it cannot be used.
-
-    "Multi-process elements" chain any number of steps, so that a small profile could take minutes; hardly any file has them.
-    """
-    if not profile or b"mpet" in profile:
-        return image
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return image
-        return _through_profile(image, source)
-    except Exception:  # the picture can be used without its profile
-        return image
-
-
-def _through_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile | ImageCms.core.CmsProfile) -> Image.Image:
-    """The image in sRGB, mode RGB. profile: what its numbers mean."""
-    converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    return image if converted is None else converted  # None only for conversions in place

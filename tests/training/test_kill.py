@@ -37,7 +37,7 @@ import sys
 from pathlib import Path
 from detector.clip.backbone import Backbone
 from detector.data.datasets import read_dataset, select
-from detector.methods.sdd.model import SddConfig
+from detector.methods.sdd.config import SddConfig
 from detector.methods.sdd.recipe import SddRecipe
 from detector.methods.sdd.train import SddRun, fit_sdd
 folder, epochs, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"

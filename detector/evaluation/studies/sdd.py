@@ -14,8 +14,8 @@ from detector.devices import to_numpy
 from detector.evaluation.studies.base import Corpus, chance, chance_words, heads_table, only, over_seeds
 from detector.methods.registry import find_heads, read_head
 from detector.methods.sdd.bag import middle_window
+from detector.methods.sdd.config import SddConfig
 from detector.methods.sdd.head import SddHead
-from detector.methods.sdd.model import SddConfig
 from detector.methods.sdd.recipe import PLACES, PLACES_RECIPE, SddRecipe
 from detector.methods.sdd.train import SddRun, fit_sdd
 from detector.methods.table import Table

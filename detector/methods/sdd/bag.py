@@ -13,8 +13,8 @@ from detector.clip.backbone import Backbone
 from detector.data.datasets import Example
 from detector.data.images import load_photo
 from detector.data.windows import crop_window, window_boxes
+from detector.methods.sdd.config import SddConfig
 from detector.methods.sdd.head import normalisation
-from detector.methods.sdd.model import SddConfig
 
 
 def jensen_shannon(anchor: Tensor, tokens: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from detector.clip.towers import Tower
 from detector.data.windows import Box, crop_window, window_boxes
 from detector.devices import to_numpy
 from detector.methods.base import Evidence, HeadError, Score
-from detector.methods.sdd.model import LARGE, Sdd, SddConfig
+from detector.methods.sdd.config import LARGE, SddConfig
+from detector.methods.sdd.model import Sdd
 from detector.steps import checkpoint
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detector.methods.sdd.model import SddConfig
+from detector.methods.sdd.config import SddConfig
 
 
 @dataclass(frozen=True)

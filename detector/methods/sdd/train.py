@@ -20,9 +20,10 @@ from detector.clip.backbone import Backbone
 from detector.clip.towers import Tower
 from detector.data.datasets import Example
 from detector.methods.sdd.bag import build_bag
+from detector.methods.sdd.config import SddConfig
 from detector.methods.sdd.head import SddHead, normalisation
 from detector.methods.sdd.losses import sdd_loss
-from detector.methods.sdd.model import Sdd, SddConfig
+from detector.methods.sdd.model import Sdd
 from detector.methods.sdd.recipe import PLACES, PLACES_RECIPE, SddRecipe
 from detector.methods.sdd.windows import LabelledPictures, WindowBatch, WindowPool, draw_pool, steps_of
 from detector.methods.table import Fitted, Table, Training

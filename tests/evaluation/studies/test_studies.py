@@ -235,8 +235,9 @@ def test_the_sdd_study_leaves_out_each_part_and_takes_finished_trainings_from_th
 
 def test_the_streams_of_a_head_that_reads_its_cls_token_only(tmp_path, monkeypatch):
     from detector.clip.backbone import Backbone
+    from detector.methods.sdd.config import SddConfig
     from detector.methods.sdd.head import SddHead, normalisation
-    from detector.methods.sdd.model import Sdd, SddConfig
+    from detector.methods.sdd.model import Sdd
 
     backbone = Backbone.load(str(write_tiny(tmp_path / "tiny")))
     model = Sdd(backbone.model.visual, SddConfig(bag=4, heads=2, rank=2), torch.randn(4, 32)).eval()

@@ -34,8 +34,9 @@ def suite_with(backbone, head) -> Suite:
 @pytest.fixture(scope="module")
 def sdd_suite(tiny):
     """A suite whose only head is an sdd head with random weights."""
+    from detector.methods.sdd.config import SddConfig
     from detector.methods.sdd.head import SddHead, normalisation
-    from detector.methods.sdd.model import Sdd, SddConfig
+    from detector.methods.sdd.model import Sdd
 
     torch.manual_seed(0)
     model = Sdd(tiny.model.visual, SddConfig(bag=5, heads=2, rank=2), torch.randn(5, 32)).eval().requires_grad_(False)

@@ -18,8 +18,9 @@ def sdd_head(tmp_path_factory):
     from tiny import write_tiny
 
     from detector.clip.backbone import Backbone
+    from detector.methods.sdd.config import SddConfig
     from detector.methods.sdd.head import SddHead, normalisation
-    from detector.methods.sdd.model import Sdd, SddConfig
+    from detector.methods.sdd.model import Sdd
 
     backbone = Backbone.load(str(write_tiny(tmp_path_factory.mktemp("tiny"))), device="cpu")
     torch.manual_seed(0)

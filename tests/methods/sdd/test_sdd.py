@@ -9,8 +9,10 @@ from tiny import write_tiny
 
 from detector.clip.backbone import Backbone, ClipFeatures
 from detector.methods.base import Evidence
+from detector.methods.sdd.config import SddConfig
+from detector.methods.sdd.enhancer import covariances, high_passed, local_residual, modulate
 from detector.methods.sdd.head import SddHead, normalisation
-from detector.methods.sdd.model import Sdd, SddConfig, covariances, high_passed, local_residual, modulate
+from detector.methods.sdd.model import Sdd
 
 SMALL = SddConfig(bag=5, heads=2, rank=2)
 
@@ -57,7 +59,7 @@ def test_shapes(model, images):
 
 def test_the_paper_s_sizes_on_vit_l_14():
     """Kernels 9, 4 and 2 that reach 112, 56 and 28 from a grid of 16."""
-    from detector.methods.sdd.model import Stage, halving
+    from detector.methods.sdd.enhancer import Stage, halving
 
     for inside, outside, side, kernel, stride, padding in ((3, 128, 112, 9, 7, 1), (128, 64, 56, 4, 4, 4), (64, 1, 28, 2, 2, 2)):
         layer = Stage(halving(inside, outside), 1024, 16, side, "exp").semantic[0]

@@ -14,9 +14,10 @@ from detector.data.datasets import read_dataset, select
 from detector.methods.base import Evidence
 from detector.methods.sdd import windows as sdd_windows
 from detector.methods.sdd.bag import build_bag, jensen_shannon, sample_bag
+from detector.methods.sdd.config import SddConfig
 from detector.methods.sdd.head import SddHead, normalisation
 from detector.methods.sdd.losses import sdd_loss, triplet_loss
-from detector.methods.sdd.model import Sdd, SddConfig
+from detector.methods.sdd.model import Sdd
 from detector.methods.sdd.recipe import SddRecipe
 from detector.methods.sdd.train import SddRun, fit_sdd
 from detector.methods.sdd.windows import LabelledPictures, draw_pool, random_window, source_weights
