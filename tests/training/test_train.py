@@ -59,7 +59,7 @@ def test_all_heads_are_written_and_used(trained, data):
     suite = Suite.load(str(backbone))
     assert set(suite.heads) == set(METHODS) and set(suite.fusion.methods) == set(METHODS)
     assert all(suite.cards[method].details["recipe"] for method in METHODS)  # how each was trained stands in its header
-    assert set(suite.unit_names()) == {"names", "text_span", "chance", "named"}  # and not in the JSON object
+    assert set(suite.parts.unit_names) == {"names", "text_span", "chance", "named"}  # and not in the JSON object
     paths = sorted((data / "test").rglob("*.png"))
     logits = {a.file: a.verdict.logit for a in suite.analyze_files(paths)}
     synthetic, real = ([v for f, v in logits.items() if ("grid" in f) == wanted] for wanted in (True, False))
