@@ -6,26 +6,32 @@ import numpy as np
 from scipy.special import expit
 
 
-def fit_logistic(features: np.ndarray, labels: np.ndarray, penalty: float) -> np.ndarray:
-    """(N, M) features, (N,) labels of 0 and 1 → (M + 1,) weights, the intercept last, by scikit-learn.
+def balanced(labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """(N,) weights of mean 1 in which both classes weigh the same. weights: (N,) of the rows within their class; None: all equal."""
+    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
+    return weights * (len(labels) / 2 / np.bincount(labels == 1, weights, minlength=2))[(labels == 1).astype(int)]
+
+
+def fit_logistic(features: np.ndarray, labels: np.ndarray, penalty: float, weights: np.ndarray | None = None) -> np.ndarray:
+    """(N, M) features, (N,) labels of 0 and 1 → (M + 1,) coefficients, the intercept last, by scikit-learn.
 
     penalty: half of it times the sum of the squared weights is added to the sum of the log losses; the intercept is not penalised.
-    ValueError if all labels are the same.
+    weights: see `balanced`. ValueError if all labels are the same.
     """
     from sklearn.linear_model import LogisticRegression  # slow to import, and scoring needs none of it
 
     # Newton's method: exact for the few features that we have, whatever their scale
-    model = LogisticRegression(C=1 / penalty, class_weight="balanced", solver="newton-cholesky", tol=1e-8, max_iter=1000)
-    model.fit(features, labels)
+    model = LogisticRegression(C=1 / penalty, solver="newton-cholesky", tol=1e-8, max_iter=1000)
+    model.fit(features, labels, sample_weight=balanced(labels, weights))
     return np.append(model.coef_[0], model.intercept_)
 
 
-def fit_nonnegative_logistic(features: np.ndarray, labels: np.ndarray, penalty: float) -> np.ndarray:
+def fit_nonnegative_logistic(features: np.ndarray, labels: np.ndarray, penalty: float, weights: np.ndarray | None = None) -> np.ndarray:
     """As `fit_logistic`, with all weights but the intercept at 0 or above, which scikit-learn does not offer; by L-BFGS-B."""
     from scipy.optimize import minimize  # only fitting needs it
 
     design = np.column_stack([features, np.ones(len(features))])
-    weight = np.where(labels == 1, 0.5 / (labels == 1).mean(), 0.5 / (labels == 0).mean())
+    weight = balanced(labels, weights)
     ridge = np.array([penalty] * features.shape[1] + [0.0])
 
     def loss(coefficients: np.ndarray) -> tuple[float, np.ndarray]:

@@ -254,16 +254,24 @@ def update_average(average: nn.Module, module: nn.Module, share: float) -> None:
 
 @dataclass(frozen=True)
 class Rows:
-    """N rows in memory, in shuffled batches. device: where their features lie. generator: of the order; None: torch's own."""
+    """N rows in memory, in shuffled batches. device: where their features lie. generator: of the order; None: torch's own.
+
+    weights: (N,) 0 or above, on the CPU: how often a row is drawn. None: each is drawn once an epoch, as it is where all weigh the same.
+    """
 
     count: int
     batch: int
     device: torch.device
     generator: torch.Generator | None = None
+    weights: Tensor | None = None
 
     def batches(self) -> Iterator[Tensor]:
-        """Batches of row numbers in a new order."""
-        yield from torch.randperm(self.count, generator=self.generator).to(self.device).split(self.batch)
+        """Batches of row numbers in a new order; with unequal weights as many draws with replacement."""
+        if self.weights is None or bool((self.weights == self.weights[0]).all()):
+            order = torch.randperm(self.count, generator=self.generator)
+        else:
+            order = torch.multinomial(self.weights, self.count, replacement=True, generator=self.generator)
+        yield from order.to(self.device).split(self.batch)
 
 
 class _RowTrainer(Trainer[Module, Tensor]):

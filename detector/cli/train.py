@@ -1,4 +1,4 @@
-"""`train`: heads on a labelled folder, then the verdict over them."""
+"""`train`: heads on labelled folders, then the verdict over them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from detector.cli.options import Commands, add_backbone, add_data, natural, posi
 
 
 def add(commands: Commands) -> None:
-    train = commands.add_parser("train", help="train heads on a labelled folder, then the verdict over them")
+    train = commands.add_parser("train", help="train heads on labelled folders, then the verdict over them")
     train.add_argument("method", metavar="METHOD", help="a method's name, or all")
-    add_data(train)
+    add_data(train, several=True)
     add_backbone(train)
     train.add_argument("--out", type=Path, help="folder for the head files (default: the backbone's own)")
     train.add_argument("--copies", type=natural, default=4, help="random copies of each training image (default 4)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -28,12 +28,14 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled image. label: 0 real, 1 synthetic; source: data set or generator; split: '' where none is given."""
+    """One labelled image. label: 0 real, 1 synthetic; source: data set or generator; split: '' where none is given; corpus: name of the
+    data folder."""
 
     path: Path
     label: int
     source: str
     split: str = ""
+    corpus: str = ""
 
 
 def photo_of(example: Example) -> Photo:
@@ -106,7 +108,8 @@ def read_dataset(folder: Path | str) -> list[Example]:
             f"'{folder}' needs images of both classes: folders real/ and synthetic/ (or 0_real/1_fake, nature/ai), "
             "or a manifest.csv with the columns file, split, label, source."
         )
-    return examples
+    corpus = folder.resolve().name
+    return [replace(example, corpus=corpus) for example in examples]
 
 
 def read_datasets(folders: Sequence[Path | str]) -> list[Example]:
@@ -120,6 +123,8 @@ def read_datasets(folders: Sequence[Path | str]) -> list[Example]:
     examples = [example for folder in folders for example in read_dataset(folder)]
     if len({example.path.resolve() for example in examples}) < len(examples) and len(folders) > 1:
         raise DataError("The data folders share images; name each folder once, and none that lies inside another.")
+    if len({example.corpus for example in examples}) < len(folders):
+        raise DataError("Two data folders have the same name, by which tables tell them apart; rename one.")
     return examples
 
 
@@ -169,9 +174,9 @@ def _from_folders(folder: Path) -> list[Example]:
 def with_splits(examples: list[Example], val_share: float = 0.15, test: bool = False) -> list[Example]:
     """Give examples that name no split one by a hash of their file name: `val` for `val_share` of them, else `train`.
 
-    With `test`, as many again become `test`. Where no example is in `val`, a share `val_share` of `train` becomes `val`.
+    With `test`, as many again become `test`. Where no example of a corpus is in `val`, a share `val_share` of its `train` becomes `val`.
     """
-    divided_splits = {""} if any(e.split == "val" for e in examples) else {"", "train"}
+    with_val = {e.corpus for e in examples if e.split == "val"}
 
     def draw(example: Example) -> str:
         digest = hashlib.sha256(example.path.name.encode()).digest()
@@ -179,7 +184,10 @@ def with_splits(examples: list[Example], val_share: float = 0.15, test: bool = F
         is_test = test and not example.split and place < 2 * val_share
         return "val" if place < val_share else "test" if is_test else "train"
 
-    return [Example(e.path, e.label, e.source, draw(e)) if e.split in divided_splits else e for e in examples]
+    def is_drawn(example: Example) -> bool:
+        return not example.split or (example.split == "train" and example.corpus not in with_val)
+
+    return [replace(e, split=draw(e)) if is_drawn(e) else e for e in examples]
 
 
 def training_splits(examples: list[Example], folder: Path | str) -> tuple[list[Example], list[Example]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detector.clip.backbone import Backbone
 from detector.data.datasets import Pictures
+from detector.data.sources import source_weights
 from detector.methods.base import Evidence, Head
 from detector.methods.item.alignment import Alignment
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Table:
     """Evidence and labels of one split. copy: 0 for the image as it is, 1… for its random copies. sources: one a row.
 
-    pictures: the rows' images, which are also `evidence.pixels`; none in a table that was made up.
+    pictures: the rows' images, which are also `evidence.pixels`; none in a table that was made up. corpora: names of the data folders,
+    one a row; () in a table that was made up.
     """
 
     evidence: Evidence
@@ -31,15 +33,21 @@ class Table:
     sources: np.ndarray
     copy: np.ndarray
     pictures: Pictures = Pictures(())
+    corpora: np.ndarray = field(default_factory=lambda: np.array(()))
 
     def rows(self, mask: np.ndarray) -> Table:
         """The rows where the (N,) mask is True."""
         pictures = self.pictures.rows(mask) if self.pictures else self.pictures
-        return Table(self.evidence.rows(mask), self.labels[mask], self.sources[mask], self.copy[mask], pictures)
+        corpora = self.corpora[mask] if len(self.corpora) else self.corpora
+        return Table(self.evidence.rows(mask), self.labels[mask], self.sources[mask], self.copy[mask], pictures, corpora)
 
     def originals(self) -> Table:
         """The rows of the images as they are."""
         return self.rows(self.copy == 0)
+
+    def weights(self, power: float) -> np.ndarray:
+        """(N,) weights of the rows, see `source_weights`: both classes weigh the same, a source of n rows n^(1 − power)."""
+        return source_weights(self.labels, self.sources, power)
 
     def pooled(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Features and labels on a device, to train on."""
@@ -52,6 +60,9 @@ class Table:
     def aligned(self, device: torch.device | str = "cpu") -> tuple[Alignment, Tensor]:
         """What ITEM reads and labels, on a device, to train on."""
         return self.evidence.aligned().to(device), torch.as_tensor(self.labels, device=device)
+
+
+SOURCE_POWER = 0.5  # of `Table.weights` in a fit: half-way between equal images and equal sources (choice)
 
 
 @dataclass(frozen=True)

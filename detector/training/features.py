@@ -127,7 +127,8 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
     labels, sources = (np.repeat(values, each) for values in ([e.label for e in examples], [e.source for e in examples]))
     copy = np.tile(np.arange(each), len(examples))
     pictures = Pictures([e for e in examples for _ in range(each)], copy.tolist(), seed)
-    return Table(Evidence(features, pixels["descriptors"], pixels["residual"], pixels=pictures), labels, sources, copy, pictures)
+    corpora = np.repeat([e.corpus for e in examples], each)
+    return Table(Evidence(features, pixels["descriptors"], pixels["residual"], pixels=pictures), labels, sources, copy, pictures, corpora)
 
 
 def windowed(table: Table, head: object, folder: Path | None, title: str) -> Table:

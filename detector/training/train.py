@@ -1,4 +1,4 @@
-"""Train the heads of a backbone on a labelled folder: features once, then each method, then the verdict on `val`.
+"""Train the heads of a backbone on labelled folders: features once, then each method, then the verdict on `val`.
 
 Both classes get the same random copies (crop, scale, blur, compression). Early stopping and calibration use the `val` split,
 the verdict and its band that split and one random copy of each of its images; test splits are never read here.
@@ -6,7 +6,7 @@ the verdict and its band that split and one random copy of each of its images; t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from detector.assets import EMBEDDED
 from detector.clip.backbone import Backbone
-from detector.data.datasets import read_dataset, training_splits
+from detector.data.datasets import read_datasets, training_splits
 from detector.methods.base import HeadCard, save_head
 from detector.methods.calibration import calibrated, logits_of
 from detector.methods.registry import CAPTIONED, METHODS, PIXEL_METHODS, TOWER_METHODS, expected_card, find_heads, heads_folders, read_head
@@ -42,17 +42,22 @@ def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 class TrainingRun:
     """One training of heads.
 
-    data: folder of labelled images. backbone: its name. out: folder of the head files; None: the backbone's own. copies: random copies
+    data: folders of labelled images. backbone: its name. out: folder of the head files; None: the backbone's own. copies: random copies
     of each training image. cache: folder of measured features; None: nothing is written. device: None: a GPU where there is one.
     """
 
-    data: Path
+    data: Sequence[Path]
     backbone: str = EMBEDDED
     out: Path | None = None
     copies: int = 4
     seed: int = 0
     cache: Path | None = None
     device: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The names of the data folders, without what leads to them."""
+        return " and ".join(folder.resolve().name for folder in self.data)
 
     def folder(self, method: str) -> Path:
         """Where the method's file is written."""
@@ -77,7 +82,7 @@ def card_of(fit: Fit, run: TrainingRun, backbone: Backbone, counts: tuple[int, i
         command=f"python -m detector train {method if method in METHODS else 'all'} --data DIR --copies {copies} --seed {run.seed}",
         details=fit.details,
         metrics=fit.metrics,
-        training_data=f"{run.data.name}: {counts[0]} training images, {views}; {counts[1]} for validation",
+        training_data=f"{run.name}: {counts[0]} training images, {views}; {counts[1]} for validation",
     )
 
 
@@ -104,7 +109,7 @@ def split_tables(run: TrainingRun, backbone: Backbone, trained: set[str], fused:
 
     Captions cost more than all else together: training images get them only where a method that reads them is trained.
     """
-    train, val = training_splits(read_dataset(run.data), run.data)
+    train, val = training_splits(read_datasets(run.data), run.name)
     parts = ((train, run.copies, "train"), (val, min(run.copies, VAL_COPIES), "val"))
     tables = [cached(backbone, part, copies, run.seed, run.cache, title) for part, copies, title in parts]
     learned = captioned(tables[0], backbone, run.seed, run.cache, "train") if trained & set(CAPTIONED) else None

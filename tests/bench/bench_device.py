@@ -65,7 +65,7 @@ def measured(name: str, count: int, function: Callable[[], object], warm: bool =
 def trainings(suite: Suite, folder: Path) -> dict[str, Callable[[], object]]:
     """Name → one epoch of that training, on features that are measured here."""
     backbone, device = suite.backbone, suite.backbone.device
-    splits = train.split_tables(train.TrainingRun(folder, copies=1), backbone, {"item"}, {"item"})
+    splits = train.split_tables(train.TrainingRun([folder], copies=1), backbone, {"item"}, {"item"})
     tables, told = (splits.train, splits.val), (splits.captioned, splits.val)
     pooled, projected, aligned = (
         [t.pooled(device) for t in tables],

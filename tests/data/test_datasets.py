@@ -126,6 +126,29 @@ def test_random_copies_repeat_and_keep_the_type():
     assert augment(np.zeros((1, 1, 3), np.uint8), np.random.default_rng(0)).shape == (1, 1, 3)
 
 
+def copies(shape, count=300):
+    """Copies of noise, each from a seed of its own."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    return [augment(pixels, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def test_large_pictures_are_shrunk_as_a_whole_and_small_ones_are_not():
+    large = [max(copy.shape[:2]) for copy in copies((1500, 1500), 60)]
+    assert 0.3 < np.mean(np.array(large) < 0.5 * 1500 * 0.7) < 0.7  # crop and scale alone reach half of 0.7 of the side
+    assert min(large) >= 0.5 * 0.7 * 0.75 * 240
+    small = [max(copy.shape[:2]) for copy in copies((96, 96))]
+    assert np.mean(np.array(small) == 96) > 0.05  # as they were: not shrunk, not cropped, not scaled
+
+
+def test_half_of_the_copies_have_an_aspect_that_does_not_depend_on_the_picture():
+    square, wide = (np.array([copy.shape[1] / copy.shape[0] for copy in copies(shape, 400)]) for shape in ((120, 120), (100, 180)))
+    for aspects, own in ((square, 1.0), (wide, 1.8)):
+        drawn = aspects[np.abs(np.log(aspects / own)) > 0.02]  # rounding moves an aspect less
+        assert 0.4 < len(drawn) / len(aspects) < 0.6
+        assert drawn.min() > 0.73 and drawn.max() < 1.37
+        assert np.percentile(drawn, [25, 75]) == pytest.approx([0.87, 1.15], abs=0.06)
+
+
 def test_pictures_make_the_copy_that_a_row_stands_for(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "one.png")

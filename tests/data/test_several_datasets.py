@@ -38,3 +38,21 @@ def test_bad_folders_get_one_sentence(tmp_path):
         with pytest.raises(DataError, match=words) as caught:
             read_datasets(folders)
         assert "\n" not in str(caught.value)
+
+
+def test_examples_know_their_corpus_and_each_corpus_gets_its_own_splits(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    touch(first, "train/real/coco/a.jpg", "val/real/coco/b.jpg", "train/synthetic/flux/c.jpg", "val/synthetic/flux/d.jpg")
+    touch(second, *(f"train/{label}/{index}.jpg" for label in ("real", "synthetic") for index in range(40)))
+    examples = with_splits(read_datasets([first, second]))
+    assert {(e.corpus, e.path.is_relative_to(first)) for e in examples} == {("first", True), ("second", False)}
+    assert {e.split for e in examples if e.corpus == "second"} == {"train", "val"}
+    assert {e.path.name for e in examples if e.corpus == "first" and e.split == "val"} == {"b.jpg", "d.jpg"}
+
+
+def test_folders_of_one_name_are_refused(tmp_path):
+    folders = [tmp_path / "a" / "data", tmp_path / "b" / "data"]
+    for folder in folders:
+        touch(folder, "real/a.jpg", "synthetic/b.jpg")
+    with pytest.raises(DataError, match="same name.*rename one"):
+        read_datasets(folders)

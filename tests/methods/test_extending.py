@@ -52,7 +52,7 @@ def data(tmp_path):
 
 def test_the_method_of_the_page_works(method, data, tmp_path):
     backbone = write_tiny(tmp_path / "tiny", decoder=False)
-    written = train_heads([method, "linear_probe"], TrainingRun(data, str(backbone), out=backbone / "heads", copies=1))
+    written = train_heads([method, "linear_probe"], TrainingRun([data], str(backbone), out=backbone / "heads", copies=1))
     assert written[method].name == "detail.safetensors"
     suite = Suite.load(str(backbone))
     assert set(suite.fusion.methods) == {method, "linear_probe"} and suite.cards[method].fingerprint == physical.VERSION

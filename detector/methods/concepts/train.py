@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from detector.clip.vocabulary import vocabulary
 from detector.devices import to_numpy
 from detector.methods.concepts.head import ConceptHead, concept_directions
-from detector.methods.table import Fitted, Table, Training
+from detector.methods.table import SOURCE_POWER, Fitted, Table, Training
 from detector.trainer import Plan, Rows, train_rows
 
 
@@ -27,6 +28,7 @@ class ConceptRecipe:
     weight_decay: float = 1e-5
     sparsity: float = 1e-4  # weight of the KL term, and the gates' prior probability
     temperature: float = 0.1
+    power: float = SOURCE_POWER  # of the sources' weights, see `Table.weights` (choice)
 
 
 class _Gated(nn.Module):
@@ -72,11 +74,17 @@ def gate_divergence(probability: Tensor, prior: float) -> Tensor:
 
 
 def fit_concepts(
-    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], directions: Tensor, *, seed: int = 0, recipe: ConceptRecipe = ConceptRecipe()
+    train: tuple[Tensor, Tensor],
+    val: tuple[Tensor, Tensor],
+    directions: Tensor,
+    *,
+    seed: int = 0,
+    recipe: ConceptRecipe = ConceptRecipe(),
+    weights: np.ndarray | None = None,
 ) -> ConceptHead:
     """Train on (projected (N, E), labels (N,)), on the device where they lie; keeps the epoch with the best validation AUROC.
 
-    The head is on the CPU.
+    The head is on the CPU. weights: (N,) how often a training image is drawn; None: all equally often.
     """
     from sklearn.metrics import roc_auc_score  # slow to import, and scoring needs none of it
 
@@ -92,7 +100,8 @@ def fit_concepts(
     def auroc() -> float:
         return float(roc_auc_score(val_labels, to_numpy(model.head().logits(val_features))))
 
-    plan, rows = Plan(recipe.epochs, recipe.patience), Rows(len(labels), recipe.batch, labels.device)
+    drawn = None if weights is None else torch.from_numpy(weights)
+    plan, rows = Plan(recipe.epochs, recipe.patience), Rows(len(labels), recipe.batch, labels.device, weights=drawn)
     return train_rows(model, model.optimiser(recipe), plan, rows, loss, auroc).head()
 
 
@@ -101,5 +110,6 @@ def fit(train: Table, val: Table, training: Training) -> Fitted:
     backbone = training.backbone
     tables = train.projected(backbone.device), val.projected(backbone.device)
     recipe = ConceptRecipe()
-    head = fit_concepts(*tables, concept_directions(backbone), seed=training.seed, recipe=recipe)
+    weights = train.weights(recipe.power)
+    head = fit_concepts(*tables, concept_directions(backbone), seed=training.seed, recipe=recipe, weights=weights)
     return Fitted.by(recipe, head, {"concepts": [concept.name for concept in vocabulary()]})

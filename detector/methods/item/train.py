@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from detector.devices import to_numpy
 from detector.methods.base import HeadError
 from detector.methods.item.alignment import Alignment
 from detector.methods.item.head import ItemHead
-from detector.methods.table import Fitted, Table, Training
+from detector.methods.table import SOURCE_POWER, Fitted, Table, Training
 from detector.trainer import Plan, Rows, train_rows
 
 
@@ -28,6 +29,7 @@ class ItemRecipe:
     rate: float = 1e-3
     weight_decay: float = 1e-2
     dropout: float = 0.1
+    power: float = SOURCE_POWER  # of the sources' weights, see `Table.weights` (choice)
 
 
 Labelled = tuple[Tensor, Tensor]  # (N, F) inputs, (N,) labels: 1 synthetic
@@ -45,8 +47,19 @@ def _network(width: int, norm: bool, recipe: ItemRecipe) -> nn.Sequential:
     )
 
 
-def train_network(train: Labelled, val: Labelled, norm: bool = True, *, seed: int = 0, recipe: ItemRecipe = ItemRecipe()) -> nn.Sequential:
-    """AdamW on ((N, F), (N,)); keeps the epoch with the best validation average precision, in evaluation mode."""
+def train_network(
+    train: Labelled,
+    val: Labelled,
+    norm: bool = True,
+    *,
+    seed: int = 0,
+    recipe: ItemRecipe = ItemRecipe(),
+    weights: Tensor | None = None,
+) -> nn.Sequential:
+    """AdamW on ((N, F), (N,)); keeps the epoch with the best validation average precision, in evaluation mode.
+
+    weights: (N,) how often a training row is drawn; None: all equally often.
+    """
     from sklearn.metrics import average_precision_score  # slow to import, and scoring needs none of it
 
     (inputs, labels), val_labels = train, to_numpy(val[1])
@@ -57,7 +70,7 @@ def train_network(train: Labelled, val: Labelled, norm: bool = True, *, seed: in
         network,
         optimiser,
         Plan(recipe.epochs, recipe.patience),
-        Rows(len(labels), recipe.batch, labels.device),
+        Rows(len(labels), recipe.batch, labels.device, weights=weights),
         loss=lambda rows: F.binary_cross_entropy_with_logits(network(inputs[rows]), labels[rows]),
         validate=lambda: float(average_precision_score(val_labels, to_numpy(network(val[0])))),
     )
@@ -71,14 +84,19 @@ def readable(part: Aligned) -> Labelled:
     return alignment.inputs[alignment.usable], labels[alignment.usable]
 
 
-def fit_item(train: Aligned, val: Aligned, *, seed: int = 0, recipe: ItemRecipe = ItemRecipe()) -> ItemHead:
+def fit_item(
+    train: Aligned, val: Aligned, *, seed: int = 0, recipe: ItemRecipe = ItemRecipe(), weights: np.ndarray | None = None
+) -> ItemHead:
     """Train on (alignment, labels (N,)), on the alignment's device; early stopping on `val`. The head is on the CPU.
 
-    Images without a usable caption are left out. HeadError if that leaves none of a class in one of the two."""
+    Images without a usable caption are left out. weights: (N,) how often a training image is drawn; None: all equally often.
+    HeadError if one of the two has no image of a class with a usable caption.
+    """
     for part in (train, val):
         if set(readable(part)[1].tolist()) != {0.0, 1.0}:
             raise HeadError("The item head needs images of both classes with usable captions; this backbone writes too few.")
-    state = train_network(readable(train), readable(val), seed=seed, recipe=recipe).cpu().state_dict()
+    drawn = None if weights is None else torch.from_numpy(weights)[train[0].usable.cpu()]
+    state = train_network(readable(train), readable(val), seed=seed, recipe=recipe, weights=drawn).cpu().state_dict()
     norm, hidden = ((state[f"{layer}.weight"], state[f"{layer}.bias"]) for layer in (0, 1))
     return ItemHead(*norm, *hidden, state["4.weight"][0], state["4.bias"][0])
 
@@ -86,5 +104,6 @@ def fit_item(train: Aligned, val: Aligned, *, seed: int = 0, recipe: ItemRecipe 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
     """ITEM's network on the tables' images against their captions."""
     backbone, recipe = training.backbone, ItemRecipe()
-    head = fit_item(train.aligned(backbone.device), val.aligned(backbone.device), seed=training.seed, recipe=recipe)
+    parts, weights = (train.aligned(backbone.device), val.aligned(backbone.device)), train.weights(recipe.power)
+    head = fit_item(*parts, seed=training.seed, recipe=recipe, weights=weights)
     return Fitted.by(recipe, head, {"captioner": captioner(backbone)})

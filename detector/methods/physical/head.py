@@ -50,13 +50,21 @@ class PhysicalHead:
 
     @classmethod
     def fit(
-        cls, values: np.ndarray, labels: np.ndarray, reference: tuple[np.ndarray, np.ndarray], penalty: float = PENALTY
+        cls,
+        values: np.ndarray,
+        labels: np.ndarray,
+        reference: tuple[np.ndarray, np.ndarray],
+        penalty: float = PENALTY,
+        weights: np.ndarray | None = None,
     ) -> PhysicalHead:
-        """Fit on (N, 15) values, augmented copies included; `reference` (values, labels) gives the percentile tables."""
+        """Fit on (N, 15) values, augmented copies included; `reference` (values, labels) gives the percentile tables.
+
+        weights: (N,) of the rows within their class; None: all equal.
+        """
         plain, plain_labels = reference
         table = quantile_table(plain)
         basis = _basis(values, table)
-        coefficients = fit_logistic(basis.reshape(len(basis), -1), labels, penalty)
+        coefficients = fit_logistic(basis.reshape(len(basis), -1), labels, penalty, weights)
         weight = coefficients[:-1].reshape(basis.shape[1:])
         typical = _basis(plain, table).mean(0)  # so that a typical image's contributions are about 0
         centre = (weight * typical).sum(1)

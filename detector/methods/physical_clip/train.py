@@ -20,7 +20,7 @@ from detector.methods.base import Evidence
 from detector.methods.physical.features import NAMES, PAPER_CORE
 from detector.methods.physical_clip.head import BLOCKS, PhysicalClipHead, joint, places, text_of, with_text
 from detector.methods.physical_clip.text import quantiles
-from detector.methods.table import Fitted, Table, Training
+from detector.methods.table import SOURCE_POWER, Fitted, Table, Training
 from detector.trainer import Plan, Rows, train_rows
 
 SAME_TEXT = 1 - 1e-4  # cosine from which two texts count as one
@@ -39,6 +39,7 @@ class PhysicalClipRecipe:
     weight_decay: float = 1e-2
     dropout: float = 0.1
     contrast: float = 0.5  # weight of InfoNCE in the tuned form
+    power: float = SOURCE_POWER  # of the sources' weights, see `Table.weights`
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,15 @@ def _loss(network: _Network, batch: Inputs, scale: float | None, recipe: Physica
 
 
 def train_network(
-    train: Inputs, val: Inputs, form: Form = Form(), seed: int = 0, recipe: PhysicalClipRecipe = PhysicalClipRecipe()
+    train: Inputs,
+    val: Inputs,
+    form: Form = Form(),
+    seed: int = 0,
+    recipe: PhysicalClipRecipe = PhysicalClipRecipe(),
+    weights: np.ndarray | None = None,
 ) -> _Network:
-    """AdamW; keeps the epoch with the best validation average precision."""
+    """AdamW; keeps the epoch with the best validation average precision. weights: (N,) how often a training image is drawn; None: all
+    equally often."""
     from sklearn.metrics import average_precision_score  # slow to import, and scoring needs none of it
 
     torch.manual_seed(seed)
@@ -142,7 +149,7 @@ def train_network(
         network,
         network.optimiser(recipe),
         Plan(recipe.epochs, recipe.patience),
-        Rows(len(train.labels), recipe.batch, train.labels.device),
+        Rows(len(train.labels), recipe.batch, train.labels.device, weights=None if weights is None else torch.from_numpy(weights)),
         loss=lambda rows: _loss(network, train.rows(rows), form.scale, recipe),
         validate=lambda: float(average_precision_score(to_numpy(val.labels), to_numpy(network(val)))),
     )
@@ -177,7 +184,9 @@ def fit(train: Table, val: Table, training: Training) -> Fitted:
     """The network on images, captions and the paper's core descriptors as text; their limits come from the images as they are."""
     backbone, limits = training.backbone, quantiles(train.originals().evidence.descriptors)
     texts = [with_text(backbone, table.evidence, table.evidence.aligned().texts, limits, PAPER_CORE) for table in (train, val)]
-    moved, moved_val = (replace(evidence, clip=evidence.clip.to(backbone.device)) for evidence in texts)
+    moved = [replace(evidence, clip=evidence.clip.to(backbone.device)) for evidence in texts]
+    parts = [inputs(evidence, table.labels, limits, PAPER_CORE) for evidence, table in zip(moved, (train, val), strict=True)]
     recipe = PhysicalClipRecipe()
-    head = fit_physical_clip((moved, train.labels), (moved_val, val.labels), Texts(limits), seed=training.seed, recipe=recipe)
+    network = train_network(parts[0], parts[1], Form(), training.seed, recipe, train.weights(recipe.power))
+    head = network.head(limits, PAPER_CORE)
     return Fitted.by(recipe, head, {"captioner": captioner(backbone)})

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from detector.clip.backbone import Sizes
+from detector.logistic import balanced
 from detector.methods.base import Evidence, Score, Shapes
 from detector.methods.residual.features import CHANNELS, FEATURES, FIRST_BIN, GROUPS, LAST_BIN, SPECTRUM, group_of
 
@@ -41,17 +42,19 @@ class ResidualHead:
         labels: np.ndarray,
         validation: tuple[np.ndarray, np.ndarray] | None = None,
         penalties: Sequence[float] = PENALTIES,
+        weights: np.ndarray | None = None,
     ) -> ResidualHead:
         """features (N, F), labels (N,) with 1 for synthetic, validation (features, labels) -> a trained head.
 
-        Both classes weigh the same. With a validation set the penalty of lowest balanced log loss there is taken.
+        Both classes weigh the same; weights: (N,) of the rows within their class, None: all equal. With a validation set the penalty of
+        lowest balanced log loss there is taken.
         """
         features, labels = np.asarray(features, np.float32), np.asarray(labels)
         curves = [features[labels == label, SPECTRUM].mean(0).reshape(len(CHANNELS), -1) for label in (0, 1)]
         mean, scale = features.mean(0), features.std(0) + 1e-6
         standard = np.clip((features - mean) / scale, -CLIP, CLIP)
         strengths = (DEFAULT_PENALTY,) if validation is None else penalties
-        heads = [cls(mean, scale, *_logistic(standard, labels, penalty), *curves) for penalty in strengths]
+        heads = [cls(mean, scale, *_logistic(standard, labels, penalty, weights), *curves) for penalty in strengths]
         if validation is None:
             return heads[0]
         values, truth = validation
@@ -94,25 +97,19 @@ class ResidualHead:
         return cls(**{field.name: np.asarray(tensors[field.name], np.float32) for field in fields(cls)})
 
 
-def _balanced(labels: np.ndarray) -> np.ndarray:
-    """Weights (N,) of mean 1 that make both classes count the same."""
-    share = np.mean(labels == 1)
-    return np.where(labels == 1, 0.5 / share, 0.5 / (1 - share))
-
-
 def _log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     labels = np.asarray(labels)
     margins = np.where(labels == 1, logits, -logits)
-    return float(np.mean(_balanced(labels) * np.logaddexp(0, -margins)))
+    return float(np.mean(balanced(labels) * np.logaddexp(0, -margins)))
 
 
-def _logistic(standard: np.ndarray, labels: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+def _logistic(standard: np.ndarray, labels: np.ndarray, penalty: float, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Minimise balanced log loss + penalty / 2 * |weight|^2 by L-BFGS in float32: (N, F), (N,) -> weight (F,), bias ().
 
     Not `fit_logistic`: the shipped head was fitted by this, and on random data its logits differ from scikit-learn's by up to 0.009.
     """
     inputs, targets = torch.from_numpy(standard), torch.from_numpy((labels == 1).astype(np.float32))
-    balance = torch.from_numpy(_balanced(labels).astype(np.float32))
+    balance = torch.from_numpy(balanced(labels, weights).astype(np.float32))
     weight, bias = torch.zeros(inputs.shape[1], requires_grad=True), torch.zeros((), requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=200, history_size=20, line_search_fn="strong_wolfe")
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from detector.methods.residual.head import PENALTIES, ResidualHead
-from detector.methods.table import Fitted, Table, Training
+from detector.methods.table import SOURCE_POWER, Fitted, Table, Training
 
 
 @dataclass(frozen=True)
 class ResidualRecipe:
-    """penalties: L2 strengths that the validation images choose from (choice)."""
+    """penalties: L2 strengths that the validation images choose from; power: of the sources' weights, see `Table.weights` (choices)."""
 
     penalties: tuple[float, ...] = PENALTIES
+    power: float = SOURCE_POWER
 
 
 def fit_residual(train: Table, val: Table, recipe: ResidualRecipe = ResidualRecipe()) -> ResidualHead:
     """Fit on the training images and their random copies; `val` chooses the penalty."""
     validation = (val.evidence.residual, val.labels)
-    return ResidualHead.fit(train.evidence.residual, train.labels, validation, recipe.penalties)
+    return ResidualHead.fit(train.evidence.residual, train.labels, validation, recipe.penalties, train.weights(recipe.power))
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
