@@ -72,7 +72,7 @@ class Suite:
         backbone = Backbone.load(name, device, progress)
         heads, cards = read_heads(backbone)
         verdict, reference = read_verdict(backbone, cards), read_reference(backbone)
-        if reference is None and "verdict" in find_heads(name):
+        if reference is None and "verdict" in find_heads(backbone):
             verdict = replace(verdict, absent=(*verdict.absent, "reference"))
         if verdict.card:
             cards["verdict"] = verdict.card

@@ -31,7 +31,7 @@ def read_verdict(backbone: Backbone, cards: Mapping[str, HeadCard]) -> FusedVerd
     A backbone without a verdict of its own gets the embedded one's, restricted to the pixel methods: their heads, and so
     their validation logits, are the same for every backbone. HeadError if a head is another than the verdict was fitted with.
     """
-    path = find_heads(backbone.name).get("verdict")
+    path = find_heads(backbone).get("verdict")
     tensors, card = load_head(path or MODELS / EMBEDDED / "heads" / "verdict.safetensors")
     methods = tuple(card.details.get("heads", {}))
     expected = expected_card("verdict", backbone)
@@ -50,7 +50,7 @@ def read_verdict(backbone: Backbone, cards: Mapping[str, HeadCard]) -> FusedVerd
 
 def read_reference(backbone: Backbone) -> Reference | None:
     """The reference images' features; None for a backbone on which no head was trained."""
-    path = find_heads(backbone.name).get("reference")
+    path = find_heads(backbone).get("reference")
     if path is None:
         return None
     tensors, _ = read_file(path, "reference", backbone, lambda _: Reference.shapes(backbone.sizes))
