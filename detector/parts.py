@@ -23,6 +23,7 @@ from detector.methods.orthogonal.naming import name_units
 from detector.methods.physical_clip.text import written
 from detector.methods.released import Released
 from detector.records import UnitNames
+from detector.verdict.reference import Reference
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ class Parts:
 
 @dataclass(frozen=True, eq=False)
 class PartHeads:
-    """The heads of one backbone whose parts are presented. heads, cards: of this project's methods, by method."""
+    """The heads of one backbone whose parts are presented. heads, cards: of this project's methods, by method. reference: features of
+    reference images, by which the units of a released head are named; None where there are none."""
 
     backbone: Backbone
     heads: Mapping[str, Any]
     cards: Mapping[str, HeadCard]
     released: Released
+    reference: Reference | None = None
 
     @cached_property
     def units(self) -> tuple[str, OrthogonalHead] | None:
@@ -91,7 +94,7 @@ class PartHeads:
     def unit_names(self) -> UnitNames | None:
         """The names of the units, see `name_units`; None without units.
 
-        Those of a released head come from plain geometry, as there are no reference images for its backbone.
+        Those of a released head come from the reference images, and from plain geometry where there are none.
         """
         if self.units is None:
             return None
@@ -100,7 +103,8 @@ class PartHeads:
             details = self.cards[name].details  # which hold more: the recipe
             return cast(UnitNames, {key: details[key] for key in UnitNames.__annotations__})
         words, directions = self.concept_space()
-        return cast(UnitNames, name_units(head.weight, directions, self.backbone.projection, words))
+        images = (self.reference.pooled, self.reference.projected) if self.reference else ()
+        return cast(UnitNames, name_units(head.weight, directions, self.backbone.projection, words, *images))
 
     def parts(self, evidence: Evidence) -> Parts:
         """What the logits of the images are made of."""

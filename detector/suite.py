@@ -71,12 +71,13 @@ class Suite:
         """
         backbone = Backbone.load(name, device, progress)
         heads, cards = read_heads(backbone)
-        verdict, reference = read_verdict(backbone, cards), read_reference(backbone)
-        if reference is None and "verdict" in find_heads(name):
+        released, reference = load_released(name, training), read_reference(backbone)
+        verdict = read_verdict(backbone, digests(cards, released))
+        if reference is None and "verdict" in find_heads(backbone):
             verdict = replace(verdict, absent=(*verdict.absent, "reference"))
         if verdict.card:
             cards["verdict"] = verdict.card
-        return cls(backbone, heads, cards, verdict, load_released(name, training), reference)
+        return cls(backbone, heads, cards, verdict, released, reference)
 
     def with_released(self, released: Released) -> Suite:
         """The same suite with other released heads."""
@@ -97,6 +98,11 @@ class Suite:
         belong to the verdict are not here."""
         return self.verdict.absent if self.verdict else ()
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """Method or released head → SHA-256, by which a verdict knows the heads that it was fitted with."""
+        return digests(self.cards, self.released)
+
     # --- the three steps ---
 
     @cached_property
@@ -113,7 +119,7 @@ class Suite:
     @cached_property
     def parts(self) -> PartHeads:
         """What logits are made of, and the names of units and concepts."""
-        return PartHeads(self.backbone, self.heads, self.cards, self.released)
+        return PartHeads(self.backbone, self.heads, self.cards, self.released, self.reference)
 
     @cached_property
     def assembly(self) -> Assembly:
@@ -129,8 +135,10 @@ class Suite:
         return score(self.detectors, evidence)
 
     def logits(self, evidence: Evidence) -> dict[str, np.ndarray]:
-        """Method → (B,) logits, for this project's methods. NaN where an image has nothing for a method to read."""
-        return {method: self.detectors[method].logits(evidence) for method in self.heads}
+        """Detector → (B,) logits: this project's methods, and the released heads whose features the evidence holds. NaN where an image
+        has nothing for a method to read."""
+        readable = (name for name in self.detectors if name in self.heads or name in evidence.released)
+        return {name: self.detectors[name].logits(evidence) for name in readable}
 
     def analyses(self, photos: Sequence[Photo], evidence: Evidence) -> list[Analysis]:
         """One Analysis for each photo, in order, from the evidence of just these photos."""
@@ -182,6 +190,11 @@ class Suite:
         usable = np.isfinite(logits) & self.fusion.originals
         real, synthetic = (logits[(self.fusion.labels == label) & usable] for label in (0, 1))
         return ItemReference(self.reference.captions, real, synthetic)
+
+
+def digests(cards: Mapping[str, HeadCard], released: Released) -> dict[str, str]:
+    """Method or released head → SHA-256 of its tensors or of its file."""
+    return {name: card.digest for name, card in cards.items()} | {name: head.source.sha256 for name, head in released.heads.items()}
 
 
 def _photo_or_sentence(path: str | Path) -> Photo | str:

@@ -195,11 +195,12 @@ def drop_curve(suite: Suite, evidence: Evidence, kind: str = "concepts", draws: 
     kind "concepts": the concept model's directions, by mean size of contribution over the reference images; "orthogonal":
     the units. Random: "isotropic" ones on the sphere, and "natural" mixtures of the reference images' own deviations, along
     which images do vary. All are projected out in the same way, so like is compared with like. None without reference images
-    or without the head.
+    or without the head. A released head is given the backbone's own preprocessing here, for the image as for the references.
     """
-    head = {"concepts": suite.heads.get("concepts"), "orthogonal": suite.heads.get("orthogonal")}[kind]
-    if head is None or suite.reference is None:
+    named_head = suite.parts.concept_model if kind == "concepts" else suite.parts.units
+    if named_head is None or suite.reference is None:
         return None
+    head = named_head[1]
     feature, labels = "projected" if kind == "concepts" else "pooled", to_numpy(suite.reference.labels)
     reference, image = getattr(suite.reference, feature), getattr(evidence.clip, feature)[:1]
     if kind == "concepts":  # the head normalises, so directions are dropped from unit embeddings

@@ -1,7 +1,10 @@
 """Shared by all tests: no network, few threads, images made here, a suite loaded once."""
 
 import os
+import tempfile
 
+HOME = tempfile.TemporaryDirectory()  # no test reads or writes the heads that the user has made
+os.environ["CUESCOPE_HOME"] = HOME.name
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("MPLBACKEND", "Agg")

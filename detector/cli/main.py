@@ -9,6 +9,7 @@ import sys
 from detector.cli import (
     audit,
     autoencoder,
+    calibrate,
     evaluate,
     explain,
     heads,
@@ -22,7 +23,21 @@ from detector.cli import (
 )
 
 # in the order of the help
-COMMANDS = (score, explain, train, evaluate, audit, study, measure_maps, select_descriptors, prepare, pretrain, autoencoder, heads)
+COMMANDS = (
+    score,
+    explain,
+    train,
+    calibrate,
+    evaluate,
+    audit,
+    study,
+    measure_maps,
+    select_descriptors,
+    prepare,
+    pretrain,
+    autoencoder,
+    heads,
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
     maps.add_argument("--images", type=positive, default=40, help="for deletion and insertion (default 40)")
     maps.add_argument("--splices", type=positive, default=40, help="of each kind (default 40)")
     maps.add_argument("--seed", type=natural, default=0, help="of every draw (default 0)")
-    maps.add_argument("--out", type=Path, metavar="FILE.json", help="write here (default: maps.json beside the backbone's heads)")
+    maps.add_argument("--out", type=Path, metavar="FILE.json", help="write here (default: maps.json in CUESCOPE_HOME)")
     maps.add_argument(
         "--write",
         type=Path,
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     suite = Suite.load(arguments.backbone, arguments.device)
     plan = MeasurePlan(arguments.seed, arguments.images, arguments.splices)
     measures = map_measures.measure(explain.sdd_head(suite), examples, arguments.split, plan)
-    map_measures.save(measures, arguments.out or map_measures.path_of(arguments.backbone))
+    map_measures.save(measures, arguments.out or map_measures.own_path(suite.backbone))
     print(map_measures.report(measures))
     for path in arguments.write:
         write_between_marks(path, "maps", map_measures.report(measures))

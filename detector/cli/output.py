@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from detector.hub.catalogue import SOURCES
 from detector.records import AnalysisRecord
 
 
@@ -92,8 +93,8 @@ def name_absent(methods: Iterable[str]) -> None:
                 file=sys.stderr,
             )
         else:
+            command = f"heads --fetch {method}" if method in SOURCES else f"train {method}"
             print(
-                f"The {method} head is absent, so the verdict does without it; get it again or train it with "
-                f"`python -m detector train {method}`.",
+                f"The {method} head is absent, so the verdict does without it; get it again with `python -m detector {command}`.",
                 file=sys.stderr,
             )

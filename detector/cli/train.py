@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
     train.add_argument("method", metavar="METHOD", help="a method's name, or all")
     add_data(train, several=True)
     add_backbone(train)
-    train.add_argument("--out", type=Path, help="folder for the head files (default: the backbone's own)")
+    train.add_argument("--out", type=Path, help="folder for the head files (default: in CUESCOPE_HOME)")
     train.add_argument("--copies", type=natural, default=4, help="random copies of each training image (default 4)")
     train.add_argument("--seed", type=natural, default=0, help="of the random copies and of training (default 0)")
     train.add_argument("--epochs", type=positive, help="most epochs of sdd; the other methods stop by themselves")

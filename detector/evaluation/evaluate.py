@@ -13,7 +13,7 @@ from detector.methods.registry import CAPTIONED
 from detector.methods.table import Table
 from detector.progress import progress
 from detector.suite import Suite
-from detector.training.features import cached, captioned, windowed
+from detector.training.features import cached, captioned, windowed, with_released
 from detector.verdict.fusion import Fusion
 
 
@@ -95,7 +95,8 @@ def feature_table(suite: Suite, examples: list[Example], cache: Path | None, tit
     table = cached(suite.backbone, examples, 0, 0, cache, title)
     if not suite.heads.keys().isdisjoint(CAPTIONED):
         table = captioned(table, suite.backbone, 0, cache, title)
-    return windowed(table, suite.heads.get("sdd"), cache, title)
+    table = windowed(table, suite.heads.get("sdd"), cache, title)
+    return with_released(table, suite.backbone, suite.released.heads, cache, title)
 
 
 def all_logits(suite: Suite, evidence: Evidence) -> dict[str, np.ndarray]:

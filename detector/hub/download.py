@@ -10,13 +10,14 @@ import hashlib
 import http.client
 import os
 import re
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from detector.assets import user_folder
 
 Progress = Callable[[int, int], None]  # (bytes so far, bytes in all)
 
@@ -49,18 +50,11 @@ class PinnedFile:
 
 
 def cache_folder() -> Path:
-    """The folder of downloaded files: `CUESCOPE_CACHE`, else `cuescope` in the user's cache folder."""
-    override = os.environ.get("CUESCOPE_CACHE")
-    if sys.platform == "win32":
-        user = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        user = "~/Library/Caches"
-    else:
-        user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    """The folder of downloaded files: `CUESCOPE_CACHE`, else `cuescope` in the user's cache folder. PublishedError without a home."""
     try:
-        return Path(override or f"{user}/cuescope").expanduser()
-    except RuntimeError as error:  # an account without a home folder
-        raise PublishedError("This account has no home folder; set CUESCOPE_CACHE to a folder.") from error
+        return user_folder("CUESCOPE_CACHE")
+    except RuntimeError as error:
+        raise PublishedError(str(error)) from error
 
 
 def fetch_pinned(source: PinnedFile, cache: str | os.PathLike | None = None, progress: Progress | None = None) -> Path:

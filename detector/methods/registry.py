@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from detector.assets import EMBEDDED, MODELS
+from detector.assets import EMBEDDED, MODELS, user_folder
 from detector.clip.backbone import Backbone
 from detector.clip.vocabulary import vocabulary
 from detector.methods.base import Head, HeadCard, HeadError, Shapes, check_card, check_tensors, load_head
@@ -98,16 +98,43 @@ CAPTIONED = tuple(method.name for method in METHODS.values() if method.captioned
 BESIDE = {"verdict": ("logits of the methods", "logits as the heads give them"), "reference": ("pooled and projected", WHOLE)}
 
 
-def heads_folders(backbone: str) -> list[Path]:
-    """Where a backbone's heads lie: its own folder, then the pixel methods' one."""
+def home_folder(backbone: Backbone | str) -> Path:
+    """Where the heads lie that the user makes for a backbone: `CUESCOPE_HOME/models/NAME/FINGERPRINT/heads`.
+
+    A name alone, whose weights are not loaded, gives the folder written last. RuntimeError where the account has no home folder.
+    """
+    name = backbone if isinstance(backbone, str) else backbone.name
+    word = Path(name).resolve().name if Path(name).is_dir() else name.replace("/", "--")
+    models = user_folder("CUESCOPE_HOME") / "models" / word
+    if not isinstance(backbone, str):
+        return models / backbone.fingerprint / "heads"
+    return max(models.glob("*/heads"), key=lambda folder: folder.stat().st_mtime, default=models / "heads")
+
+
+def shipped_folders(backbone: str) -> list[Path]:
+    """Where the heads lie that come with a backbone: its own folder, then the pixel methods' one."""
     own = Path(backbone) if backbone != EMBEDDED and Path(backbone).is_dir() else MODELS / backbone.replace("/", "--")
     return [own / "heads", MODELS / "pixels"]
 
 
-def find_heads(backbone: str) -> dict[str, Path]:
-    """Method → head file, for the methods known here that are present; the backbone's own folder wins."""
+def heads_folders(backbone: Backbone | str) -> list[Path]:
+    """Where a backbone's heads are looked up, the first place first: the user's own, the backbone's folder, the pixel methods' one."""
+    shipped = shipped_folders(backbone if isinstance(backbone, str) else backbone.name)
+    try:
+        return [home_folder(backbone), *shipped]
+    except RuntimeError:  # an account without a home folder has made no heads
+        return shipped
+
+
+def find_heads(backbone: Backbone | str) -> dict[str, Path]:
+    """Method → head file, for the methods known here that are present, see `heads_folders`."""
+    return heads_in(heads_folders(backbone))
+
+
+def heads_in(folders: Sequence[Path]) -> dict[str, Path]:
+    """Method → head file, also of "verdict" and "reference"; of two files for one method the first folder's."""
     paths: dict[str, Path] = {}
-    for folder in heads_folders(backbone):
+    for folder in folders:
         for method in (*METHODS, "verdict", "reference"):
             if (folder / f"{method}.safetensors").is_file():
                 paths.setdefault(method, folder / f"{method}.safetensors")
@@ -150,5 +177,5 @@ def _check_vocabulary(card: HeadCard) -> None:
 
 def read_heads(backbone: Backbone) -> tuple[dict[str, Any], dict[str, HeadCard]]:
     """Method → head and method → card, for the heads that are present."""
-    read = {method: read_head(path, method, backbone) for method, path in find_heads(backbone.name).items() if method in METHODS}
+    read = {method: read_head(path, method, backbone) for method, path in find_heads(backbone).items() if method in METHODS}
     return {method: head for method, (head, _) in read.items()}, {method: card for method, (_, card) in read.items()}

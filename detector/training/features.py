@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from detector.methods.base import Evidence
 from detector.methods.item import alignment
 from detector.methods.item.alignment import AT_ONCE, extract_alignment, from_arrays
 from detector.methods.physical import features as physical
+from detector.methods.published import PublishedHead
 from detector.methods.residual import features as residual
 from detector.methods.sdd.head import SddHead
 from detector.methods.table import Table
@@ -56,11 +58,14 @@ def extract_pixels(examples: list[Example], copies: int, seed: int, title: str) 
     }
 
 
-def extract_clip(backbone: Backbone, examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
-    """pooled (N, D) and projected (N, E) of every view of every example; patch tokens are not kept."""
+def extract_clip(
+    backbone: Backbone, examples: list[Example], copies: int, seed: int, title: str, prepare: Callable[[np.ndarray], Tensor] | None = None
+) -> dict[str, np.ndarray]:
+    """pooled (N, D) and projected (N, E) of every view of every example; patch tokens are not kept. prepare: pixels → (3, S, S), in
+    place of the backbone's own preprocessing."""
 
     def measure(example: Example) -> Tensor:
-        return torch.stack([backbone.prepare(view) for view in views(example, copies, seed)])
+        return torch.stack([(prepare or backbone.prepare)(view) for view in views(example, copies, seed)])
 
     prepared = progress(_mapped(measure, examples), len(examples), f"{title}: CLIP")
     # a processor gains nothing by larger batches, and its sums would come out otherwise in the last digit
@@ -151,3 +156,18 @@ def captioned(table: Table, backbone: Backbone, seed: int, folder: Path | None, 
     arrays = _stored(folder, f"{title}-captions", key, lambda: extract_captioned(backbone, examples, copies, seed, title))
     rows = table.rows(table.copy <= copies)
     return replace(rows, evidence=replace(rows.evidence, alignment=from_arrays(arrays)))
+
+
+def with_released(table: Table, backbone: Backbone, heads: Mapping[str, PublishedHead], folder: Path | None, title: str) -> Table:
+    """The table with what released heads read, preprocessed as their authors did; one forward for each preprocessing."""
+    passes = {(backbone.preprocess["interpolation"], True): table.evidence.clip}
+    examples, copies = table.pictures.originals(), int(table.copy.max())
+    named = _named(examples, copies, table.pictures.seed)
+    for interpolation, resize in {(head.source.interpolation, head.source.resize) for head in heads.values()} - passes.keys():
+        key = " ".join([named, *VIEWS, backbone_module.VERSION, backbone.fingerprint, interpolation, str(resize)])
+        prepare = partial(backbone.prepare, interpolation=interpolation, resize=resize)
+        make = partial(extract_clip, backbone, examples, copies, table.pictures.seed, title, prepare)
+        arrays = _stored(folder, f"{title}-{interpolation}", key, make)
+        passes[interpolation, resize] = ClipFeatures(torch.from_numpy(arrays["pooled"]), torch.from_numpy(arrays["projected"]), None)
+    features = {name: getattr(passes[head.source.interpolation, head.source.resize], head.source.feature) for name, head in heads.items()}
+    return replace(table, evidence=replace(table.evidence, released=features))

@@ -15,12 +15,23 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from detector.assets import EMBEDDED
+from detector.assets import EMBEDDED, MODELS
 from detector.clip.backbone import Backbone
 from detector.data.datasets import read_datasets, training_splits
 from detector.methods.base import HeadCard, save_head
 from detector.methods.calibration import calibrated, logits_of
-from detector.methods.registry import CAPTIONED, METHODS, PIXEL_METHODS, TOWER_METHODS, expected_card, find_heads, heads_folders, read_head
+from detector.methods.registry import (
+    CAPTIONED,
+    METHODS,
+    PIXEL_METHODS,
+    TOWER_METHODS,
+    expected_card,
+    find_heads,
+    heads_in,
+    home_folder,
+    read_head,
+    shipped_folders,
+)
 from detector.methods.table import Table, Training
 from detector.training.features import CAPTIONED_COPIES, cached, captioned, windowed
 from detector.verdict.fusion import Fusion
@@ -42,7 +53,7 @@ def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 class TrainingRun:
     """One training of heads.
 
-    data: folders of labelled images. backbone: its name. out: folder of the head files; None: the backbone's own. copies: random copies
+    data: folders of labelled images. backbone: its name. out: folder of the head files; None: the user's own. copies: random copies
     of each training image. cache: folder of measured features; None: nothing is written. device: None: a GPU where there is one.
     """
 
@@ -59,9 +70,14 @@ class TrainingRun:
         """The names of the data folders, without what leads to them."""
         return " and ".join(folder.resolve().name for folder in self.data)
 
-    def folder(self, method: str) -> Path:
-        """Where the method's file is written."""
-        return self.out or target_folder(method, self.backbone)
+    def folder(self, method: str, backbone: Backbone) -> Path:
+        """Where the method's file is written. Pixel methods that are made for the embedded model serve every backbone."""
+        shared = method in PIXEL_METHODS and self.out is not None and self.out.resolve() == shipped_folders(EMBEDDED)[0].resolve()
+        return MODELS / "pixels" if shared else self.out or home_folder(backbone)
+
+    def present(self, backbone: Backbone) -> dict[str, Path]:
+        """Method → head file, of the heads that a verdict fuses beside the new ones: those in `out`, else all that `score` uses."""
+        return heads_in([self.out, self.folder("physical", backbone)]) if self.out else find_heads(backbone)
 
 
 @dataclass(frozen=True)
@@ -123,13 +139,13 @@ def train_heads(methods: list[str], run: TrainingRun, options: Mapping[str, obje
     options: method → what its `fit` reads from `Training.options`.
     """
     backbone = Backbone.load(run.backbone, run.device)
-    present = set() if run.out else set(find_heads(run.backbone))
+    present = set(run.present(backbone))
     splits = split_tables(run, backbone, set(methods), set(methods) | present)
     paths = {}
     for method in methods:
         training = Training(backbone, run.seed, (options or {}).get(method))
         paths[method], splits = train_head(method, run, training, splits)
-    paths["reference"] = run.folder("reference") / "reference.safetensors"
+    paths["reference"] = run.folder("reference", backbone) / "reference.safetensors"
     card = card_of(Fit("reference"), run, backbone, splits.counts)
     save_head(paths["reference"], reference_of(splits.val.originals()).tensors(), card)
     paths["verdict"] = fit_verdict(run, backbone, splits, paths)
@@ -144,7 +160,7 @@ def train_head(method: str, run: TrainingRun, training: Training, splits: Splits
     originals = splits.val.originals()
     head = calibrated(fitted.head, originals, backbone)
     fit = Fit(method, fitted.details, measured(logits_of(head, originals, backbone), originals.labels))
-    path = run.folder(method) / f"{method}.safetensors"
+    path = run.folder(method, backbone) / f"{method}.safetensors"
     save_head(path, head.tensors(), card_of(fit, run, backbone, splits.counts))
     return path, splits
 
@@ -163,18 +179,12 @@ def caption_rows(labels: np.ndarray, usable: np.ndarray, count: int, seed: int) 
     return np.sort(np.concatenate([generator.permutation(np.flatnonzero((labels == label) & usable))[:each] for label in (0, 1)]))
 
 
-def target_folder(method: str, backbone: str) -> Path:
-    """The pixel methods' shared folder belongs to the embedded model's verdict; other backbones get copies of their own."""
-    backbone_folder, pixel_folder = heads_folders(backbone)
-    return pixel_folder if method in PIXEL_METHODS and backbone == EMBEDDED else backbone_folder
-
-
 def fit_verdict(run: TrainingRun, backbone: Backbone, splits: Splits, written: Mapping[str, Path]) -> Path:
-    """Fuse the heads just written and, without `run.out`, those that the backbone already has, on the logits of `val` and its copies.
+    """Fuse the heads just written and those of `run.present` on the logits of `val` and its copies.
 
     written: method → head file. Returns the verdict's file.
     """
-    paths, val = written if run.out else find_heads(run.backbone) | dict(written), splits.val
+    paths, val = run.present(backbone) | dict(written), splits.val
     logits, digests = {}, {}
     for method in sorted(set(paths) & set(METHODS)):
         head, card = read_head(paths[method], method, backbone)
@@ -183,6 +193,6 @@ def fit_verdict(run: TrainingRun, backbone: Backbone, splits: Splits, written: M
     fusion = Fusion.fit(logits, val.labels, int(val.copy.max()) + 1)
     fused = fusion.fuse({method: fusion.logits[:, i] for i, method in enumerate(fusion.methods)})
     metrics = measured(fused[fusion.originals], val.labels[fusion.originals])
-    path = run.folder("verdict") / "verdict.safetensors"
+    path = run.folder("verdict", backbone) / "verdict.safetensors"
     save_head(path, fusion.tensors(), card_of(Fit("verdict", {"heads": digests}, metrics), run, backbone, splits.counts))
     return path

@@ -25,32 +25,32 @@ class FusedVerdict:
     absent: tuple[str, ...] = ()
 
 
-def read_verdict(backbone: Backbone, cards: Mapping[str, HeadCard]) -> FusedVerdict:
-    """The fusion of those heads that it was fitted with. cards: of the heads that are present.
+def read_verdict(backbone: Backbone, digests: Mapping[str, str]) -> FusedVerdict:
+    """The fusion of those heads that it was fitted with. digests: method or released head → SHA-256, of those that are present.
 
     A backbone without a verdict of its own gets the embedded one's, restricted to the pixel methods: their heads, and so
     their validation logits, are the same for every backbone. HeadError if a head is another than the verdict was fitted with.
     """
-    path = find_heads(backbone.name).get("verdict")
+    path = find_heads(backbone).get("verdict")
     tensors, card = load_head(path or MODELS / EMBEDDED / "heads" / "verdict.safetensors")
     methods = tuple(card.details.get("heads", {}))
     expected = expected_card("verdict", backbone)
     check_card(card, expected if path else replace(expected, fingerprint=card.fingerprint))
     check_tensors(card, tensors, Fusion.shapes(len(methods)), missing=("logits", "band"))
     offered = methods if path else tuple(method for method in methods if method in PIXEL_METHODS)
-    usable = tuple(method for method in offered if method in cards)
+    usable = tuple(method for method in offered if method in digests)
     for method in usable:
-        if card.details["heads"][method] != cards[method].digest:
+        if card.details["heads"][method] != digests[method]:
             raise HeadError(
-                f"The verdict was fitted with another {method} head than there is now; fit it again with `python -m detector train`."
+                f"The verdict was fitted with another {method} head than there is now; fit it again with `python -m detector calibrate`."
             )
     fusion = Fusion.from_tensors(methods, tensors).restrict(usable) if usable else None
-    return FusedVerdict(fusion, card, tuple(method for method in offered if method not in cards))
+    return FusedVerdict(fusion, card, tuple(method for method in offered if method not in digests))
 
 
 def read_reference(backbone: Backbone) -> Reference | None:
-    """The reference images' features; None for a backbone on which no head was trained."""
-    path = find_heads(backbone.name).get("reference")
+    """The reference images' features; None for a backbone on which no head was trained or calibrated."""
+    path = find_heads(backbone).get("reference")
     if path is None:
         return None
     tensors, _ = read_file(path, "reference", backbone, lambda _: Reference.shapes(backbone.sizes))

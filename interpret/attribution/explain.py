@@ -76,7 +76,7 @@ def explain(
 
 
 def _measures(suite: Suite) -> Measures:
-    return map_measures.read(map_measures.path_of(suite.backbone.name), sdd_head(suite))
+    return map_measures.read(map_measures.path_of(suite.backbone), sdd_head(suite))
 
 
 def layers_of(suite: Suite) -> list[str]:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from detector.clip.backbone import Backbone
 from detector.data.datasets import DataError, Example
 from detector.hub.weights import tensor_digest
-from detector.methods.registry import heads_folders
+from detector.methods.registry import heads_folders, home_folder
 from detector.progress import progress
 from interpret.attribution.cam import DEFAULT_LAYER, ERROR_LAYER, WindowHead, heatmaps, layers_of, reference_scales
 from interpret.attribution.faithfulness import MeasurePlan, failures, load, maps_report, measure_maps
@@ -72,9 +73,15 @@ def fingerprint(head) -> str:
     return tensor_digest(head.tensors())[:16]
 
 
-def path_of(backbone: str) -> Path:
-    """Where a backbone's `maps.json` lies: beside its folder of heads."""
-    return heads_folders(backbone)[0].parent / FILE
+def own_path(backbone: Backbone) -> Path:
+    """Where the user's `maps.json` of a backbone lies: beside the heads that the user makes."""
+    return home_folder(backbone).parent / FILE
+
+
+def path_of(backbone: Backbone | str) -> Path:
+    """The `maps.json` of a backbone, beside one of its folders of heads: the user's own where there is one."""
+    paths = [folder.parent / FILE for folder in heads_folders(backbone)]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ class Study:
 
     def measured_on(self, backbone: Backbone) -> dict:
         """The weights and features that it measures. A study trains its heads, so shipped heads count only where it reads them."""
-        heads = {method: path for method, path in find_heads(backbone.name).items() if method in self.reads and method not in PIXEL_METHODS}
+        heads = {method: path for method, path in find_heads(backbone).items() if method in self.reads and method not in PIXEL_METHODS}
         return {
             "backbone": backbone.fingerprint,
             "heads": {method: load_head(path)[1].digest for method, path in heads.items()},

@@ -51,7 +51,7 @@ def streams(corpus: Corpus, backbone: Backbone) -> dict[str, dict[str, float]]:
     One window in the middle of each image; a half left out is replaced by its mean over `val`. {} where there is no head, or
     one that reads out each token.
     """
-    path = find_heads(backbone.name).get("sdd")
+    path = find_heads(backbone).get("sdd")
     if path is None:
         return {}
     head, _ = read_head(path, "sdd", backbone)

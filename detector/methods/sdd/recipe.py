@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from detector.methods.sdd.config import SddConfig
+from detector.methods.table import SOURCE_POWER
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class SddRecipe:
     plain: float = 0.3  # share of the windows that are cut from the picture as it is; the others come from a random copy of it
     windows: int = 8  # drawn once of each training image, and mirrored at random
     epoch_windows: int = 4  # of each training image, on average, in an epoch
-    balance: float = 0.5  # a source of n pictures weighs n^(1 - balance) within its class; 0: every picture, 1: every source the same
+    power: float = SOURCE_POWER  # of the sources' weights in a draw, see `source_weights`
 
 
 PLACES = SddConfig(  # ours: small data; the logit is the mean of a logit for each token, so that its map is exact

@@ -1,7 +1,7 @@
 """Training of SDD (arXiv 2508.12341).
 
 Both classes get windows at native resolution, of the pictures and of random copies of them; every source has its share of the
-draws (`SddRecipe.balance`). Early stopping reads the `val` split; test splits are never read here.
+draws (`SddRecipe.power`). Early stopping reads the `val` split; test splits are never read here.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 
 from detector.data.augmentation import augment
 from detector.data.datasets import Example, Pictures
+from detector.data.sources import source_weights
 from detector.data.windows import crop_window
 from detector.methods.sdd.head import SddHead
 from detector.methods.sdd.recipe import SddRecipe
@@ -28,17 +29,6 @@ def random_window(pixels: np.ndarray, size: int, generator: np.random.Generator,
     y, x = (int(generator.integers(max(1, side - size + 1))) for side in view.shape[:2])
     window = crop_window(view, (x, y, min(x + size, view.shape[1]), min(y + size, view.shape[0])), size)
     return np.ascontiguousarray(window[:, ::-1] if generator.random() < 0.5 else window)
-
-
-def source_weights(labels: np.ndarray, sources: np.ndarray, balance: float) -> np.ndarray:
-    """(N,) probabilities of pictures in a draw: both classes weigh the same, a source of n pictures n^(1 − balance) in its class."""
-    weights = np.zeros(len(labels))
-    for label in np.unique(labels):
-        for source in np.unique(sources[labels == label]):
-            rows = (labels == label) & (sources == source)
-            weights[rows] = float(rows.sum()) ** -balance
-        weights[labels == label] /= weights[labels == label].sum()
-    return weights / weights.sum()
 
 
 @dataclass(frozen=True)
@@ -107,7 +97,8 @@ def draw_pool(pictures: LabelledPictures, head: SddHead, recipe: SddRecipe, seed
         rows = slice(start * each, start * each + len(drawn))
         pixels[rows], tokens[rows] = drawn, frozen
     assert tokens is not None  # there is at least one picture
-    return WindowPool(pixels, tokens, pictures.labels, source_weights(pictures.labels, pictures.sources, recipe.balance))
+    weights = source_weights(pictures.labels, pictures.sources, recipe.power)
+    return WindowPool(pixels, tokens, pictures.labels, weights / weights.sum())
 
 
 def _on_disk(kind: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:

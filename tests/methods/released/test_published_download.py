@@ -28,6 +28,7 @@ from released_files import (
     synthetic_state,
 )
 
+from detector import assets
 from detector.hub import download
 from detector.methods import published
 from detector.methods.published import SOURCES, fetch, load
@@ -54,7 +55,7 @@ def test_cache_argument_and_default_folder(publish: Callable, tmp_path: Path, mo
     assert download.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("CUESCOPE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setattr(download.sys, "platform", "linux")
+    monkeypatch.setattr(assets.sys, "platform", "linux")
     assert download.cache_folder() == tmp_path / "xdg" / "cuescope"
 
 

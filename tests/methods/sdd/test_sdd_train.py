@@ -20,7 +20,7 @@ from detector.methods.sdd.losses import sdd_loss, triplet_loss
 from detector.methods.sdd.model import Sdd
 from detector.methods.sdd.recipe import SddRecipe
 from detector.methods.sdd.train import SddRun, fit_sdd
-from detector.methods.sdd.windows import LabelledPictures, draw_pool, random_window, source_weights
+from detector.methods.sdd.windows import LabelledPictures, draw_pool, random_window
 
 SMALL = SddConfig(
     bag=6, heads=2, rank=2, target="unit", shortcut=False, inputs="local", readout="tokens", widths=(6, 8, 8), dense=True, adapted_blocks=1
@@ -101,14 +101,6 @@ def test_plain_windows_are_crops_of_the_image_or_of_its_mirror_image():
     generator = np.random.default_rng(1)
     assert all(random_window(pixels, 32, generator, plain=1.0).tobytes() in crops for _ in range(20))
     assert not all(random_window(pixels, 32, generator, plain=0.0).tobytes() in crops for _ in range(20))
-
-
-def test_every_source_has_its_share_of_the_draws():
-    labels, sources = np.array([0] * 24 + [1] * 6), np.array(["many"] * 20 + ["few"] * 4 + ["x"] * 6)
-    for balance, many, few in ((0.0, 20 / 24, 4 / 24), (1.0, 0.5, 0.5), (0.5, 20**0.5 / (20**0.5 + 2), 2 / (20**0.5 + 2))):
-        weights = source_weights(labels, sources, balance)
-        assert weights.sum() == pytest.approx(1) and weights[labels == 1].sum() == pytest.approx(0.5)
-        assert weights[sources == "many"].sum() == pytest.approx(many / 2) and weights[sources == "few"].sum() == pytest.approx(few / 2)
 
 
 @pytest.mark.parametrize("workers", [1, 7])
