@@ -96,7 +96,7 @@ def test_models_are_small():
 def test_ci_runs_the_readme_s_test_command():
     command = "sed -n '/<!-- test command -->/,/```$/p' README.md | grep -v -e '```' -e '<!--'"
     found = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    assert found.startswith("python3 -m venv") and found.endswith("-m pytest") and found in README
+    assert found.startswith("python3 -m venv") and found.endswith("-m pytest -m slow") and found in README
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
 
 
