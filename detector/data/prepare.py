@@ -16,7 +16,8 @@ genimage (folders `GENERATOR/[ARCHIVE/]{train,val}/{nature,ai}`): trained on one
 val is written as `test`, `train` draws its own validation images; each generator against its own `nature` images. Those are
 JPEG and most synthetic ones PNG, which a detector may learn instead (the study `format` measures how much).
 table (a CSV file with a column of paths, one of labels, perhaps source and split): made for lists such as SynRIS's, on which SDD
-reports AUROC (docs/methods.md, 2.3). How SynRIS names its columns is not known to us: say so with `columns`. Ours: rows as they are.
+reports AUROC (docs/methods.md, 2.3). How SynRIS names its columns is not known to us: name them with `--columns label=…,path=…`. Ours:
+rows as they are.
 
 The hub's three sets have the columns image, label (0 real, 1 synthetic), source, image_id and the splits train, validation, test:
 read from their authors' released scripts and notebooks, not tried here on the sets themselves. Folders need no adapter for

@@ -28,7 +28,10 @@ class ItemRecipe:
     rate: float = 1e-3
     weight_decay: float = 1e-2
     dropout: float = 0.1
+    copies: bool = True  # ours: random copies of the training images are learnt, too
 
+
+PAPER_RECIPE = ItemRecipe(copies=False)  # the paper's abstract names the features alone; all else is choice (docs/methods.md, 3)
 
 Labelled = tuple[Tensor, Tensor]  # (N, F) inputs, (N,) labels: 1 synthetic
 Aligned = tuple[Alignment, Tensor]  # N images, (N,) labels
@@ -84,7 +87,8 @@ def fit_item(train: Aligned, val: Aligned, *, seed: int = 0, recipe: ItemRecipe 
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
-    """ITEM's network on the tables' images against their captions."""
-    backbone, recipe = training.backbone, ItemRecipe()
-    head = fit_item(train.aligned(backbone.device), val.aligned(backbone.device), seed=training.seed, recipe=recipe)
+    """ITEM's network on the tables' images against their captions. training.options: an `ItemRecipe`."""
+    backbone, recipe = training.backbone, training.recipe(ItemRecipe())
+    learnt = train if recipe.copies else train.originals()
+    head = fit_item(learnt.aligned(backbone.device), val.aligned(backbone.device), seed=training.seed, recipe=recipe)
     return Fitted.by(recipe, head, {"captioner": captioner(backbone)})
