@@ -48,10 +48,33 @@ def add(commands: Commands) -> None:
         help="put the tables between the marks <!-- evaluation -->, <!-- evaluation summary --> or <!-- evaluation METHOD --> and "
         "their ends; with --robustness also between <!-- robustness … --> and its end",
     )
+    evaluate.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="a paper's table instead, from its data set after prepare: univfd, genimage, synris or synthclic; of the other options only "
+        "--split and --out count",
+    )
     evaluate.set_defaults(run=run)
 
 
+def run_protocol(arguments: argparse.Namespace) -> int:
+    """`evaluate --protocol NAME`."""
+    from detector.evaluation.evaluate import measured_on
+    from detector.evaluation.protocols import protocol_of
+    from detector.suite import Suite
+
+    protocol = protocol_of(arguments.protocol)
+    suite = Suite.load(arguments.backbone, arguments.device)
+    result = protocol.run(suite, arguments.data, arguments.cache, arguments.split)
+    print(f"{protocol.summary}\n\n{protocol.report(result)}")
+    if arguments.out:
+        write_json(arguments.out, {"protocol": arguments.protocol, "measured_on": measured_on(suite)} | result)
+    return 0
+
+
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.protocol:
+        return run_protocol(arguments)
     from detector.evaluation.evaluate import evaluate, measured_on
     from detector.evaluation.robustness import robustness
     from detector.evaluation.tables import REPORTS, marks_of, report, robustness_report, write_figures, write_sources

@@ -16,6 +16,21 @@ def add(commands: Commands) -> None:
     train.add_argument("--out", type=Path, help="folder for the head files (default: in CUESCOPE_HOME)")
     train.add_argument("--copies", type=natural, default=4, help="random copies of each training image (default 4)")
     train.add_argument("--seed", type=natural, default=0, help="of the random copies and of training (default 0)")
+    train.add_argument(
+        "--recipe", choices=["ours", "paper"], default="ours", help="how it is trained; paper: linear_probe, orthogonal, concepts, item"
+    )
+    train.add_argument(
+        "--maps",
+        choices=["frozen", "tuned"],
+        default="frozen",
+        help="of physical_clip: both embeddings as they are, or through trained maps",
+    )
+    train.add_argument(
+        "--core",
+        choices=["paper", "selected"],
+        default="paper",
+        help="of physical_clip: the paper's descriptors, or those that the data choose",
+    )
     train.add_argument("--epochs", type=positive, help="most epochs of sdd; the other methods stop by themselves")
     train.add_argument(
         "--checkpoints",
@@ -31,17 +46,20 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    from detector.methods.physical_clip.train import PhysicalClipOptions
     from detector.methods.registry import METHODS
     from detector.methods.sdd.train import SddOptions
+    from detector.training.recipes import recipe_options
     from detector.training.train import TrainingRun, train_heads
 
     if arguments.method != "all" and arguments.method not in METHODS:
         raise ValueError(f"There is no method '{arguments.method}'; there are {', '.join(METHODS)} and all.")
     methods = list(METHODS) if arguments.method == "all" else [arguments.method]
+    options = recipe_options(arguments.recipe, arguments.method) | {"physical_clip": PhysicalClipOptions(arguments.maps, arguments.core)}
     sdd = SddOptions(checkpoints=arguments.checkpoints, resume=arguments.resume)
     sdd = replace(sdd, recipe=replace(sdd.recipe, epochs=arguments.epochs)) if arguments.epochs else sdd
     names = ("data", "backbone", "out", "copies", "seed", "cache", "device")
-    files = train_heads(methods, TrainingRun(**{name: getattr(arguments, name) for name in names}), {"sdd": sdd})
+    files = train_heads(methods, TrainingRun(**{name: getattr(arguments, name) for name in names}), options | {"sdd": sdd})
     for method, path in files.items():
         print(f"{method}\t{path}")
     return 0

@@ -42,6 +42,22 @@ def _shrink(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return _scale(image, factor, generator) if factor < 1 else image
 
 
+def paper_copy(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The training copy of arXiv 2602.12381 (released transforms): a crop of half to all of the area at 3:4 to 4:3 of its aspect, scaled
+    to 512 pixels square, mirrored half of the time, saved as JPEG of quality 65 to 100.
+
+    (H, W, 3) uint8 → (512, 512, 3) uint8.
+    """
+    height, width = pixels.shape[:2]
+    side, stretch = np.sqrt(generator.uniform(0.5, 1.0)), np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)) / 2)
+    h, w = (max(1, min(length, round(length * factor))) for length, factor in ((height, side / stretch), (width, side * stretch)))
+    y, x = generator.integers(height - h + 1), generator.integers(width - w + 1)
+    shrinks = min(h, w) > 512
+    image = cv2.resize(pixels[y : y + h, x : x + w], (512, 512), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    image = image[:, ::-1] if generator.random() < 0.5 else image
+    return recompress(np.ascontiguousarray(image), ".jpg", int(generator.integers(65, 101)))
+
+
 def _crop(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     height, width = image.shape[:2]
     side = np.sqrt(generator.uniform(0.5, 1.0))

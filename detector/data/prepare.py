@@ -10,13 +10,14 @@ cnnspot (the hub, or folders; CVPR 2020): each source names a test set and holds
 pooled, then the mean. Ours: the same, since a source that has real images is compared with those only.
 univfd (folders `SOURCE/[CLASS/]0_real, 1_fake`; arXiv 2302.10174; docs/methods.md, 5): centre crop of 224 without resize, up to 1,000
 images of a class (`limit=1000`), AP and accuracy at 0.5 for each source, classes pooled, and accuracy at the best threshold in hindsight.
-Ours: no such oracle accuracy; the released head gets its crop. The paper pairs the diffusion sets, which hold no real images,
-with either LAION or ImageNet; ours compares them with all real images of the split.
+Ours: the same with `--protocol univfd`; the released head gets its crop. The paper pairs the diffusion sets, which hold no real images,
+with either LAION or ImageNet; so does `evaluate --protocol univfd`, and plain `evaluate` compares them with all real images of the split.
 genimage (folders `GENERATOR/[ARCHIVE/]{train,val}/{nature,ai}`): trained on one generator, accuracy on every generator's val. Ours:
 val is written as `test`, `train` draws its own validation images; each generator against its own `nature` images. Those are
 JPEG and most synthetic ones PNG, which a detector may learn instead (the study `format` measures how much).
 table (a CSV file with a column of paths, one of labels, perhaps source and split): made for lists such as SynRIS's, on which SDD
-reports AUROC (docs/methods.md, 2.3). How SynRIS names its columns is not known to us: say so with `columns`. Ours: rows as they are.
+reports AUROC (docs/methods.md, 2.3). How SynRIS names its columns is not known to us: name them with `--columns label=…,path=…`. Ours:
+rows as they are.
 
 The hub's three sets have the columns image, label (0 real, 1 synthetic), source, image_id and the splits train, validation, test:
 read from their authors' released scripts and notebooks, not tried here on the sets themselves. Folders need no adapter for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -63,15 +63,20 @@ class Table:
 
 
 SOURCE_POWER = 0.5  # of `Table.weights` in a fit: half-way between equal images and equal sources (choice)
+Recipe = TypeVar("Recipe")
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a method may use besides its tables. options: of the method's own kind, such as SDD's `SddRun`; None for its defaults."""
+    """What a method may use besides its tables. options: of the method's own kind, such as its recipe; None for its defaults."""
 
     backbone: Backbone
     seed: int = 0
     options: object = None
+
+    def recipe(self, default: Recipe) -> Recipe:
+        """`options` where they are of the default's kind, else the default."""
+        return self.options if isinstance(self.options, type(default)) else default
 
 
 @dataclass(frozen=True)

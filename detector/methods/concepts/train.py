@@ -18,17 +18,21 @@ from detector.trainer import Plan, Rows, train_rows
 
 @dataclass(frozen=True)
 class ConceptRecipe:
-    """Training as in the authors' script; patience is the authors' configuration file's."""
+    """Training as in the authors' script; patience is the authors' configuration file's, which their script does not read."""
 
     batch: int = 256
     epochs: int = 100
-    patience: int = 10
+    patience: int | None = 10  # epochs without a better validation AUROC; None: all epochs, the best of which is kept
     gate_rate: float = 1e-2
     rate: float = 1e-3
     weight_decay: float = 1e-5
     sparsity: float = 1e-4  # weight of the KL term, and the gates' prior probability
     temperature: float = 0.1
     power: float = SOURCE_POWER  # of the sources' weights, see `Table.weights` (choice)
+    copies: bool = True  # ours: random copies of the training images are learnt, too
+
+
+PAPER_RECIPE = ConceptRecipe(patience=None, copies=False, power=0.0)  # the authors' script; docs/methods.md, 1.4
 
 
 class _Gated(nn.Module):
@@ -106,10 +110,9 @@ def fit_concepts(
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
-    """The concept model on the projected feature of the tables, over the project's vocabulary."""
-    backbone = training.backbone
-    tables = train.projected(backbone.device), val.projected(backbone.device)
-    recipe = ConceptRecipe()
-    weights = train.weights(recipe.power)
-    head = fit_concepts(*tables, concept_directions(backbone), seed=training.seed, recipe=recipe, weights=weights)
+    """The concept model on the projected feature of the tables, over the project's vocabulary. training.options: a `ConceptRecipe`."""
+    backbone, recipe = training.backbone, training.recipe(ConceptRecipe())
+    learnt = train if recipe.copies else train.originals()
+    tables = learnt.projected(backbone.device), val.projected(backbone.device)
+    head = fit_concepts(*tables, concept_directions(backbone), seed=training.seed, recipe=recipe, weights=learnt.weights(recipe.power))
     return Fitted.by(recipe, head, {"concepts": [concept.name for concept in vocabulary()]})

@@ -30,7 +30,10 @@ class ItemRecipe:
     weight_decay: float = 1e-2
     dropout: float = 0.1
     power: float = SOURCE_POWER  # of the sources' weights, see `Table.weights` (choice)
+    copies: bool = True  # ours: random copies of the training images are learnt, too
 
+
+PAPER_RECIPE = ItemRecipe(copies=False, power=0.0)  # the paper's abstract names the features alone; all else is choice (docs/methods.md, 3)
 
 Labelled = tuple[Tensor, Tensor]  # (N, F) inputs, (N,) labels: 1 synthetic
 Aligned = tuple[Alignment, Tensor]  # N images, (N,) labels
@@ -102,8 +105,9 @@ def fit_item(
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
-    """ITEM's network on the tables' images against their captions."""
-    backbone, recipe = training.backbone, ItemRecipe()
-    parts, weights = (train.aligned(backbone.device), val.aligned(backbone.device)), train.weights(recipe.power)
+    """ITEM's network on the tables' images against their captions. training.options: an `ItemRecipe`."""
+    backbone, recipe = training.backbone, training.recipe(ItemRecipe())
+    learnt = train if recipe.copies else train.originals()
+    parts, weights = (learnt.aligned(backbone.device), val.aligned(backbone.device)), learnt.weights(recipe.power)
     head = fit_item(*parts, seed=training.seed, recipe=recipe, weights=weights)
     return Fitted.by(recipe, head, {"captioner": captioner(backbone)})

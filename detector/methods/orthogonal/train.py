@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -11,12 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.clip.vocabulary import vocabulary
+from detector.data.augmentation import paper_copy
 from detector.devices import to_numpy
 from detector.methods.concepts.head import concept_directions
 from detector.methods.orthogonal.head import LinearProbe, OrthogonalHead
 from detector.methods.orthogonal.naming import name_units
 from detector.methods.table import SOURCE_POWER, Fitted, Table, Training
+from detector.progress import progress
 from detector.trainer import Plan, Rows, train_rows
+
+BATCH = 16  # images in one forward
 
 Labelled = tuple[Tensor, Tensor]  # (N, D) pooled features, (N,) labels: 1 synthetic
 
@@ -34,6 +39,12 @@ class AffineRecipe:
     smoothing: float = 0.1
     penalty: float = 0.33
     power: float = SOURCE_POWER  # of the sources' weights, see `Table.weights` (choice)
+    views: str = "ours"  # random copies: "ours", milder and harsher ones that all methods share; "paper", `paper_copy`
+
+
+PAPER_RECIPE = AffineRecipe(
+    views="paper", power=0.0
+)  # docs/methods.md, 1.3; the resize stays the backbone's own, which is what is read at scoring
 
 
 def decorrelation(activations: Tensor) -> Tensor:
@@ -124,19 +135,35 @@ def fit_linear_probe(
     return LinearProbe(*(p[0].detach().clone().cpu() for p in (linear.weight, linear.bias)))
 
 
-def fit_probe(train: Table, val: Table, training: Training) -> Fitted:
-    """The linear probe on the pooled feature of the tables."""
+def training_rows(train: Table, training: Training, recipe: AffineRecipe) -> tuple[Labelled, np.ndarray]:
+    """What a head is trained on: the table, or the images as they are and as many of the paper's views of them as the table has copies;
+    and the weights (N,) of its rows."""
     device = training.backbone.device
-    recipe = AffineRecipe()
-    parts, weights = (train.pooled(device), val.pooled(device)), train.weights(recipe.power)
-    return Fitted.by(recipe, fit_linear_probe(*parts, seed=training.seed, recipe=recipe, weights=weights))
+    if recipe.views == "ours":
+        return train.pooled(device), train.weights(recipe.power)
+    plain, copies = train.originals(), int(train.copy.max())
+    features, labels = plain.pooled(device)
+    generator = np.random.default_rng(training.seed)
+    pictures = progress((pixels for _ in range(copies) for pixels in plain.pictures), copies * len(plain.labels), "the paper's views")
+    prepared = (training.backbone.prepare(paper_copy(pixels, generator)) for pixels in pictures)
+    batches = iter(lambda: list(islice(prepared, BATCH)), [])
+    pooled = [training.backbone.encode(torch.stack(batch), tokens=False).pooled.to(device) for batch in batches]
+    return (torch.cat([features, *pooled]), labels.repeat(1 + copies)), np.tile(plain.weights(recipe.power), 1 + copies)
+
+
+def fit_probe(train: Table, val: Table, training: Training) -> Fitted:
+    """The linear probe on the pooled feature of the tables. training.options: an `AffineRecipe`."""
+    recipe = training.recipe(AffineRecipe())
+    (rows, weights), val_rows = training_rows(train, training, recipe), val.pooled(training.backbone.device)
+    return Fitted.by(recipe, fit_linear_probe(rows, val_rows, seed=training.seed, recipe=recipe, weights=weights))
 
 
 def fit(train: Table, val: Table, training: Training) -> Fitted:
-    """The orthogonal head on the pooled feature of the tables, and the names of its units over `val`."""
-    backbone, recipe = training.backbone, AffineRecipe()
-    parts, weights = (train.pooled(backbone.device), val.pooled(backbone.device)), train.weights(recipe.power)
-    head = fit_orthogonal(*parts, seed=training.seed, recipe=recipe, weights=weights)
+    """The orthogonal head on the pooled feature of the tables, and the names of its units over `val`. training.options: an
+    `AffineRecipe`."""
+    backbone, recipe = training.backbone, training.recipe(AffineRecipe())
+    (rows, weights), val_rows = training_rows(train, training, recipe), val.pooled(backbone.device)
+    head = fit_orthogonal(rows, val_rows, seed=training.seed, recipe=recipe, weights=weights)
     clip, directions = val.evidence.clip, concept_directions(backbone)
     names = name_units(head.weight, directions, backbone.projection, vocabulary(), clip.pooled, clip.projected)
     return Fitted.by(recipe, head, names)

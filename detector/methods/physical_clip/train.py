@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from detector.clip.captioning import captioner
 from detector.devices import to_numpy
-from detector.methods.base import Evidence
+from detector.methods.base import Evidence, HeadError
 from detector.methods.physical.features import NAMES, PAPER_CORE
+from detector.methods.physical.selection import FEWEST, group_sources, select
 from detector.methods.physical_clip.head import BLOCKS, PhysicalClipHead, joint, places, text_of, with_text
 from detector.methods.physical_clip.text import quantiles
 from detector.methods.table import SOURCE_POWER, Fitted, Table, Training
@@ -180,13 +181,39 @@ def fit_physical_clip(
     return train_network(train_inputs, val_inputs, Form(scale=scale), seed, recipe).head(texts.limits, texts.core)
 
 
+@dataclass(frozen=True)
+class PhysicalClipOptions:
+    """How the method `physical_clip` is trained. maps: "frozen", both embeddings as they are (option b), or "tuned" (option c). core:
+    "paper", the descriptors that the paper names and our choice of two more, or "selected", what `selection.select` chooses on the
+    training images as they are. docs/methods.md, 4."""
+
+    maps: str = "frozen"
+    core: str = "paper"
+    recipe: PhysicalClipRecipe = PhysicalClipRecipe()
+
+
+def selected_core(train: Table) -> tuple[str, ...]:
+    """The descriptors that tell every synthetic source of the table apart in the same direction. HeadError where there is none."""
+    plain = train.originals()
+    groups, left_out = group_sources(plain.evidence.descriptors, plain.labels, plain.sources)
+    names = select(groups, left_out, draws=0).chosen if groups else []
+    if not names:
+        raise HeadError(
+            f"No descriptor tells the training images apart on every source of {FEWEST} or more images; train with --core paper."
+        )
+    return tuple(name for name in NAMES if name in names)
+
+
 def fit(train: Table, val: Table, training: Training) -> Fitted:
-    """The network on images, captions and the paper's core descriptors as text; their limits come from the images as they are."""
-    backbone, limits = training.backbone, quantiles(train.originals().evidence.descriptors)
-    texts = [with_text(backbone, table.evidence, table.evidence.aligned().texts, limits, PAPER_CORE) for table in (train, val)]
-    moved = [replace(evidence, clip=evidence.clip.to(backbone.device)) for evidence in texts]
-    parts = [inputs(evidence, table.labels, limits, PAPER_CORE) for evidence, table in zip(moved, (train, val), strict=True)]
-    recipe = PhysicalClipRecipe()
-    network = train_network(parts[0], parts[1], Form(), training.seed, recipe, train.weights(recipe.power))
-    head = network.head(limits, PAPER_CORE)
-    return Fitted.by(recipe, head, {"captioner": captioner(backbone)})
+    """The network on images, captions and core descriptors as text; their limits come from the images as they are. training.options:
+    `PhysicalClipOptions`."""
+    options, backbone = training.recipe(PhysicalClipOptions()), training.backbone
+    texts = Texts(quantiles(train.originals().evidence.descriptors), PAPER_CORE if options.core == "paper" else selected_core(train))
+    tables = [with_text(backbone, table.evidence, table.evidence.aligned().texts, texts.limits, texts.core) for table in (train, val)]
+    moved, moved_val = (replace(evidence, clip=evidence.clip.to(backbone.device)) for evidence in tables)
+    scale = float(backbone.model.logit_scale.exp()) if options.maps == "tuned" else None
+    pairs = ((moved, train.labels), (moved_val, val.labels))
+    parts = [inputs(evidence, labels, texts.limits, texts.core) for evidence, labels in pairs]
+    network = train_network(parts[0], parts[1], Form(scale=scale), training.seed, options.recipe, train.weights(options.recipe.power))
+    details = {"captioner": captioner(backbone), "maps": options.maps, "core": list(texts.core)}
+    return Fitted.by(options.recipe, network.head(texts.limits, texts.core), details)
