@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.clip.backbone import Backbone, ClipFeatures
+from detector.clip.decoding import Decoder
 from detector.clip.vocabulary import CONCEPTS
 from detector.steps import checkpoint
 
@@ -95,20 +96,22 @@ def write(backbone: Backbone, tokens: Tensor) -> list[str]:
     """Greedy captions for (B, N, D) image tokens: at most MAX_TOKENS tokens and at least MIN_TOKENS."""
     model, tokenizer = backbone.model, backbone.tokenizer
     start, end, max_tokens = tokenizer.sot_token_id, tokenizer.eot_token_id, min(MAX_TOKENS, backbone.model.context_length - 2)
-    sequences = torch.full((len(tokens), 1 + max_tokens), end, device=tokens.device)
-    sequences[:, 0], active = start, torch.arange(len(tokens), device=tokens.device)
+    written = torch.full((len(tokens), 1 + max_tokens), end, device=tokens.device)
+    written[:, 0], active, decoder = start, torch.arange(len(tokens), device=tokens.device), Decoder(model, tokens)
     for length in range(max_tokens):
         checkpoint()
-        _, states = model._encode_text(sequences[active, : length + 1])
-        logits = model.text_decoder(tokens[active], states)[:, -1]  # (going, vocabulary)
+        logits = decoder.step(written[active, length])  # (active, vocabulary)
         logits[:, start] = -torch.inf
         if length < MIN_TOKENS:
             logits[:, end] = -torch.inf
-        sequences[active, length + 1] = logits.argmax(1)
-        active = active[sequences[active, length + 1] != end]
+        token = logits.argmax(1)
+        written[active, length + 1] = token
+        if (token == end).any():
+            active = active[token != end]
+            decoder.keep(token != end)
         if not len(active):
             break
-    return [_sentence(tokenizer, row.tolist(), end) for row in sequences]
+    return [_sentence(tokenizer, row.tolist(), end) for row in written]
 
 
 def _sentence(tokenizer, row: list[int], end: int) -> str:

@@ -64,7 +64,7 @@ def test_periodic_pattern_peaks_at_its_frequency(pattern, expected):
 
 def test_coherence_is_one_for_copies_and_zero_for_strangers():
     window = np.random.default_rng(0).normal(0, 10_000, (128, 128, 2)).astype(np.float32)  # thousandths
-    planes = np.stack([window[..., 0], window[..., 0], window[..., 1]], axis=-1)
+    planes = np.stack([window[..., 0], window[..., 0], window[..., 1]])
     _, coherence = residual._window_spectrum(planes)
     np.testing.assert_allclose(coherence[0], 1, atol=2e-3)  # pair (0, 1); the floor takes a thousandth
     assert np.abs(coherence[1:, 1:]).max() < 0.2
@@ -74,7 +74,7 @@ def planes_in_another_order(window: np.ndarray) -> np.ndarray:
     """`residual._planes` with its sums in another order."""
     red, green, blue = window.astype(np.float32).transpose(2, 0, 1)
     luma = np.float32(114) * blue + np.float32(587) * green + np.float32(299) * red
-    return np.stack([1000 * channel for channel in (luma / np.float32(1000), blue, red)], axis=-1) - luma[..., None] * np.float32([0, 1, 1])
+    return np.stack([1000 * channel for channel in (luma / np.float32(1000), blue, red)]) - luma * np.float32([0, 1, 1])[:, None, None]
 
 
 @pytest.mark.parametrize("colour", [False, True])
@@ -104,15 +104,40 @@ def test_cells_merge_mirror_and_negative():
 
 def test_histogram_counts_by_hand():
     family = residual.Family("pairs", residual.SIGN, 2)
-    row = np.array([[1, 1, 2, 0]], np.uint16)  # pairs 00, 0+, +-  as values; cells "11", "01", "02"
-    counts = residual._histogram(np.stack([row] * 3), family)
-    np.testing.assert_allclose(counts, [[0, 1 / 3, 1 / 3, 1 / 3]] * 3)
+    row = np.array([[1, 1, 2, 0]], np.uint8)  # pairs 00, 0+, +-  as values; cells "11", "01", "02"
+    for axis, plane in ((2, row), (1, row.T.copy())):
+        counts = residual._count(np.stack([plane] * 3), family, axis)
+        np.testing.assert_allclose(residual._histograms(counts, family), [[0, 1 / 3, 1 / 3, 1 / 3]] * 3)
+
+
+@pytest.mark.parametrize("family", residual.FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("axis", [1, 2])
+def test_patterns_are_counted_as_one_by_one(family, axis):
+    quantised = np.random.default_rng(0).integers(0, 2 * family.quantiser.levels + 1, (3, 9, 11)).astype(np.uint8)
+    expected = np.zeros((3, (2 * family.quantiser.levels + 1) ** family.order))
+    lines = quantised if (axis == 2) != family.across else quantised.swapaxes(1, 2)
+    for plane, rows in enumerate(lines):
+        for neighbours in np.lib.stride_tricks.sliding_window_view(rows, family.order, axis=1).reshape(-1, family.order):
+            expected[plane, int("".join(map(str, neighbours)), 2 * family.quantiser.levels + 1)] += 1
+    np.testing.assert_array_equal(residual._count(quantised, family, axis), expected)
 
 
 def test_quantiser_by_hand():
-    plane = np.array([0, 0, 1, 3, 3, 0, 0], np.float32)  # first differences 0 1 2 0 -3 0, truncated at +-1
-    quantised = residual._quantise(np.stack([plane[None]] * 3, axis=-1), residual.SIGN)
-    np.testing.assert_array_equal(quantised, [[[1, 2, 2, 1, 0, 1]]] * 3)
+    plane = np.array([0, 0, 1, 3, 3, 0, 0], np.int16)  # first differences 0 1 2 0 -3 0, truncated at +-1
+    for axis, planes in ((2, plane[None, None]), (1, plane[None, :, None])):
+        quantised = residual._quantise(residual._differences(planes, residual.SIGN, axis), residual.SIGN)
+        np.testing.assert_array_equal(quantised.ravel(), [1, 2, 2, 1, 0, 1])
+
+
+def test_steps_follow_the_size_of_the_differences():
+    """The quantisers' definition, written out: median of every second pixel, 0.7 of the 7 x 7 mean, 300 thousandths more."""
+    size = np.random.default_rng(0).normal(0, 20_000, (3, 40, 38)).round().astype(np.float32)
+    medians = np.stack([np.median(np.abs(plane[::2, ::2])) for plane in size])[:, None, None]
+    around = np.pad(np.abs(size), ((0, 0), (3, 3), (3, 3)), mode="reflect")
+    means = np.lib.stride_tricks.sliding_window_view(around, (7, 7), axis=(1, 2)).mean((3, 4), dtype=np.float64)
+    for quantiser, steps in ((residual.SCALED, medians + 300), (residual.LOCAL, 0.7 * means + 300)):
+        expected = np.clip(np.rint(size / steps), -2, 2) + 2
+        assert np.mean(residual._quantise(size, quantiser) != expected) < 1e-3  # a value on the edge between two steps
 
 
 def test_cooccurrences_sum_to_one_and_ignore_mirrors_and_turns():
