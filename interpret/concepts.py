@@ -157,9 +157,10 @@ def switch_off(suite: Suite, record: AnalysisRecord, units: list[int], concepts:
     before = {name: score["logit"] for name, score in record["detectors"].items()}
     after = {name: logit - removed.get(name, 0.0) for name, logit in before.items()}
     changed = {name: (before[name], after[name]) for name in removed if name is not None and name in before}
-    if suite.fusion is None:
+    leader = suite.roster.leading
+    if leader is None:
         return SwitchResult(changed, None, None)
-    old, new = (suite.fusion.decide(logits) for logits in (before, after))
+    old, new = (leader.decide(logits) for logits in (before, after))
     return SwitchResult(changed, (old.label, new.label), (old.probability, new.probability))
 
 
