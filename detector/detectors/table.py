@@ -66,7 +66,7 @@ def _trained_here(backbone: str) -> Iterator[DetectorRow]:
             reads = "none" if name.backbone == PIXELS else backbone
             paper = PAPERS.get(method, "this project")
             yield DetectorRow(str(name), paper, reads, card.training_data, measured, _kilobytes(files[method].stat().st_size), "present")
-        else:
+        elif backbone == EMBEDDED:
             advice = f"to be trained: python -m detector train {method} --data DIR --backbone {backbone}"
             yield DetectorRow(str(name), PAPERS.get(method, "this project"), backbone, "", "", "", advice)
 
