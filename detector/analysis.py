@@ -14,12 +14,12 @@ from detector.verdict.fusion import Verdict
 class Analysis:
     """All numbers for one image. For an image that cannot be read `error` is one sentence and everything else is empty.
 
-    width, height: in pixels. absent: methods that the verdict was fitted with and that have no head here. detectors: name of a
-    method or released head → its score. physical: descriptor → value at the fixed scale; physical_contributions: → logits;
-    percentiles: → place among the reference images (None: not defined). orthogonal: the units of the orthogonal head, None without
-    one. concepts: all concepts, the largest contribution first. head: "orthogonal" and "concepts" → the head that these two come
-    from, the method's own or a released one. residual: group of features → logits. item: the caption and its objects. physical_text:
-    the text that CLIP's text tower read of the descriptors.
+    width, height: in pixels. leader: name of the detector whose verdict it is. absent: methods that the verdict was fitted with and that
+    have no head here. detectors: name of a method or released head → its score. physical: descriptor → value at the fixed scale;
+    physical_contributions: → logits; percentiles: → place among the reference images (None: not defined). orthogonal: the units of the
+    orthogonal head, None without one. concepts: all concepts, the largest contribution first. head: method → name in `detectors` of the
+    detector that its panel comes from; "orthogonal" and "concepts" always, others where it is not the method's own name. residual: group
+    of features → logits. item: the caption and its objects. physical_text: the text that CLIP's text tower read of the descriptors.
     """
 
     file: str | None
@@ -29,6 +29,7 @@ class Analysis:
     height: int | None = None
     backbone: str | None = None
     verdict: Verdict | None = None
+    leader: str = ""
     absent: tuple[str, ...] = ()
     detectors: dict[str, DetectorScore] = field(default_factory=dict)
     physical: dict[str, float | None] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Analysis:
             return start
         verdict = {name: value for name, value in vars(self.verdict).items() if value != ""} if self.verdict else None
         rest: dict[str, Any] = {
+            "leader": self.leader,
             "verdict": verdict,
             "absent": list(self.absent),
             "detectors": self.detectors,

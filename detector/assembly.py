@@ -15,17 +15,14 @@ from detector.methods.physical import features as physical
 from detector.methods.physical.head import PhysicalHead, percentiles
 from detector.parts import PartHeads, Parts
 from detector.records import ConceptRecord, OrthogonalRecord, Percentiles
-from detector.scoring import Scores, within_limits
-from detector.verdict.fusion import Fusion, Verdict
+from detector.scoring import Scores
 
 
 @dataclass(frozen=True, eq=False)
 class Assembly:
-    """Builds analyses. heads: what units and concepts come from. fusion: None where there is no verdict. absent: as in `Analysis`."""
+    """Builds analyses, all but the verdict. heads: what units and concepts come from."""
 
     heads: PartHeads
-    fusion: Fusion | None
-    absent: tuple[str, ...] = ()
 
     def analyses(self, photos: Sequence[Photo], evidence: Evidence, scores: Scores) -> list[Analysis]:
         """One Analysis for each photo, in order. evidence and scores: of just these photos."""
@@ -41,8 +38,6 @@ class Assembly:
             width=photo.width,
             height=photo.height,
             backbone=self.heads.backbone.name,
-            absent=self.absent,
-            verdict=self._verdict(index, photo, evidence, scores),
             detectors=scores.of_image(index),
             physical=dict(zip(physical.NAMES, map(_number, values), strict=True)),
             physical_contributions=_by_descriptor(parts.physical, index),
@@ -54,12 +49,6 @@ class Assembly:
             item=record(evidence.alignment, index) if evidence.alignment else None,
             physical_text=parts.texts[index] if parts.texts else "",
         )
-
-    def _verdict(self, index: int, photo: Photo, evidence: Evidence, scores: Scores) -> Verdict | None:
-        if self.fusion is None:
-            return None
-        variance = evidence.descriptors[index][physical.NAMES.index("luminance_variance")]
-        return within_limits(self.fusion.decide(scores.logits_of_image(index)), photo, variance)
 
     def _orthogonal(self, index: int, parts: Parts) -> OrthogonalRecord | None:
         if parts.units is None or self.heads.units is None or self.heads.unit_names is None:

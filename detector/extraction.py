@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -54,22 +54,27 @@ class Extractor:
         return BackboneFeatures(clip, align(self.backbone, pixels, prepared, clip, words), released)
 
 
-def evidence(extractor: Extractor, images: Sequence[Photo | np.ndarray], captions: Sequence[str | None] | None = None) -> Evidence:
+def evidence(
+    extractor: Extractor,
+    images: Sequence[Photo | np.ndarray],
+    captions: Sequence[str | None] | None = None,
+    beside: Sequence[Extractor] = (),
+) -> Evidence:
     """All that the methods read of B images, from one batch. The features of the pixels are measured in threads beside the backbone.
 
     captions: the user's words for each image, None where the backbone is to caption it. Images are compared with captions where a
-    method reads them or the user gave some.
+    method reads them or the user gave some. beside: other backbones; what they give lies in the evidence's `beside`.
     """
     pixels = [image.pixels if isinstance(image, Photo) else image for image in images]
     with ThreadPoolExecutor(max_workers=2) as pool:
         descriptors = pool.map(physical.measure, pixels)
         residuals = pool.map(residual.features, pixels)
-        features = extractor.features(pixels, captions)
-        return Evidence(
-            features.clip,
-            np.stack(list(descriptors)),
-            np.stack(list(residuals)),
-            pixels,
-            features.alignment,
-            released=features.released,
-        )
+        captioned = any(other.captions for other in beside)  # then a backbone whose methods read no captions needs none
+        first = extractor.features(pixels, None if captioned and not extractor.captions else captions)
+        others = {other.backbone.name: other.features(pixels, captions if other.captions else None) for other in beside}
+        numbers = np.stack(list(descriptors)), np.stack(list(residuals))
+
+    def with_pixels(features: BackboneFeatures) -> Evidence:
+        return Evidence(features.clip, *numbers, pixels, features.alignment, released=features.released)
+
+    return replace(with_pixels(first), beside={name: with_pixels(features) for name, features in others.items()})

@@ -52,29 +52,35 @@ class Parts:
 @dataclass(frozen=True, eq=False)
 class PartHeads:
     """The heads of one backbone whose parts are presented. heads, cards: of this project's methods, by method. reference: features of
-    reference images, by which the units of a released head are named; None where there are none."""
+    reference images, by which the units of a released head are named; None where there are none.
+
+    Released heads come before those trained here, so that training never hides them; the head called `preferred`, the one that leads,
+    comes before both.
+    """
 
     backbone: Backbone
     heads: Mapping[str, Any]
     cards: Mapping[str, HeadCard]
     released: Released
     reference: Reference | None = None
+    preferred: str = ""
 
     @cached_property
     def units(self) -> tuple[str, OrthogonalHead] | None:
-        """(name, head) of the orthogonal head: the backbone's own, else a released one; None without either."""
-        if "orthogonal" in self.heads:
-            return "orthogonal", self.heads["orthogonal"]
-        name = self.released.shown("clip_orthogonal")
-        return (name, cast(OrthogonalHead, self.released.heads[name].head)) if name else None
+        """(name, head) of the orthogonal head; None without one."""
+        return cast("tuple[str, OrthogonalHead] | None", self._head("orthogonal", "clip_orthogonal"))
 
     @cached_property
     def concept_model(self) -> tuple[str, ConceptHead] | None:
-        """(name, head) of the concept model: the backbone's own, else a released one; None without either."""
-        if "concepts" in self.heads:
-            return "concepts", self.heads["concepts"]
-        name = self.released.shown("cm_antonyms")
-        return (name, cast(ConceptHead, self.released.heads[name].head)) if name else None
+        """(name, head) of the concept model; None without one."""
+        return cast("tuple[str, ConceptHead] | None", self._head("concepts", "cm_antonyms"))
+
+    def _head(self, method: str, kind: str) -> tuple[str, Any] | None:
+        """The preferred head, the released one of the training set in use, or the method's own. kind: as for `Released.shown`."""
+        released = {name: head.head for name, head in self.released.heads.items() if f"/{kind}_" in name}
+        heads = released | ({method: self.heads[method]} if method in self.heads else {})
+        names = (self.preferred, self.released.shown(kind) or "", method)
+        return next(((name, heads[name]) for name in names if name in heads), None)
 
     @cached_property
     def concept_words(self) -> tuple[Concept, ...]:

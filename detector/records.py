@@ -4,11 +4,15 @@ from typing import NotRequired, TypedDict
 
 
 class DetectorScore(TypedDict):
-    """One detector on one image. logit: higher speaks for synthetic. probability: σ(logit). bias: the logit minus the contributions."""
+    """One detector on one image. logit: higher speaks for synthetic. probability: σ(logit). bias: the logit minus the contributions.
+    detector: its full name. backbone: what it reads, "pixels" for methods that read none. origin: who released the head, "" for ours."""
 
     probability: float
     logit: float
     bias: float
+    detector: NotRequired[str]
+    backbone: NotRequired[str]
+    origin: NotRequired[str]
 
 
 class VerdictRecord(TypedDict):
@@ -20,6 +24,8 @@ class VerdictRecord(TypedDict):
     contributions: dict[str, float]
     bias: float
     reason: NotRequired[str]
+    detector: NotRequired[str]
+    calibration: NotRequired[str]
 
 
 class Percentiles(TypedDict):
@@ -110,6 +116,7 @@ class AnalysisRecord(TypedDict):
     format: str | None
     error: str | None
     backbone: str | None
+    leader: NotRequired[str]
     verdict: NotRequired[VerdictRecord]
     absent: NotRequired[list[str]]
     detectors: NotRequired[dict[str, DetectorScore]]

@@ -21,14 +21,16 @@ from detector.assembly import Assembly
 from detector.assets import EMBEDDED
 from detector.clip.backbone import Backbone
 from detector.data.images import ImageError, Photo, load_photo
+from detector.detectors.names import PIXELS, DetectorError, DetectorName
 from detector.extraction import Extractor, evidence
 from detector.hub.catalogue import TRAININGS
 from detector.hub.download import Progress
 from detector.methods.base import Evidence, HeadCard
-from detector.methods.registry import CAPTIONED, find_heads, read_heads
+from detector.methods.registry import CAPTIONED, METHODS, find_heads, read_heads
 from detector.methods.released import Released, load_released
 from detector.parts import PartHeads
-from detector.scoring import Detector, MethodDetector, ReleasedDetector, Scores, score
+from detector.roster import Roster
+from detector.scoring import Detector, MethodDetector, ReleasedDetector, Scores, score, within_limits
 from detector.verdict.files import FusedVerdict, read_reference, read_verdict
 from detector.verdict.fusion import Fusion
 from detector.verdict.reference import Reference
@@ -52,7 +54,8 @@ class Suite:
     """A backbone, the heads that fit it, the verdict over them and the released heads at hand. Safe to share between threads.
 
     heads, cards: by method; a method without a head has no entry. verdict: None where nothing is fused. reference: features of the
-    validation images, None where there are none for this backbone.
+    validation images, None where there are none for this backbone. beside: suites of other backbones that speak where this one has no
+    head, none of them with a `beside` of its own. leader: the detector whose logit is the verdict; None for the default.
     """
 
     backbone: Backbone
@@ -61,14 +64,25 @@ class Suite:
     verdict: FusedVerdict | None = None
     released: Released = field(default_factory=lambda: Released({}))
     reference: Reference | None = None
+    beside: tuple[Suite, ...] = ()
+    leader: DetectorName | None = None
 
     @classmethod
     def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None, training: str = TRAININGS[0]) -> Suite:
-        """Load a backbone and its heads by name. BackboneError or HeadError, one sentence, if that fails.
+        """Load a backbone and its heads by name, and for one from the hub the embedded suite beside it, which speaks for the methods that
+        have no head on it. BackboneError or HeadError, one sentence, if that fails.
 
         progress: called with (bytes so far, bytes in all) while weights are downloaded. training: which of the released
-        heads' training sets gives the units and concepts, for a backbone without heads of its own.
+        heads' training sets gives the units and concepts.
         """
+        suite = cls.alone(name, device, progress, training)
+        if name == EMBEDDED or Path(name).is_dir() or METHODS.keys() <= suite.heads.keys():
+            return suite
+        return suite.with_beside(cls.alone(EMBEDDED, device))
+
+    @classmethod
+    def alone(cls, name: str, device: str | None = None, progress: Progress | None = None, training: str = TRAININGS[0]) -> Suite:
+        """Load one backbone and its heads, nothing beside it; otherwise as `load`."""
         backbone = Backbone.load(name, device, progress)
         heads, cards = read_heads(backbone)
         released, reference = load_released(name, training), read_reference(backbone)
@@ -79,6 +93,24 @@ class Suite:
             cards["verdict"] = verdict.card
         return cls(backbone, heads, cards, verdict, released, reference)
 
+    @classmethod
+    def load_detectors(
+        cls, names: Sequence[DetectorName], backbone: str | None = None, device: str | None = None, progress: Progress | None = None
+    ) -> Suite:
+        """The suite of the backbones of all named detectors, the first of which leads. Errors as for `load`, and DetectorError.
+
+        backbone: the one that fills the panels where it can; None: the leader's.
+        """
+        named = [name.backbone for name in names if name.backbone != PIXELS]
+        first, *others = dict.fromkeys([backbone or next(iter(named), EMBEDDED), *named])
+        suite = cls.load(first, device, progress, next((name.training for name in names if name.training), TRAININGS[0]))
+        for other in others:
+            if other not in [loaded.backbone.name for loaded in suite.suites]:
+                suite = suite.with_beside(cls.alone(other, device, progress))
+        for name in reversed(names):  # each must be here, and the first leads
+            suite = suite.with_leader(name)
+        return suite
+
     def with_released(self, released: Released) -> Suite:
         """The same suite with other released heads."""
         return replace(self, released=released)
@@ -87,16 +119,55 @@ class Suite:
         """The same suite, whose units and concepts come from the released heads trained on `training`."""
         return self if training == self.released.training else self.with_released(replace(self.released, training=training))
 
+    def with_beside(self, *others: Suite) -> Suite:
+        """The same suite with more backbones beside it."""
+        return replace(self, beside=(*self.beside, *others))
+
+    def with_leader(self, leader: DetectorName) -> Suite:
+        """The same suite, led by another detector. DetectorError, one sentence, where its head is not here."""
+        if str(leader) not in self.roster.leaders:
+            get = f"fetch it with `python -m detector heads --fetch {leader.head}`" if leader.origin else "train it first"
+            raise DetectorError(f"The head of '{leader}' is not here; {get}, or choose another detector.")
+        return self if leader == self.leader else replace(self, leader=leader, beside=tuple(replace(s, leader=leader) for s in self.beside))
+
+    # --- several backbones, one leader ---
+
+    @property
+    def suites(self) -> tuple[Suite, ...]:
+        """This suite and those beside it."""
+        return (self, *self.beside)
+
+    @cached_property
+    def roster(self) -> Roster:
+        """The names of all detectors, who leads, and who fills which panel."""
+        return Roster(self.suites, self.leader)
+
+    @property
+    def has_verdict(self) -> bool:
+        """Whether the verdict was fitted on this backbone."""
+        return "verdict" in self.cards and self.cards["verdict"].fingerprint == self.backbone.fingerprint
+
+    def head_of(self, method: str) -> str | None:
+        """The name of this backbone's head that fills the method's panel; None without one."""
+        if method in ("orthogonal", "concepts"):
+            part = self.parts.units if method == "orthogonal" else self.parts.concept_model
+            return part[0] if part else None
+        return method if method in self.heads else None
+
+    def evidence_for(self, suite: Suite, evidence: Evidence) -> Evidence:
+        """The part of this suite's evidence that comes from the backbone of one of `suites`."""
+        return evidence.beside.get(suite.backbone.name, evidence)
+
     @property
     def fusion(self) -> Fusion | None:
-        """The fusion of the methods' logits; None where there is no verdict."""
+        """The fusion of this backbone's methods' logits; None where there is no verdict."""
         return self.verdict.fusion if self.verdict else None
 
     @property
     def absent(self) -> tuple[str, ...]:
         """Methods that the verdict was fitted with and that have no head here; also "reference" where the reference images that
         belong to the verdict are not here."""
-        return self.verdict.absent if self.verdict else ()
+        return tuple(dict.fromkeys(name for suite in self.suites if suite.verdict for name in suite.verdict.absent))
 
     @property
     def digests(self) -> dict[str, str]:
@@ -119,19 +190,20 @@ class Suite:
     @cached_property
     def parts(self) -> PartHeads:
         """What logits are made of, and the names of units and concepts."""
-        return PartHeads(self.backbone, self.heads, self.cards, self.released, self.reference)
+        preferred = self.leader.head if self.leader and self.leader.backbone == self.backbone.name else ""
+        return PartHeads(self.backbone, self.heads, self.cards, self.released, self.reference, preferred)
 
     @cached_property
     def assembly(self) -> Assembly:
         """Evidence and scores → analyses."""
-        return Assembly(self.parts, self.fusion, self.absent)
+        return Assembly(self.parts)
 
     def evidence(self, images: Sequence[Photo | np.ndarray], captions: Sequence[str | None] | None = None) -> Evidence:
         """All that the methods read of B images; see `detector.extraction.evidence`."""
-        return evidence(self.extractor, images, captions)
+        return evidence(self.extractor, images, captions, [suite.extractor for suite in self.beside])
 
     def score(self, evidence: Evidence) -> Scores:
-        """The scores of all detectors."""
+        """The scores of this backbone's detectors."""
         return score(self.detectors, evidence)
 
     def logits(self, evidence: Evidence) -> dict[str, np.ndarray]:
@@ -142,7 +214,19 @@ class Suite:
 
     def analyses(self, photos: Sequence[Photo], evidence: Evidence) -> list[Analysis]:
         """One Analysis for each photo, in order, from the evidence of just these photos."""
+        each = [suite.parts_of(photos, self.evidence_for(suite, evidence)) for suite in self.suites]
+        return [self._with_verdict(self.roster.merged(analyses), photo) for photo, *analyses in zip(photos, *each, strict=True)]
+
+    def parts_of(self, photos: Sequence[Photo], evidence: Evidence) -> list[Analysis]:
+        """What this suite's own backbone says of each photo, all but the verdict."""
         return self.assembly.analyses(photos, evidence, self.score(evidence))
+
+    def _with_verdict(self, analysis: Analysis, photo: Photo) -> Analysis:
+        verdict, variance = self.roster.verdict(analysis.detectors), analysis.physical["luminance_variance"]
+        if verdict is None:
+            return replace(analysis, absent=self.absent)
+        judged = within_limits(verdict, photo, np.inf if variance is None else variance)
+        return replace(analysis, verdict=judged, leader=judged.detector, absent=self.absent)
 
     # --- images and files ---
 

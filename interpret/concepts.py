@@ -7,7 +7,7 @@ choices of ours unless a paper is named.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -157,9 +157,10 @@ def switch_off(suite: Suite, record: AnalysisRecord, units: list[int], concepts:
     before = {name: score["logit"] for name, score in record["detectors"].items()}
     after = {name: logit - removed.get(name, 0.0) for name, logit in before.items()}
     changed = {name: (before[name], after[name]) for name in removed if name is not None and name in before}
-    if suite.fusion is None:
+    leader = suite.roster.leading
+    if leader is None:
         return SwitchResult(changed, None, None)
-    old, new = (suite.fusion.decide(logits) for logits in (before, after))
+    old, new = (leader.decide(logits) for logits in (before, after))
     return SwitchResult(changed, (old.label, new.label), (old.probability, new.probability))
 
 
@@ -181,6 +182,16 @@ class DropCurve:
     names: list[str]
 
 
+def drop_curve_of(suite: Suite, evidence: Evidence, kind: str) -> tuple[DropCurve | None, str]:
+    """`drop_curve` for the suite that fills the panel of `kind`, or, where its backbone has no reference images, for the next one that
+    has; and the name of its backbone."""
+    first = suite.roster.suite_for(kind)
+    for part in dict.fromkeys((first, *suite.suites)):
+        if (curve := drop_curve(part, suite.evidence_for(part, evidence), kind)) is not None:
+            return curve, part.backbone.name
+    return None, first.backbone.name
+
+
 def without(features: Tensor, directions: Tensor, mean: Tensor) -> Tensor:
     """features (N, D) with their deviation from `mean` along the span of `directions` (k, D) taken out."""
     if len(directions) == 0:
@@ -197,10 +208,10 @@ def drop_curve(suite: Suite, evidence: Evidence, kind: str = "concepts", draws: 
     which images do vary. All are projected out in the same way, so like is compared with like. None without reference images
     or without the head. A released head is given the backbone's own preprocessing here, for the image as for the references.
     """
-    named_head = suite.parts.concept_model if kind == "concepts" else suite.parts.units
-    if named_head is None or suite.reference is None:
+    part = suite.parts.concept_model if kind == "concepts" else suite.parts.units
+    if part is None or suite.reference is None:
         return None
-    head = named_head[1]
+    head: Any = part[1]
     feature, labels = "projected" if kind == "concepts" else "pooled", to_numpy(suite.reference.labels)
     reference, image = getattr(suite.reference, feature), getattr(evidence.clip, feature)[:1]
     if kind == "concepts":  # the head normalises, so directions are dropped from unit embeddings

@@ -91,15 +91,15 @@ def stability(suite: Suite, photo: Photo) -> Stability:
         photos.clear()  # lets go of their pixels before the next pass is made
     outcomes = tuple(_outcome(variant, analysis, methods_of(suite)) for variant, analysis in zip(possible, analyses, strict=True))
     left_out = tuple(variant.name for variant in VARIANTS if not variant.fits(pixels))
-    low, high = suite.fusion.band if suite.fusion else (None, None)
-    band = None if low is None or high is None else (float(expit(low)), float(expit(high)))
+    edges = suite.roster.leading.band if suite.roster.leading else None
+    band = None if edges is None else (float(expit(edges[0])), float(expit(edges[1])))
     return Stability(outcomes, left_out, pixels is not photo.pixels, band)
 
 
 def methods_of(suite: Suite) -> tuple[str, ...]:
-    """This project's methods and, of the heads that others have released, those of the training set in use."""
-    training = suite.released.training
-    return (*suite.heads, *(name for name in suite.released.heads if name == "univfd/fc" or name.endswith(f"_{training}")))
+    """This project's methods and, of the heads that others have released, those of the training set in use and the one that leads."""
+    leader, trainings = suite.roster.leading, {None, suite.released.training}
+    return tuple(key for key, name in suite.roster.names.items() if name.training in trainings or leader and leader.name == str(name))
 
 
 def _passes(photo: Photo, pixels: np.ndarray, variants: list[Variant]) -> Iterator[list[Photo]]:

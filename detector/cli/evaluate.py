@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         marks_of(path, *REPORTS)
     for path in arguments.sources:
         marks_of(path, "sources")
-    suite = Suite.load(arguments.backbone, arguments.device)
+    suite = Suite.alone(arguments.backbone, arguments.device)
     results = evaluate(suite, arguments.data, arguments.cache, arguments.split)
     if "all" in results:
         print("No split is named: all images were measured, also those that `train` on this folder learns from.", file=sys.stderr)

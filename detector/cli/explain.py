@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detector.cli.options import Commands, add_backbone, natural
 from detector.cli.output import name_absent
+from detector.cli.suites import add_detector, load_suite
 
 
 def add(commands: Commands) -> None:
@@ -20,6 +21,7 @@ def add(commands: Commands) -> None:
     explain.add_argument("image", metavar="IMAGE", help="an image file")
     explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
     add_backbone(explain)
+    add_detector(explain)
     explain.add_argument("--caption", help="words for the image, as for score")
     explain.add_argument(
         "--windows",
@@ -35,14 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     from detector.data.images import load_photo
     from detector.progress import byte_progress, count_progress
-    from detector.suite import Suite
     from interpret.attribution import explain  # this command line is the one place that draws on both layers
 
     if arguments.out.exists() and not arguments.out.is_dir():
         raise ValueError(f"'{arguments.out}' is a file; --out needs a folder.")
     photo = load_photo(arguments.image)
     with byte_progress("weights") as bar:
-        suite = Suite.load(arguments.backbone, arguments.device, bar)
+        suite = load_suite(arguments, bar)
     name_absent(suite.absent)
     analysis = replace(suite.analyze(photo, arguments.caption), file=arguments.image)
     window_limit = explain.WINDOW_LIMIT if arguments.windows is None else arguments.windows or None

@@ -3,58 +3,42 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 
 from detector.cli.options import Commands, add_backbone
-from detector.hub.catalogue import SOURCES
 
 
 def add(commands: Commands) -> None:
-    heads = commands.add_parser("heads", help="list every head known here: method, backbone, origin, measures, presence")
+    heads = commands.add_parser(
+        "heads", help="list every detector known here: paper, backbone, training data, measures, size, whether it is here"
+    )
     add_backbone(heads)
     heads.add_argument("--fetch", metavar="HEAD", help="download a released head, or all of those for --backbone, first")
     heads.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from detector.progress import byte_progress
+    from detector.clip.backbone import require_known
+    from detector.detectors.table import HEADERS, detector_table
 
+    require_known(arguments.backbone)
     if arguments.fetch:
-        from detector.methods.published import fetch
-        from detector.methods.released import fetch_released
-
-        with byte_progress("heads") as bar:
-            if arguments.fetch == "all":
-                fetch_released(arguments.backbone, bar)
-            else:
-                fetch(arguments.fetch, progress=bar)
-    print("method\tbackbone\torigin\ttraining data\tmeasures\tstate")
-    for row in (*own_heads(arguments.backbone), *published_heads()):
+        _fetch(arguments.fetch, arguments.backbone)
+    print("\t".join(HEADERS))
+    for row in detector_table(arguments.backbone):
         print("\t".join(row))
     return 0
 
 
-def own_heads(backbone: str) -> Iterator[list[str]]:
-    """Rows for the methods trained by this project: method, backbone, origin, training data, measures, state."""
-    from detector.clip.backbone import require_known
-    from detector.methods.base import load_head
-    from detector.methods.registry import METHODS, find_heads
+def _fetch(head: str, backbone: str) -> None:
+    """Download one released head, by its own name or its detector's, or with "all" those of the backbone."""
+    from detector.detectors.names import RELEASED
+    from detector.methods.published import fetch
+    from detector.methods.released import fetch_released
+    from detector.progress import byte_progress
 
-    require_known(backbone)
-    files = find_heads(backbone)
-    for method in (*METHODS, "verdict"):
-        if method in files:
-            card = load_head(files[method])[1]
-            measures = ", ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())
-            yield [method, card.backbone, "trained here", card.training_data, measures, "present"]
+    heads = {str(detector): name for name, detector in RELEASED.items()}
+    with byte_progress("heads") as bar:
+        if head == "all":
+            fetch_released(backbone, bar)
         else:
-            yield [method, backbone, "trained here", "", "", f"absent: python -m detector train {method}"]
-
-
-def published_heads() -> Iterator[list[str]]:
-    """Rows for the heads that others have released; they are fetched by `detector.methods.published.load(name)`, never by themselves."""
-    from detector.methods.published import cache_path
-
-    for name, source in SOURCES.items():
-        state = "present" if cache_path(name).is_file() else "not downloaded"
-        yield [name, source.backbone, f"{source.paper}, {source.licence}", source.training_data, "", state]
+            fetch(heads.get(head, head), progress=bar)

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     for path in arguments.write:
         require_marks(path, "maps")
     examples = with_splits(read_dataset(arguments.data), test=True)
-    suite = Suite.load(arguments.backbone, arguments.device)
+    suite = Suite.alone(arguments.backbone, arguments.device)
     plan = MeasurePlan(arguments.seed, arguments.images, arguments.splices)
     measures = map_measures.measure(explain.sdd_head(suite), examples, arguments.split, plan)
     map_measures.save(measures, arguments.out or map_measures.own_path(suite.backbone))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from detector.cli.options import Commands, add_backbone, positive
 from detector.cli.output import csv_columns, expand, name_absent, output_file, write_records
+from detector.cli.suites import add_detector, load_suite
 from detector.hub.catalogue import TRAININGS
 
 
@@ -15,6 +16,7 @@ def add(commands: Commands) -> None:
     score = commands.add_parser("score", help="score images: one JSON object or CSV row each, in the order given")
     score.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders (searched through, sorted)")
     add_backbone(score)
+    add_detector(score)
     score.add_argument("--caption", help="words for the image, instead of a caption made from its pixels; for all images given")
     score.add_argument(
         "--released",
@@ -31,18 +33,17 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from detector.progress import byte_progress, progress
-    from detector.suite import Suite
 
     paths = list(expand(arguments.paths))
     if not paths:
         raise ValueError("There is no image in the folder(s) given.")
     with byte_progress("weights") as bar:
-        suite = Suite.load(arguments.backbone, arguments.device, bar, arguments.released)
+        suite = load_suite(arguments, bar, arguments.released)
     name_absent(suite.absent)
     analyses = suite.analyze_files(paths, arguments.batch_size, caption=arguments.caption)
     records = (analysis.to_dict() for analysis in progress(analyses, len(paths), "score"))
     with output_file(arguments.out) as file:
-        failed = write_records(records, arguments.format, file, csv_columns([*suite.heads, *suite.released.heads]))
+        failed = write_records(records, arguments.format, file, csv_columns(suite.roster.names))
     if failed:
         print(f"{failed} of {len(paths)} files could not be read; see their 'error'.", file=sys.stderr)
     return 1 if failed else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,7 +37,8 @@ class Evidence:
     images, (H, W, 3) uint8, for methods that read them at their own resolution. alignment: image against caption, for
     ITEM. physical_text: (B, E) unit embeddings of the descriptors written as text after the caption. released: name of a
     released head → (B, D) features preprocessed as its authors did. windowed: identity of an SDD head → (B,) logits of the
-    images' windows before scaling, where they were made before.
+    images' windows before scaling, where they were made before. beside: name of another backbone → evidence of the same images
+    from it, which shares all that reads no backbone.
     """
 
     clip: ClipFeatures
@@ -48,6 +49,7 @@ class Evidence:
     physical_text: Tensor | None = None
     released: Mapping[str, Tensor] = field(default_factory=dict)
     windowed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    beside: Mapping[str, Evidence] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.descriptors)
@@ -57,6 +59,10 @@ class Evidence:
         if self.alignment is None:
             raise HeadError("This method reads captions, and this evidence holds none.")
         return self.alignment
+
+    def without_pixels(self) -> Evidence:
+        """The same without the images, which are most of its memory."""
+        return replace(self, pixels=(), beside={name: other.without_pixels() for name, other in self.beside.items()})
 
     def rows(self, mask: np.ndarray) -> Evidence:
         """The images where the (B,) mask is True: every field of them."""

@@ -30,7 +30,8 @@ class Verdict:
     """label: synthetic, real or inconclusive. probability: calibrated, of synthetic. logit: its log-odds.
 
     contributions: method → its exact share of the logit (with `bias` they sum to it). reason: one sentence where the image
-    itself rules out a label, whatever the probability; else empty.
+    itself rules out a label, whatever the probability; else empty. detector: name of the detector whose verdict it is. calibration:
+    "calibrated" on validation images, or "as published, not calibrated here".
     """
 
     label: str
@@ -39,6 +40,8 @@ class Verdict:
     contributions: dict[str, float]
     bias: float
     reason: str = ""
+    detector: str = ""
+    calibration: str = ""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def explain(
 
 
 def _measures(suite: Suite) -> Measures:
-    return map_measures.read(map_measures.path_of(suite.backbone), sdd_head(suite))
+    return map_measures.read(map_measures.path_of(suite.roster.suite_for("sdd").backbone), sdd_head(suite))
 
 
 def layers_of(suite: Suite) -> list[str]:
@@ -87,11 +87,12 @@ def layers_of(suite: Suite) -> list[str]:
 
 def sdd_head(suite: Suite):
     """The head whose evidence has places. ExplainError where the backbone has none."""
-    if "sdd" not in suite.heads:
+    heads = suite.roster.suite_for("sdd").heads
+    if "sdd" not in heads:
         raise ExplainError(
             f"There are no heatmaps for '{suite.backbone.name}': no sdd head was trained on it (`python -m detector train sdd`)."
         )
-    return suite.heads["sdd"]
+    return heads["sdd"]
 
 
 def shrink(explanation: Explanation, side: int) -> Explanation:
@@ -196,7 +197,7 @@ def pooling(explanation: Explanation, record: AnalysisRecord | None = None) -> s
     side = explanation.window
     words = f"Read through {what} of {side} × {side} pixels; the mean of their logits is {heatmap.logit:+.2f}.{resolution}"
     words += " The map of windows is made of more and denser ones." if cam.WINDOW_LAYER in explanation.maps else ""
-    score = record.get("detectors", {}).get("sdd") if record else None
+    score = record.get("detectors", {}).get(record.get("heads", {}).get("sdd", "sdd")) if record else None
     return words + (
         f" The method's score in the verdict, {score['logit']:+.2f}, is the mean over up to 16 evenly spaced windows "
         "of the image at its own resolution."

@@ -22,8 +22,8 @@ from PIL import Image
 
 from detector.records import AnalysisRecord
 from interpret.panels.uploads import folder
-from interpret.render.text import head_of
-from interpret.render.words import HOW, how_good
+from interpret.render.text import speaker
+from interpret.render.words import HOW
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -54,7 +54,7 @@ def reading() -> gr.Markdown:
 
 def trust(record: AnalysisRecord, method: str) -> str:
     """How good a panel's method is, from the measured figures, as Markdown for a `reading`; method: as in "detectors"."""
-    return f"*{how_good(head_of(record, method), record['backbone'])}*"
+    return f"*{speaker(record, method)}*"
 
 
 def table(headers: list[str], label: str, widths: Sequence[str], rows: int = 8) -> gr.Dataframe:

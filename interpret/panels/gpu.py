@@ -38,7 +38,7 @@ def page_device() -> str | None:
     return "cpu" if on_zero_gpu() else None
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=3)
 def _in_worker(name: str) -> Backbone:
     """The worker's own copy: it was forked before visitors chose a model, and shares no memory with the page since."""
     from detector.clip.backbone import Backbone

@@ -11,7 +11,7 @@ from gradio.events import Dependency
 
 from interpret import misalignment
 from interpret.panels import components as parts
-from interpret.panels.service import CurrentImage, PanelSource, from_store, photo_of, suite_of
+from interpret.panels.service import CurrentImage, PanelSource, from_store, part_of, photo_of
 from interpret.render.words import how_good, text_gain
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from detector.data.images import Photo
     from detector.methods.base import Evidence
     from detector.methods.item.alignment import Alignment
-    from detector.records import ItemRecord
+from detector.records import ItemRecord
 
 BOXES = "All boxes"
 FIRST = "Analyse an image first."
@@ -145,7 +145,7 @@ def _build_picture() -> tuple[gr.Image, gr.Radio]:
 
 def show_caption(source: PanelSource) -> CaptionValues:
     """The image's first caption; nothing of what the visitor typed for the last image."""
-    return _values(source.suite, source.photo, source.current, _first(source.current))
+    return _values(source.suite.roster.suite_for("item"), source.photo, source.current, _first(source.current))
 
 
 def wire_caption(panel: CaptionPanel, current: gr.State) -> list[Dependency]:
@@ -185,9 +185,9 @@ def caption(current: CurrentImage | None, wording: Wording | None, words: str, o
         The result in words, the caption and the objects as they were read, the picture with a numbered box around each object, what
         can be shown on it, a table of cosines, and the ITEM score among others in words, as a chart and as a table.
     """
-    if current is None or (evidence := current.evidence) is None:
+    if current is None or (evidence := part_of(current, "item")[1]) is None:
         return _only(FIRST)
-    suite = suite_of(current)
+    suite, _ = part_of(current, "item")
     before = _last(current, wording)
     return _values(suite, photo_of(current), current, _compare(suite, current, evidence, before, (str(words or ""), str(objects or ""))))
 
@@ -200,7 +200,7 @@ def first_caption(current: CurrentImage | None) -> CaptionValues:
     """
     if current is None or current.evidence is None:
         return _only(FIRST)
-    return _values(suite_of(current), photo_of(current), current, _first(current))
+    return _values(part_of(current, "item")[0], photo_of(current), current, _first(current))
 
 
 def caption_view(current: CurrentImage | None, wording: Wording | None, view: int = 0) -> gr.Image | None:
@@ -221,19 +221,20 @@ def caption_view(current: CurrentImage | None, wording: Wording | None, view: in
 
 def _first(current: CurrentImage) -> Alignment | None:
     """The image against its first caption; None where no method of the model reads one."""
-    return current.evidence.alignment if current.evidence else None
+    _, evidence = part_of(current, "item")
+    return evidence.alignment if evidence else None
 
 
 def _last(current: CurrentImage, wording: Wording | None) -> Alignment | None:
     """The image against the words that the session looks at, else its first caption."""
-    if wording is None or wording.key != current.key or (evidence := current.evidence) is None:
+    if wording is None or wording.key != current.key or (evidence := part_of(current, "item")[1]) is None:
         return _first(current)
     return _against(current, evidence, wording)
 
 
 def _against(current: CurrentImage, evidence: Evidence, wording: Wording) -> Alignment:
     """The image against these words, from the store or compared now."""
-    return from_store(current, wording, lambda: _align(suite_of(current), current, evidence, wording))
+    return from_store(current, wording, lambda: _align(part_of(current, "item")[0], current, evidence, wording))
 
 
 def _align(suite: Suite, current: CurrentImage, evidence: Evidence, wording: Wording) -> Alignment:
@@ -325,6 +326,7 @@ def _score(suite: Suite, alignment: Alignment | None, first: Alignment | None) -
     head, reference = suite.heads.get("item"), suite.item_reference
     if not (head and reference) or alignment is None or not bool(alignment.usable[0]):
         return ScoreValues(gr.Column(visible=False), "", parts.chart(None), [])
+    from detector.detectors.names import DetectorName
     from detector.methods.item.head import null_scores
 
     null = null_scores(alignment, head, reference.captions)
@@ -332,9 +334,10 @@ def _score(suite: Suite, alignment: Alignment | None, first: Alignment | None) -
     image = float(head.logits(alignment)[0])
     scores = misalignment.ItemScores(reference.real, reference.synthetic, null, image)
     backbone = suite.backbone.name
+    speaks = f"{DetectorName(backbone, 'item')} speaks here. {how_good('item', backbone)}"
     return ScoreValues(
         gr.Column(visible=True),
-        misalignment.as_html(misalignment.null_sentence(image, null, before), text_gain(backbone), how_good("item", backbone)),
+        misalignment.as_html(misalignment.null_sentence(image, null, before), text_gain(backbone), speaks),
         parts.chart(misalignment.histogram(scores)),
         misalignment.histogram_rows(scores),
     )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from detector.assets import EMBEDDED
+from detector.detectors.names import FUSED, DetectorError, DetectorName, short_backbone
 from detector.hub.catalogue import TRAININGS
 from detector.steps import checkpoint
 from interpret.panels import components as parts
-from interpret.panels.service import BACKBONES, backbone_choices, get_suite, refresh_released
+from interpret.panels.service import backbone_choices, detector_choices, first_choice, get_suite, refresh_released, split_choice
 
 if TYPE_CHECKING:
     from detector import Suite
@@ -20,16 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelControls:
-    """choice: of a backbone; use: loads it; in_use: its name once it is loaded, an input of every analysis. released: the row for backbones
-    with released heads: training: which of them give units and concepts; get: downloads them. note: one sentence."""
+    """choice: of a backbone; use: loads it; in_use: its name once it is loaded, or that of the detector that leads on it, an input of every
+    analysis. leader: of the detectors that are here. released: the row for backbones with released heads: training: which of them give
+    units and concepts; get: downloads them. note: one sentence. listing: all detectors known here, filled when `opened` is."""
 
     choice: gr.Dropdown
     use: gr.Button
     in_use: gr.Textbox
+    leader: gr.Dropdown
     released: gr.Row
     training: gr.Dropdown
     get: gr.Button
     note: gr.Markdown
+    opened: gr.Accordion
+    listing: gr.Dataframe
 
 
 def _in_bytes(progress: gr.Progress, what: str) -> Callable[[int, int], None]:
@@ -46,80 +51,116 @@ def use_model(chosen: str, in_use: str, progress=gr.Progress()) -> tuple[str, st
     """Load a backbone, downloading it where it is not here yet; on failure the one in use stays.
 
     Args:
-        chosen: the backbone's name.
-        in_use: the backbone in use so far.
+        chosen: the backbone's name, or the full name of a detector on it, which then leads.
+        in_use: the backbone or detector in use so far.
 
     Returns:
-        The name of the backbone in use, the choice in the list, whether released heads can be chosen, and one sentence about it.
+        The name of what is in use, the backbone in the list, whether released heads can be chosen, and one sentence about it.
     """
     from detector.clip.backbone import BackboneError
     from detector.methods.base import HeadError
 
-    before = in_use if in_use in backbone_choices() else EMBEDDED
     try:
         suite = get_suite(chosen, _in_bytes(progress, "weights"))
-    except (BackboneError, HeadError) as error:
-        return before, before, gr.Row(visible=before != EMBEDDED), f"**{parts.plain(str(error))}** Still in use: {before}."
-    return chosen, chosen, gr.Row(visible=chosen != EMBEDDED), status(suite)
+    except (BackboneError, DetectorError, HeadError) as error:
+        before, backbone = _known(in_use)
+        return before, backbone, gr.Row(visible=backbone != EMBEDDED), f"**{parts.plain(str(error))}** Still in use: {before}."
+    backbone, _ = split_choice(chosen)
+    return chosen, backbone, gr.Row(visible=backbone != EMBEDDED), status(suite)
+
+
+def _known(in_use: str) -> tuple[str, str]:
+    """What is in use and its backbone; the embedded model for a value that is none of ours."""
+    from detector.clip.backbone import BackboneError
+
+    try:
+        return in_use, split_choice(in_use)[0]
+    except BackboneError:
+        return EMBEDDED, EMBEDDED
 
 
 def get_heads(in_use: str, progress=gr.Progress()) -> str:  # noqa: B008
     """Download the heads that others have released for the backbone in use, checked against pinned checksums.
 
     Args:
-        in_use: the backbone's name.
+        in_use: the backbone's name, or that of a detector on it.
 
     Returns:
         One sentence: what is here now, or why not.
     """
+    from detector.clip.backbone import BackboneError
     from detector.hub.download import PublishedError
     from detector.methods.released import fetch_released
 
-    if refusal := parts.refusal(in_use, backbone_choices(), "backbone"):
-        return refusal
     try:
-        fetch_released(in_use, _in_bytes(progress, "heads"))
-    except PublishedError as error:
+        backbone, _ = split_choice(in_use)
+        fetch_released(backbone, _in_bytes(progress, "heads"))
+    except (BackboneError, PublishedError) as error:
         return f"**{parts.plain(str(error))}**"
-    refresh_released(in_use)
+    refresh_released(backbone)
     return status(get_suite(in_use))
 
 
+def list_leaders(in_use: str) -> gr.Dropdown:
+    """The detectors that can lead with what is in use, and the one that does."""
+    suite = get_suite(_known(in_use)[0])
+    leading = suite.roster.leading
+    return gr.Dropdown(list(suite.roster.leaders), value=leading.name if leading else None)
+
+
+def list_detectors() -> list[list[str]]:
+    """The table of all detectors known here, as `python -m detector heads` prints it.
+
+    Returns:
+        A row for each: name, paper, backbone, training data, how well it was measured and where, size, whether it is here.
+    """
+    from detector.detectors.table import detector_table
+
+    return [list(row) for row in detector_table(*backbone_choices())]
+
+
 def status(suite: Suite) -> str:
-    """One sentence: the backbone in use, this project's methods for it and the released heads that are here."""
-    methods, released = len(suite.heads), len(suite.released.heads)
-    text = f"In use: {suite.backbone.name}, with {methods} methods trained by this project"
-    return text + (f" and {released} heads released by others." if released else ".")
+    """Two sentences: the backbones in use and their detectors, and which of these leads."""
+    backbones = " and ".join(short_backbone(part.backbone.name) for part in suite.suites)
+    leading = suite.roster.leading
+    text = f"In use: {backbones}, with {len(suite.roster.names)} detectors."
+    return f"{text} {leading.name} leads; press Analyze." if leading else text
 
 
 def build_model() -> ModelControls:
-    """The fold-out in which the backbone and the released heads are chosen."""
+    """The fold-out in which the backbone, the detector that leads and the released heads are chosen."""
+    first = first_choice()
+    backbone, name = split_choice(first)
     with gr.Accordion("Model", open=False, elem_id="model"):
         with gr.Row(elem_classes="stack"):
-            choice = parts.accept_any(
-                gr.Dropdown(
-                    [(label, name) for name, label in backbone_choices().items()],
-                    value=EMBEDDED,
-                    label="CLIP backbone",
-                    scale=4,
-                    elem_id="backbone",
-                )
-            )
+            choices = [(label, name) for name, label in backbone_choices().items()]
+            choice = parts.accept_any(gr.Dropdown(choices, value=backbone, label="CLIP backbone", scale=4, elem_id="backbone"))
             use = gr.Button("Use this model", scale=0, min_width=160, elem_id="use-model")
-        with gr.Row(elem_classes="stack", visible=False) as released:
+        leading, leaders = name or str(DetectorName(EMBEDDED, FUSED)), detector_choices(backbone)
+        leader = parts.accept_any(gr.Dropdown(leaders, value=leading, label="Detector whose verdict is shown", elem_id="leader"))
+        with gr.Row(elem_classes="stack", visible=backbone != EMBEDDED) as released:
             training = parts.accept_any(
                 gr.Dropdown(list(TRAININGS), value=TRAININGS[0], scale=4, label="Released heads to show, by training data")
             )
             get = gr.Button("Get the heads (4 MB)", scale=0, min_width=160, elem_id="get-heads")
-        note = gr.Markdown(f"In use: {BACKBONES[EMBEDDED]}.", elem_classes="reading", elem_id="model-status")
-    in_use = gr.Textbox(EMBEDDED, visible=False, label="backbone in use")
-    return ModelControls(choice, use, in_use, released, training, get, note)
+        note = gr.Markdown(f"In use: {backbone_choices()[backbone]}.", elem_classes="reading", elem_id="model-status")
+        with gr.Accordion("All detectors known here", open=False, elem_id="all-detectors") as opened:
+            headers = ["detector", "paper", "backbone", "trained on", "measured", "size", "state"]
+            widths = ["190px", "130px", "170px", "220px", "260px", "80px", "200px"]
+            listing = parts.table(headers, "Detectors", widths)
+    in_use = gr.Textbox(first, visible=False, label="backbone in use")
+    return ModelControls(choice, use, in_use, leader, released, training, get, note, opened, listing)
 
 
 def wire_model(model: ModelControls) -> None:
-    """What the two buttons do. Downloads wait in a line of their own, so that they hold up no analysis."""
+    """What the buttons and the choice of a leader do. Downloads wait in a line of their own, so that they hold up no analysis."""
     outputs = [model.in_use, model.choice, model.released, model.note]
-    model.use.click(
-        use_model, [model.choice, model.in_use], outputs, api_name="use_model", concurrency_id="download", show_progress_on=model.note
+    line: dict[str, Any] = {"concurrency_id": "download"}
+    use = model.use.click(use_model, [model.choice, model.in_use], outputs, api_name="use_model", show_progress_on=model.note, **line)
+    lead = model.leader.input(
+        use_model, [model.leader, model.in_use], outputs, api_visibility="private", show_progress_on=model.note, **line
     )
-    model.get.click(get_heads, model.in_use, model.note, api_name="get_heads", concurrency_id="download")
+    get = model.get.click(get_heads, model.in_use, model.note, api_name="get_heads", **line)
+    for event in (use, lead, get):
+        event.success(list_leaders, model.in_use, model.leader, api_visibility="private", show_progress="hidden", **line)
+    model.opened.expand(list_detectors, None, model.listing, api_name="detectors", concurrency_id="panels")

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import gradio as gr
 from gradio.events import Dependency
 
+from detector.detectors.names import short_backbone
 from detector.records import AnalysisRecord
 from interpret.panels import components as parts
-from interpret.panels.service import CurrentImage, PanelSource, suite_of
+from interpret.panels.service import CurrentImage, PanelSource, part_of, suite_of
 from interpret.render import figures
 
 HEADS = {"Concept model": "concepts", "Orthogonal units": "orthogonal"}
@@ -169,15 +170,18 @@ def probe(current: CurrentImage | None, phrase: str, opposite: str = "") -> Phra
     Returns:
         The result in words, and a chart of the concept's cosine with each unit.
     """
-    if current is None or (evidence := current.evidence) is None:
+    if current is None or current.evidence is None:
         return PhraseValues("Analyse an image first.", parts.chart(None))
     from interpret import concepts
 
+    suite, evidence = part_of(current, "concepts")
+    assert evidence is not None
     try:
-        result = concepts.probe(suite_of(current), evidence, phrase or "", opposite or "")
+        result = concepts.probe(suite, evidence, phrase or "", opposite or "")
     except concepts.ProbeError as error:
         return PhraseValues(f"**{parts.plain(str(error))}**", parts.chart(None))
-    return PhraseValues(parts.plain(concepts.probe_reading(result)), parts.chart(figures.cosine_chart(result.unit_cosines)))
+    words = f"{concepts.probe_reading(result)} Measured on {short_backbone(suite.backbone.name)}."
+    return PhraseValues(parts.plain(words), parts.chart(figures.cosine_chart(result.unit_cosines)))
 
 
 def switch(current: CurrentImage | None, units: list[str], concepts: list[str]) -> str:
@@ -213,15 +217,15 @@ def drop(current: CurrentImage | None, head: str) -> DropValues:
     """
     if current is None or (evidence := current.evidence) is None:
         return _only("Analyse an image first.")
-    from interpret.concepts import drop_curve, drop_reading
+    from interpret.concepts import drop_curve_of, drop_reading
 
     if refusal := parts.refusal(head, HEADS, "head"):
         return _only(refusal)
-    curve = drop_curve(suite_of(current), evidence, HEADS[head])
+    curve, backbone = drop_curve_of(suite_of(current), evidence, HEADS[head])
     if curve is None:
-        return _only("There are no reference images for this backbone, so nothing can be compared with chance.")
+        return _only("There are no reference images for any backbone that has such a head, so nothing can be compared with chance.")
     auroc, logit = (parts.chart(figures.drop_chart(curve, what)) for what in ("auroc", "logit"))
-    return DropValues(drop_reading(curve), auroc, logit)
+    return DropValues(f"{drop_reading(curve)} Measured on {short_backbone(backbone)}.", auroc, logit)
 
 
 def _only(sentence: str) -> DropValues:

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from detector.assets import EMBEDDED
+from detector.detectors.names import FUSED, PIXELS, RELEASED, DetectorError, DetectorName, from_environment
 from detector.hub.catalogue import TRAININGS
 from detector.records import AnalysisRecord
 from interpret.panels.gpu import lend, page_device
 from interpret.panels.store import STORE, Value, new_key
+from interpret.render.text import METHOD_NAMES
+from interpret.render.words import PIXEL_METHODS
 
 if TYPE_CHECKING:
     from detector import Suite
@@ -31,7 +34,9 @@ BACKBONES = {
 
 GONE = "The image is no longer on the server; choose it again."
 
-_suites: dict[str, Suite] = {}
+SUITE_LIMIT = 4 * 2**30  # bytes of weights beside the embedded model (choice): two ViT-L/14 in single precision
+
+_suites: dict[str, Suite] = {}  # by backbone, the one used last at the end
 _locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
@@ -89,40 +94,89 @@ def backbone_choices() -> dict[str, str]:
     return BACKBONES | {name: name for name in more if name not in BACKBONES}
 
 
-def unknown_backbone(name: str) -> str:
-    """One sentence for a backbone that is not offered, which does not repeat it; "" for one that is."""
-    return "" if name in backbone_choices() else f"That backbone is not offered here; there are {', '.join(backbone_choices())}."
+def detector_choices(backbone: str) -> list[str]:
+    """Full names of the detectors that can lead when a backbone is in use, whether their heads are here or not."""
+    ours = {EMBEDDED, backbone}
+    names = [DetectorName(name, method) for name in ours for method in (FUSED, *METHOD_NAMES)]
+    pixels = [DetectorName(PIXELS, method) for method in PIXEL_METHODS]
+    released = [name for name in RELEASED.values() if name.backbone == backbone]
+    return list(map(str, [*released, *names, *pixels]))
 
 
-def get_suite(name: str = EMBEDDED, progress=None) -> Suite:
-    """The suite of an offered backbone, loaded when first needed; beside the embedded one only the latest other is kept.
-
-    Raises BackboneError, one sentence, for a name that is not offered or cannot be had.
-    """
-    from detector import Suite
+def split_choice(choice: str) -> tuple[str, str]:
+    """(backbone, full name of the detector that leads or "" for the default one) of a choice: a backbone or a detector on one.
+    Raises BackboneError, one sentence that does not repeat the choice, for one that is not offered."""
+    backbones = backbone_choices()
+    if isinstance(choice, str) and choice in backbones:
+        return choice, ""
+    for backbone in backbones:
+        if choice in detector_choices(backbone) and (backbone == EMBEDDED or choice not in detector_choices(EMBEDDED)):
+            return backbone, choice
     from detector.clip.backbone import BackboneError
 
-    if refusal := unknown_backbone(name):
-        raise BackboneError(refusal)
+    raise BackboneError(f"That is not offered here; there are {', '.join(backbones)}, and the detectors listed under Model.")
+
+
+def first_choice() -> str:
+    """What is in use before a visitor chooses: the first detector in CUESCOPE_DETECTORS that is offered, else the embedded model."""
+    for name in from_environment():
+        if any(name in detector_choices(backbone) for backbone in backbone_choices()):
+            return name
+    return EMBEDDED
+
+
+def get_suite(choice: str = EMBEDDED, progress=None) -> Suite:
+    """The suite of an offered backbone or detector, its backbone loaded when first needed.
+
+    Beside the embedded one as many backbones stay loaded as fit SUITE_LIMIT; the one used least recently leaves first. Raises
+    BackboneError or DetectorError, one sentence, for what is not offered or cannot be had.
+    """
+    backbone, leader = split_choice(choice)
+    suite = _loaded(backbone, progress)
+    if not leader:
+        return suite
+    from detector.detectors.names import parse
+
+    return suite.with_leader(parse(leader))
+
+
+def _loaded(name: str, progress=None) -> Suite:
+    """The suite of a backbone, the embedded one beside it, from memory or loaded now."""
+    from detector import Suite
+
+    embedded = () if name == EMBEDDED else (_loaded(EMBEDDED),)
     with _locks[name]:
         if name not in _suites:
-            suite = Suite.load(name, page_device(), progress)
+            suite = Suite.alone(name, page_device(), progress).with_beside(*embedded)
             lend(suite.backbone)
-            for other in [n for n in _suites if n not in (EMBEDDED, name)]:
-                del _suites[other]
             _suites[name] = suite
+        _suites[name] = _suites.pop(name)  # used last
+        _let_go()
         return _suites[name]
 
 
+def _let_go() -> None:
+    """Forget the suites used least recently until the others fit SUITE_LIMIT; the embedded one and the one used last stay."""
+    others = [name for name in _suites if name != EMBEDDED]
+    while len(others) > 1 and sum(map(_weight_bytes, others)) > SUITE_LIMIT:
+        _suites.pop(others.pop(0), None)
+
+
+def _weight_bytes(name: str) -> int:
+    return sum(parameter.nbytes for parameter in _suites[name].backbone.model.parameters())
+
+
 def load_first() -> None:
-    """Load the embedded suite before the first visitor asks; what is wrong with it is said in a sentence on stderr, and again to them."""
+    """Load the embedded suite and the first choice before the first visitor asks; what is wrong is said in a sentence on stderr, and
+    again to them."""
     from detector.clip.backbone import BackboneError
     from detector.methods.base import HeadError
 
-    try:
-        get_suite()
-    except (BackboneError, HeadError) as error:
-        print(error, file=sys.stderr)
+    for choice in dict.fromkeys((EMBEDDED, first_choice())):
+        try:
+            get_suite(choice)
+        except (BackboneError, DetectorError, HeadError) as error:
+            print(error, file=sys.stderr)
 
 
 def refresh_released(name: str) -> None:
@@ -137,6 +191,13 @@ def refresh_released(name: str) -> None:
 def suite_of(current: CurrentImage) -> Suite:
     """The suite that an image was analysed with."""
     return get_suite(current.backbone).with_training(current.training)
+
+
+def part_of(current: CurrentImage, method: str) -> tuple[Suite, Evidence | None]:
+    """The suite that fills the panel of a method, and what its backbone gives of the image; None for an image that cannot be used."""
+    suite, evidence = suite_of(current), current.evidence
+    part = suite.roster.suite_for(method)
+    return part, None if evidence is None else suite.evidence_for(part, evidence)
 
 
 def from_store(current: CurrentImage, what: Hashable, make: Callable[[], Value]) -> Value:
@@ -176,9 +237,9 @@ def _analyze_file(current: CurrentImage) -> StoredAnalysis:
         photo, suite = STORE.get((current.key, "photo"), lambda: load_photo(current.file)), suite_of(current)
         evidence = suite.evidence([photo])
         analysis = suite.analyses([photo], evidence)[0]
-    except (ImageError, BackboneError, HeadError) as error:
+    except (ImageError, BackboneError, DetectorError, HeadError) as error:
         return StoredAnalysis(Analysis(name, error=str(error), backbone=current.backbone).to_dict())
-    return StoredAnalysis(replace(analysis, file=name).to_dict(), replace(evidence, pixels=()))
+    return StoredAnalysis(replace(analysis, file=name).to_dict(), evidence.without_pixels())
 
 
 def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININGS[0]) -> tuple[AnalysisRecord | None, CurrentImage | None]:
@@ -186,7 +247,8 @@ def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININ
 
     Args:
         image: the image file, as it is.
-        backbone: "embedded", or another of the models offered, which is downloaded first where it is not here yet.
+        backbone: "embedded", or another of the models offered, which is downloaded first where it is not here yet; or the full name of the
+            detector that is to lead, such as "embedded/sdd".
         training: the data set of the released heads whose units and concepts are shown, on backbones that have some.
 
     Returns:
@@ -196,10 +258,20 @@ def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININ
         return None, None
     from detector.analysis import Analysis
 
-    if refusal := unknown_backbone(backbone) or _unknown_training(training):
+    if refusal := _unknown_choice(backbone) or _unknown_training(training):
         return Analysis(os.path.basename(image), error=refusal).to_dict(), None
     current = CurrentImage(new_key(), image, backbone, training)
     return STORE.put((current.key, "analysis"), _analyze_file(current)).record, current
+
+
+def _unknown_choice(choice: str) -> str:
+    from detector.clip.backbone import BackboneError
+
+    try:
+        split_choice(choice)
+    except BackboneError as error:
+        return str(error)
+    return ""
 
 
 def _unknown_training(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import gradio as gr
 from gradio.events import Dependency
 
+from detector.records import AnalysisRecord
 from interpret.panels import components as parts
 from interpret.panels.item import CaptionValues, build_caption, show_caption, wire_caption
 from interpret.panels.probe import ProbeValues, build_probe, show_probe, wire_probe
@@ -41,7 +42,7 @@ class Panel(Generic[Components]):
 
     title: what the progress line calls it. build: lays out the components. values: the names of the components that `show` fills.
     show: their values for an analysed image. wire: makes the events of the panel and returns those that use the model. cost: seconds
-    that `show` takes on one core, roughly; the cheap panels come first.
+    that `show` takes on one core, roughly; the cheap panels come first. methods: those that the panel explains.
     """
 
     title: str
@@ -50,6 +51,7 @@ class Panel(Generic[Components]):
     show: Callable[[PanelSource], NamedTuple]
     wire: Callable[[Components, gr.State], list[Dependency]] = lambda components, current: []
     cost: float = 0.0
+    methods: tuple[str, ...] = ()
 
 
 # --- methods -------------------------------------------------------------------------------------------------------
@@ -152,7 +154,7 @@ def build_chart(texts: ChartTexts) -> ChartPanel:
 
 def chart_panel(texts: ChartTexts, show: Callable[[PanelSource], ChartValues], cost: float) -> Panel[ChartPanel]:
     """A panel of one chart."""
-    return Panel(texts.title, partial(build_chart, texts), ChartValues, show, cost=cost)
+    return Panel(texts.title, partial(build_chart, texts), ChartValues, show, cost=cost, methods=(texts.method,))
 
 
 DESCRIPTORS = ChartTexts(
@@ -262,13 +264,13 @@ def show_residual(source: PanelSource) -> ChartValues:
 
 PANELS: tuple[Panel, ...] = (
     Panel("Methods", build_methods, MethodsValues, show_methods),
-    Panel(DESCRIPTORS.title, build_descriptors, DescriptorValues, show_descriptors, cost=0.5),
+    Panel(DESCRIPTORS.title, build_descriptors, DescriptorValues, show_descriptors, cost=0.5, methods=("physical", "physical_clip")),
     chart_panel(CONCEPTS, show_concepts, cost=0.02),
     chart_panel(UNITS, show_units, cost=0.02),
-    Panel("Picture and words", build_caption, CaptionValues, show_caption, wire_caption, cost=0.1),
+    Panel("Picture and words", build_caption, CaptionValues, show_caption, wire_caption, cost=0.1, methods=("item",)),
     Panel("Probe it", build_probe, ProbeValues, show_probe, wire_probe, cost=0.03),
     # the ticket of this panel starts work that takes long
-    Panel("Where the evidence lies", build_heatmap, HeatmapValues, show_heatmap, wire_heatmap, cost=1.0),
+    Panel("Where the evidence lies", build_heatmap, HeatmapValues, show_heatmap, wire_heatmap, cost=1.0, methods=("sdd",)),
     chart_panel(RESIDUAL, show_residual, cost=0.05),
     Panel("Stability", build_stability, StabilityValues, show_stability, wire_stability),
 )
@@ -287,9 +289,21 @@ def build_story() -> list[Place]:
     places = []
     with gr.Column(elem_id="story"):
         for panel in PANELS:
-            with gr.Column(visible=False) as column:
+            with gr.Column(visible=False, elem_id=place_id(panel)) as column:
                 places.append(Place(column, panel.build()))
     return places
+
+
+def place_id(panel: Panel) -> str:
+    """The id of a panel's column on the page."""
+    return "place-" + panel.title.lower().replace(" ", "-")
+
+
+def leader_first(record: AnalysisRecord) -> str:
+    """CSS in HTML that moves the panel of the detector that leads below the table of methods; "" for a fusion."""
+    method = record.get("leader", "").rpartition("/")[2].partition("@")[0]
+    panel = next((panel for panel in PANELS if method in panel.methods), None)
+    return f"<style>#place-methods {{order: -2}} #{place_id(panel)} {{order: -1}}</style>" if panel else ""
 
 
 def wire_story(places: list[Place], current: gr.State) -> list[Dependency]:
@@ -344,9 +358,8 @@ def show_verdict(current: CurrentImage | None) -> HeadValues:
     if current is None:
         return HeadValues(WELCOME, "", gr.Row(visible=False))
     failed = bool(current.record["error"])
-    return HeadValues(
-        report.verdict_card(current.record), "" if failed else progress_words(0, len(PANELS), "Methods"), gr.Row(visible=not failed)
-    )
+    words = "" if failed else progress_words(0, len(PANELS), "Methods")
+    return HeadValues(report.verdict_card(current.record) + leader_first(current.record), words, gr.Row(visible=not failed))
 
 
 def show_panel(panel: Panel, progress: str, current: CurrentImage | None) -> list:

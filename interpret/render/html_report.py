@@ -16,7 +16,7 @@ from interpret.render import figures
 from interpret.render import text as report
 from interpret.render.descriptor_views import data_url, gallery
 from interpret.render.svg import to_svg
-from interpret.render.words import HOW, how_good
+from interpret.render.words import HOW
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -144,7 +144,7 @@ def _section(title: str, how: str, reading: str, *parts: str) -> str:
 
 
 def _good(method: str, record: AnalysisRecord) -> str:
-    return f'<p class="good">{escape(how_good(report.head_of(record, method), record["backbone"]))}</p>'
+    return f'<p class="good">{escape(report.speaker(record, method))}</p>'
 
 
 def _table(headers: list[str], rows: list[list]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from detector.records import AnalysisRecord
+from detector.assets import EMBEDDED
+from detector.records import AnalysisRecord, VerdictRecord
 from interpret.render.figures import pole, unit_label, words_of
+from interpret.render.words import how_good
 
 if TYPE_CHECKING:
     from detector.clip.backbone import ScoredView
@@ -36,7 +38,10 @@ ADVICE = {
 
 def method_name(name: str) -> str:
     """A method's or a released head's name for people."""
-    if name == "univfd/fc":
+    backbone, _, method = name.rpartition("/")
+    if method in METHOD_NAMES and backbone:
+        return f"{METHOD_NAMES[method]} ({backbone})"
+    if name == "univfd/fc" or name.endswith("@univfd"):
         return "UniversalFakeDetect (released)"
     kind, _, training = name.removeprefix("clip-cues/").rpartition("_")
     return METHOD_NAMES.get(name) or (f"{RELEASED_KINDS[kind]} (released, {training})" if kind in RELEASED_KINDS else name)
@@ -47,14 +52,40 @@ def head_of(record: AnalysisRecord, method: str) -> str:
     return record.get("heads", {}).get(method, method)
 
 
+def detector_of(record: AnalysisRecord, method: str) -> str:
+    """The full name of the detector that fills a method's panel, or with "verdict" of the one that leads; the method itself where the
+    record does not say."""
+    if method == "verdict":
+        return record.get("leader", method)
+    score = record.get("detectors", {}).get(head_of(record, method))
+    return score.get("detector", method) if score else method
+
+
+def speaker(record: AnalysisRecord, method: str) -> str:
+    """Which detector fills a method's panel, and how good it is. method: as for `detector_of`."""
+    detector = detector_of(record, method)
+    backbone, _, head = detector.rpartition("/")
+    good = how_good(head or method, EMBEDDED if backbone == EMBEDDED else backbone or record["backbone"])
+    return f"{detector} speaks here. {good}" if backbone else good
+
+
 def verdict_basis(record: AnalysisRecord) -> str:
-    """One sentence where heads were scored that the verdict does not read; else empty."""
-    fused = record["verdict"]["contributions"]
-    left_out = [name for name in record["detectors"] if name not in fused]
-    if not left_out:
+    """Who leads where that is not a fusion, in one sentence, and one where other detectors say otherwise; else empty."""
+    verdict = record["verdict"]
+    leader, calibration = verdict.get("detector", ""), verdict.get("calibration", "")
+    fused = not leader or leader.endswith("/verdict")
+    return " ".join(part for part in ("" if fused else f"It is that of {leader} alone, {calibration}.", disagreement(record)) if part)
+
+
+def disagreement(record: AnalysisRecord) -> str:
+    """One sentence that names detectors whose logit has the other sign than the verdict's; "" where there are none."""
+    synthetic = record["verdict"]["logit"] > 0
+    others = [method_name(name) for name, score in record["detectors"].items() if (score["logit"] > 0) != synthetic]
+    if not others:
         return ""
-    methods = _join([method_name(name).lower() for name in fused])
-    return f"It rests on {methods}; {len(left_out)} released head(s), which come without calibration, stand beside it under Methods."
+    names = others if len(others) <= 3 else [*others[:2], f"{len(others) - 2} more"]
+    verb = "leans" if len(names) == 1 else "lean"
+    return f"Not all {len(record['detectors'])} detectors agree: {_join(names)} {verb} towards {'real' if synthetic else 'synthetic'}."
 
 
 def absent_methods(record: AnalysisRecord) -> str:
@@ -76,11 +107,16 @@ def verdict_card(record: AnalysisRecord) -> str:
     advice = f"{verdict.get('reason') or ADVICE[verdict['label']]} {verdict_basis(record)} {absent_methods(record)}"
     return (
         f'<div class="card {verdict["label"]}"><h2>{HEADLINES[verdict["label"]]}</h2>'
-        f'<p class="big">{percent:.0f} %<span> calibrated probability of being synthetic</span></p>'
+        f'<p class="big">{percent:.0f} %<span> {escape(_calibration(verdict))}</span></p>'
         f'<div class="scale" role="img" aria-label="{percent:.0f} percent synthetic"><i style="left:{percent:.1f}%"></i></div>'
         '<div class="ends"><span>real</span><span>synthetic</span></div>'
         f'<p>{escape(advice.strip())}</p><p class="facts">{escape(file_reading(record))}</p></div>'
     )
+
+
+def _calibration(verdict: VerdictRecord) -> str:
+    published = verdict.get("calibration", "calibrated") != "calibrated"
+    return f"probability of being synthetic, {verdict['calibration']}" if published else "calibrated probability of being synthetic"
 
 
 def file_reading(record: AnalysisRecord) -> str:
@@ -184,6 +220,7 @@ def summary(record: AnalysisRecord) -> str:
         return f"{record.get('file') or 'image'}: {record['error']}"
     lines = [f"Cuescope on {record.get('file') or 'an image'} ({file_reading(record)})"]
     if verdict := record.get("verdict"):
-        lines.append(f"Verdict: {verdict['label']}, probability of synthetic {verdict['probability']:.2f} (backbone {record['backbone']}).")
+        leader = record.get("leader", record["backbone"])
+        lines.append(f"Verdict: {verdict['label']}, probability of synthetic {verdict['probability']:.2f} ({leader}).")
     lines += [f"- {name}: {probability}" for name, probability, _ in method_rows(record)]
     return "\n".join([*lines, descriptor_reading(record), concept_reading(record)])

@@ -97,6 +97,7 @@ def test_every_action_has_a_named_endpoint(client):
         "/stability",
         "/use_model",
         "/get_heads",
+        "/detectors",
         "/report",
         "/json_record",
     } <= set(named)

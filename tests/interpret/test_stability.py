@@ -1,5 +1,7 @@
 """interpret/stability.py: flips are found and said, in passes of bounded size, for whatever methods there are."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from scipy.special import expit
 from detector.analysis import Analysis
 from detector.data.images import load_photo
 from detector.data.perturbations import VARIANTS
+from detector.detectors.names import DetectorName
 from detector.suite import Suite
 from detector.verdict.fusion import Verdict
 from interpret import stability as module
@@ -19,7 +22,8 @@ NAMES = [variant.name for variant in VARIANTS]
 class Sharpness:
     """Stands in for a suite: calls an image synthetic where neighbouring pixels differ much, real where they differ little."""
 
-    heads, fusion, released = {"sharpness": None}, None, Suite(None, {}, {}, None).released
+    released = Suite(None, {}, {}, None).released
+    roster = SimpleNamespace(leading=None, names={"sharpness": DetectorName("pixels", "sharpness")})
 
     def __init__(self):
         self.passes = []

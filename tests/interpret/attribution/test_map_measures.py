@@ -98,7 +98,9 @@ def test_the_command_measures_and_fills_the_card(monkeypatch, examples, tmp_path
     from detector import Suite
     from detector.cli.main import main
 
-    monkeypatch.setattr(Suite, "load", classmethod(lambda cls, *rest: SimpleNamespace(heads={"sdd": planted()})))
+    planted_suite = SimpleNamespace(heads={"sdd": planted()})
+    planted_suite.roster = SimpleNamespace(suite_for=lambda method: planted_suite)
+    monkeypatch.setattr(Suite, "alone", classmethod(lambda cls, *rest: planted_suite))
     data = examples[0].path.parent
     rows = [f"{e.path.name},{e.split},{e.label},{e.source}\n" for e in examples]
     (data / "manifest.csv").write_text("file,split,label,source\n" + "".join(rows))

@@ -64,13 +64,15 @@ def test_no_verdict_without_heads():
     assert "No verdict" in report.verdict_card(analysis(verdict=None))
 
 
-def test_released_heads_are_named_for_people_and_said_to_stand_beside_the_verdict():
+def test_the_card_says_who_leads_and_who_does_not_agree():
     assert report.method_name("clip-cues/cm_antonyms_cnnspot") == "SynthCLIC's concept model (released, cnnspot)"
     assert report.method_name("univfd/fc").startswith("UniversalFakeDetect") and report.method_name("physical") == "Physical descriptors"
-    record = {
-        "verdict": {"contributions": {"residual": 1.0, "physical": 0.0}},
-        "detectors": {"residual": {}, "physical": {}, "univfd/fc": {}},
-    }
-    assert "1 released head" in report.verdict_basis(record) and "pixel residual and physical descriptors" in report.verdict_basis(record)
-    del record["detectors"]["univfd/fc"]
+    assert report.method_name("embedded/sdd") == "Semantic discrepancy (embedded)"
+    leader = "vit-l-14-336/concepts@synthclic-combined"
+    verdict = {"logit": 2.0, "detector": leader, "calibration": "as published, not calibrated here"}
+    record = {"verdict": verdict, "detectors": {"residual": {"logit": -1.0}, "physical": {"logit": 0.5}, "univfd/fc": {"logit": 3.0}}}
+    assert report.verdict_basis(record) == (
+        f"It is that of {leader} alone, as published, not calibrated here. Not all 3 detectors agree: Pixel residual leans towards real."
+    )
+    record["detectors"]["residual"]["logit"], verdict["detector"] = 1.0, "embedded/verdict"
     assert report.verdict_basis(record) == ""
