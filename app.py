@@ -53,7 +53,8 @@ CSS = """
 .evidence i.signed {background-image: linear-gradient(90deg, var(--below), #fff, var(--above))}
 .evidence i.unsigned {background-image: linear-gradient(90deg, #fff, var(--above))}
 .evidence p {display: flex; justify-content: space-between; font-size: .8rem; opacity: .85; margin: 3px 0 0}
-#story th, #story th *, #story .body-cell, #story .body-cell * {font-family: var(--font) !important; font-size: .86rem;
+#story th, #story th *, #story .body-cell, #story .body-cell *, #all-detectors th *, #all-detectors .body-cell * {
+  font-family: var(--font) !important; font-size: .86rem;
   word-break: normal !important;  overflow-wrap: normal !important; font-variant-numeric: tabular-nums}
 #stability-table {contain: inline-size}  /* as many columns as methods: let it scroll, not widen the page */
 #heatmap .sizing-body td {white-space: normal !important}

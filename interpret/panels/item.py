@@ -9,6 +9,7 @@ import gradio as gr
 import numpy as np
 from gradio.events import Dependency
 
+from detector.detectors.names import DetectorName
 from interpret import misalignment
 from interpret.panels import components as parts
 from interpret.panels.service import CurrentImage, PanelSource, from_store, part_of, photo_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from detector.data.images import Photo
     from detector.methods.base import Evidence
     from detector.methods.item.alignment import Alignment
-from detector.records import ItemRecord
+    from detector.records import ItemRecord
 
 BOXES = "All boxes"
 FIRST = "Analyse an image first."

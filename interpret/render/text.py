@@ -34,6 +34,9 @@ ADVICE = {
     "real": "The evidence leans clearly towards a camera or a human hand. It is a measurement, not a proof.",
     "inconclusive": "The evidence does not suffice to say: images like this one come from both sides.",
 }
+AS_PUBLISHED = (
+    "The detector puts this image on the {side} side of its own threshold. How often that is right was not measured here; it is no proof."
+)
 
 
 def method_name(name: str) -> str:
@@ -104,7 +107,9 @@ def verdict_card(record: AnalysisRecord) -> str:
     if not verdict:
         return '<div class="card"><h2>No verdict</h2><p>No head is trained for this backbone yet.</p></div>'
     percent = 100 * verdict["probability"]
-    advice = f"{verdict.get('reason') or ADVICE[verdict['label']]} {verdict_basis(record)} {absent_methods(record)}"
+    published = verdict.get("calibration", "calibrated") != "calibrated"
+    advice = AS_PUBLISHED.format(side=verdict["label"]) if published else ADVICE[verdict["label"]]
+    advice = f"{verdict.get('reason') or advice} {verdict_basis(record)} {absent_methods(record)}"
     return (
         f'<div class="card {verdict["label"]}"><h2>{HEADLINES[verdict["label"]]}</h2>'
         f'<p class="big">{percent:.0f} %<span> {escape(_calibration(verdict))}</span></p>'
@@ -131,11 +136,12 @@ def file_reading(record: AnalysisRecord) -> str:
 
 
 def method_rows(record: AnalysisRecord) -> list[list]:
-    """Method, its own probability, its contribution to the verdict's logit."""
+    """Method, its own probability, its contribution to the verdict's logit; those that contribute first."""
     shares = record["verdict"]["contributions"] if "verdict" in record else {}
+    scores = sorted(record.get("detectors", {}).items(), key=lambda item: item[0] not in shares)  # those of the verdict first
     return [
         [method_name(name), f"{100 * score['probability']:.0f} %", f"{shares[name]:+.2f}" if shares.get(name) else "none"]
-        for name, score in record.get("detectors", {}).items()
+        for name, score in scores
     ]
 
 

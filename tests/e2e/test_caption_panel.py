@@ -69,7 +69,8 @@ def use(tiny, picture, monkeypatch, request):
     images = tiny.prepare(photo.pixels)[None]
     clip = tiny.encode(images)
     alignment = align(tiny, [photo.pixels], images, clip, [user_caption("a dog on a beach")])
-    monkeypatch.setattr(panel, "suite_of", lambda seen: suite)
+    suite.roster = SimpleNamespace(suite_for=lambda method: suite)
+    monkeypatch.setattr(panel, "part_of", lambda seen, method: (suite, seen.evidence))
     return suite, remembered(picture, {"item": record(alignment)}, clip, alignment)
 
 
