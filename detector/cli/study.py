@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from detector.clip.backbone import Backbone
     from detector.evaluation.studies import STUDIES
     from detector.markdown import require_marks, write_between_marks
+    from detector.methods.registry import METHODS, require_suited
 
     if arguments.name not in STUDIES:
         raise ValueError(f"There is no study '{arguments.name}'; there are {', '.join(STUDIES)}.")
@@ -44,6 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     for path in arguments.write:
         require_marks(path, mark)
     study, backbone = STUDIES[arguments.name], Backbone.load(arguments.backbone, arguments.device)
+    method = {"units": "orthogonal"}.get(arguments.name, arguments.name)
+    if method in METHODS:
+        require_suited(method, backbone)
     corpora: list[Any] = [study.load(backbone, data, arguments.cache) for data in arguments.data]
     result = {"measured_on": study.measured_on(backbone)} | study.run(corpora, backbone, arguments.seeds)
     print(study.report(result))

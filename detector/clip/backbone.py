@@ -6,10 +6,11 @@ user's choice only) or a local folder with `open_clip_config.json` and `open_cli
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,8 +146,18 @@ def require_known(name: str) -> None:
         )
     if tag not in open_clip.list_pretrained_tags_by_model(model_name):
         raise BackboneError(f"open_clip has no weights '{tag}' for the model '{model_name}'.")
-    if {"hf_model_name", "hf_tokenizer_name"} & open_clip.get_model_config(model_name)["text_cfg"].keys():
-        raise BackboneError(f"'{name}' reads texts by a tokenizer other than CLIP's own, which is not supported; choose another backbone.")
+    if "hf_model_name" in text_config(name):
+        raise BackboneError(f"'{name}' has a text tower of another library, which is not supported; choose another backbone.")
+
+
+def text_config(name: str) -> dict[str, Any]:
+    """open_clip's record of a backbone's text tower; {} for a name that is not known."""
+    import open_clip
+
+    if folder := _folder(name):
+        return json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    model_name = name.partition("/")[0]
+    return open_clip.get_model_config(model_name)["text_cfg"] if model_name in open_clip.list_models() else {}
 
 
 def _create(name: str, progress: Progress | None) -> OpenClip:
@@ -203,6 +214,7 @@ class Backbone:
         self.model: OpenClip = model.eval().requires_grad_(False).to(device)
         self.transform = make_transform(model)
         self.size = self.transform_size(model)
+        self.reads_text = "hf_tokenizer_name" not in text_config(name)  # other tokenizers than CLIP's own come from the hub, piece by piece
         self.tokenizer = make_tokenizer(model)
         self._texts: dict[str, Tensor] = {}
         self._lock = threading.Lock()
@@ -253,7 +265,18 @@ class Backbone:
     def projection(self) -> Tensor:
         """W_proj: (D, E), from the pooled to the projected feature; the identity where the tower has none."""
         matrix = getattr(self.model.visual, "proj", None)
-        return matrix.detach().float().cpu() if matrix is not None else torch.eye(self.model.visual.output_dim)
+        return matrix.detach().float().cpu() if matrix is not None else torch.eye(self._output_width)
+
+    @cached_property
+    def _output_width(self) -> int:
+        """E. timm's towers name it nowhere, so that it is counted once."""
+        width = getattr(self.model.visual, "output_dim", None)
+        return int(width or self.encode(torch.zeros(1, 3, self.size, self.size), tokens=False).projected.shape[1])
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether the vision tower is open_clip's own transformer: the others (ResNet, timm) give the projected feature alone."""
+        return hasattr(self.model.visual, "_pool")
 
     @property
     def sizes(self) -> Sizes:
@@ -268,7 +291,7 @@ class Backbone:
         visual = self.model.visual
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             images = images.to(self.device)
-            if not hasattr(visual, "_pool"):  # ResNets and timm towers: only the projected feature is comparable
+            if not self.is_transformer:  # only the projected feature is comparable
                 projected = visual(images)
                 return ClipFeatures(projected.float().cpu(), projected.float().cpu(), None)
             depth = min(2, len(visual.transformer.resblocks))
@@ -284,7 +307,11 @@ class Backbone:
 
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:
-        """(len(texts), E) unit rows; each distinct text is encoded once while it stays in the cache."""
+        """(len(texts), E) unit rows; each distinct text is encoded once while it stays in the cache. BackboneError without `reads_text`."""
+        if not self.reads_text:
+            raise BackboneError(
+                f"'{self.name}' reads texts by a tokenizer other than CLIP's own, which is not supported; give it images only."
+            )
         with self._lock:
             embeddings = {text: self._texts[text] for text in texts if text in self._texts}
         missing = [text for text in dict.fromkeys(texts) if text not in embeddings]

@@ -35,7 +35,8 @@ class Method:
     fit: "module:function", called with (train: Table, val: Table, training: Training) → Fitted; imported when it is needed, as
     training brings libraries that scoring does without. preprocessing: of the images that it reads, `{size}` being the backbone's.
     features: version of the pixel features of a method that reads no backbone, and so serves every one. captioned: it reads a
-    caption. tower: it runs the backbone's tower itself, adapted, and `from_tensors` builds it from the card and the backbone.
+    caption. tower: it runs the backbone's tower itself, adapted, and `from_tensors` builds it from the card and the backbone. text: it
+    reads what the backbone's text tower makes of words.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Method:
     features: str = ""
     captioned: bool = False
     tower: bool = False
+    text: bool = False
 
     def fitter(self) -> Callable[[Table, Table, Training], Fitted]:
         module, _, function = self.fit.partition(":")
@@ -73,14 +75,17 @@ METHODS = {
         ),
         Method("linear_probe", LinearProbe, "pooled", "detector.methods.orthogonal.train:fit_probe"),
         Method("orthogonal", OrthogonalHead, "pooled", "detector.methods.orthogonal.train:fit"),
-        Method("concepts", ConceptHead, "projected", "detector.methods.concepts.train:fit"),
-        Method("item", ItemHead, "projected image, crops, caption and objects", "detector.methods.item.train:fit", captioned=True),
+        Method("concepts", ConceptHead, "projected", "detector.methods.concepts.train:fit", text=True),
+        Method(
+            "item", ItemHead, "projected image, crops, caption and objects", "detector.methods.item.train:fit", captioned=True, text=True
+        ),
         Method(
             "physical_clip",
             PhysicalClipHead,
             "projected image and text, descriptors",
             "detector.methods.physical_clip.train:fit",
             captioned=True,
+            text=True,
         ),
         Method(
             "sdd",
@@ -96,6 +101,17 @@ PIXEL_METHODS = {method.name: method.features for method in METHODS.values() if 
 TOWER_METHODS = tuple(method.name for method in METHODS.values() if method.tower)
 CAPTIONED = tuple(method.name for method in METHODS.values() if method.captioned)
 BESIDE = {"verdict": ("logits of the methods", "logits as the heads give them"), "reference": ("pooled and projected", WHOLE)}
+
+
+def require_suited(method: str, backbone: Backbone) -> None:
+    """Raise HeadError, one sentence, if a method cannot read what the backbone gives. Nothing is computed."""
+    if METHODS[method].tower and not backbone.is_transformer:
+        kind = type(backbone.model.visual).__name__
+        raise HeadError(
+            f"The method '{method}' adapts the blocks of a vision transformer, and '{backbone.name}' has a {kind}; leave it out."
+        )
+    if METHODS[method].text and not backbone.reads_text:
+        raise HeadError(f"The method '{method}' reads texts, and '{backbone.name}' has a tokenizer other than CLIP's own; leave it out.")
 
 
 def home_folder(backbone: Backbone | str) -> Path:

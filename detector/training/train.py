@@ -6,6 +6,7 @@ the verdict and its band that split and one random copy of each of its images; t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from detector.assets import EMBEDDED, MODELS
 from detector.clip.backbone import Backbone
 from detector.data.datasets import read_datasets, training_splits
-from detector.methods.base import HeadCard, save_head
+from detector.methods.base import HeadCard, HeadError, save_head
 from detector.methods.calibration import calibrated, logits_of
 from detector.methods.registry import (
     CAPTIONED,
@@ -30,6 +31,7 @@ from detector.methods.registry import (
     heads_in,
     home_folder,
     read_head,
+    require_suited,
     shipped_folders,
 )
 from detector.methods.table import Table, Training
@@ -139,6 +141,7 @@ def train_heads(methods: list[str], run: TrainingRun, options: Mapping[str, obje
     options: method → what its `fit` reads from `Training.options`.
     """
     backbone = Backbone.load(run.backbone, run.device)
+    methods = suited(methods, backbone)
     present = set(run.present(backbone))
     splits = split_tables(run, backbone, set(methods), set(methods) | present)
     paths = {}
@@ -150,6 +153,21 @@ def train_heads(methods: list[str], run: TrainingRun, options: Mapping[str, obje
     save_head(paths["reference"], reference_of(splits.val.originals()).tensors(), card)
     paths["verdict"] = fit_verdict(run, backbone, splits, paths)
     return paths
+
+
+def suited(methods: list[str], backbone: Backbone) -> list[str]:
+    """The methods that the backbone can train; the others are named on stderr. HeadError where none is left."""
+    reasons: dict[str, HeadError] = {}
+    for method in methods:
+        try:
+            require_suited(method, backbone)
+        except HeadError as error:
+            reasons[method] = error
+    if methods and len(reasons) == len(methods):
+        raise next(iter(reasons.values()))
+    for reason in reasons.values():
+        print(reason, file=sys.stderr)
+    return [method for method in methods if method not in reasons]
 
 
 def train_head(method: str, run: TrainingRun, training: Training, splits: Splits) -> tuple[Path, Splits]:

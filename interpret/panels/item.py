@@ -327,7 +327,6 @@ def _score(suite: Suite, alignment: Alignment | None, first: Alignment | None) -
     head, reference = suite.heads.get("item"), suite.item_reference
     if not (head and reference) or alignment is None or not bool(alignment.usable[0]):
         return ScoreValues(gr.Column(visible=False), "", parts.chart(None), [])
-    from detector.detectors.names import DetectorName
     from detector.methods.item.head import null_scores
 
     null = null_scores(alignment, head, reference.captions)

@@ -30,10 +30,11 @@ Box = tuple[int, int, int, int]  # x0, y0, x1, y1
 
 @torch.inference_mode()
 def patch_embeddings(backbone: Backbone, features: ClipFeatures) -> Tensor | None:
-    """(B, N, E) unit rows, one for each patch, row by row; None for towers without patch tokens."""
-    if features.previous is None:
-        return None
+    """(B, N, E) unit rows, one for each patch, row by row; None for towers without patch tokens, or with an attentional pooler, behind
+    which the final layer norm and the projection belong to no place."""
     visual: Tower = backbone.model.visual
+    if features.previous is None or getattr(visual, "attn_pool", None) is not None:
+        return None
     block = visual.transformer.resblocks[-1]
     weight, bias = block.attn.in_proj_weight.chunk(3)[2], block.attn.in_proj_bias.chunk(3)[2]
     with torch.autocast(backbone.device.type, backbone.precision, enabled=backbone.precision != torch.float32):

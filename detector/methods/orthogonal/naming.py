@@ -104,6 +104,11 @@ def correlation_names(activations: np.ndarray, concepts: np.ndarray, words: Sequ
     return named
 
 
+def unnamed(units: int) -> dict:
+    """What `name_units` returns where no word can be encoded: no unit has a name."""
+    return {"names": [[]] * units, "text_span": [[]] * units, "chance": [1.0] * units, "named": [False] * units}
+
+
 def name_units(
     weight: Tensor,
     directions: Tensor,

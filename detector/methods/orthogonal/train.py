@@ -16,7 +16,7 @@ from detector.data.augmentation import paper_copy
 from detector.devices import to_numpy
 from detector.methods.concepts.head import concept_directions
 from detector.methods.orthogonal.head import LinearProbe, OrthogonalHead
-from detector.methods.orthogonal.naming import name_units
+from detector.methods.orthogonal.naming import name_units, unnamed
 from detector.methods.table import SOURCE_POWER, Fitted, Table, Training
 from detector.progress import progress
 from detector.trainer import Plan, Rows, train_rows
@@ -164,6 +164,8 @@ def fit(train: Table, val: Table, training: Training) -> Fitted:
     backbone, recipe = training.backbone, training.recipe(AffineRecipe())
     (rows, weights), val_rows = training_rows(train, training, recipe), val.pooled(backbone.device)
     head = fit_orthogonal(rows, val_rows, seed=training.seed, recipe=recipe, weights=weights)
+    if not backbone.reads_text:
+        return Fitted.by(recipe, head, unnamed(len(head.weight)))
     clip, directions = val.evidence.clip, concept_directions(backbone)
     names = name_units(head.weight, directions, backbone.projection, vocabulary(), clip.pooled, clip.projected)
     return Fitted.by(recipe, head, names)
