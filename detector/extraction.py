@@ -22,6 +22,7 @@ from detector.methods.physical import features as physical
 from detector.methods.published import PublishedHead
 from detector.methods.released import released_features
 from detector.methods.residual import features as residual
+from detector.methods.residual.window_rows import WindowRows
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,15 @@ def evidence(extractor: Extractor, images: Sequence[Photo | np.ndarray], caption
     pixels = [image.pixels if isinstance(image, Photo) else image for image in images]
     with ThreadPoolExecutor(max_workers=2) as pool:
         descriptors = pool.map(physical.measure, pixels)
-        residuals = pool.map(residual.features, pixels)
+        window_rows = pool.map(residual.window_features, pixels)
         features = extractor.features(pixels, captions)
+        windows = list(window_rows)
         return Evidence(
             features.clip,
             np.stack(list(descriptors)),
-            np.stack(list(residuals)),
+            np.stack([residual.pool_windows(rows) for rows in windows]),
             pixels,
             features.alignment,
             released=features.released,
+            residual_windows=WindowRows.join(windows),
         )
