@@ -6,13 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from detector.cli.options import Commands, add_backbone, add_data, positive
+from detector.cli.options import Commands, add_backbone, add_data, add_given, natural, positive
 from detector.cli.output import write_json
 
 
 def add(commands: Commands) -> None:
     evaluate = commands.add_parser("evaluate", help="measure every method and the verdict on a labelled folder")
-    add_data(evaluate)
+    add_data(evaluate, several=True)
     add_backbone(evaluate)
     evaluate.add_argument("--out", type=Path, help="write all measures here as JSON")
     evaluate.add_argument("--split", action="append", help="a split to measure (default: those that begin with test)")
@@ -48,10 +48,44 @@ def add(commands: Commands) -> None:
         help="put the tables between the marks <!-- evaluation -->, <!-- evaluation summary --> or <!-- evaluation METHOD --> and "
         "their ends; with --robustness also between <!-- robustness … --> and its end",
     )
+    evaluate.add_argument(
+        "--protocol",
+        choices=["leave-sources-out"],
+        help="leave-sources-out: train heads on the images of train and val without whole sources, and measure them on those",
+    )
+    evaluate.add_argument("--copies", type=natural, default=4, help="random copies of each training image, for --protocol (default 4)")
+    evaluate.add_argument(
+        "--method", action="append", metavar="METHOD", help="for --protocol; may be repeated (default: all that have a head)"
+    )
+    add_given(evaluate)
     evaluate.set_defaults(run=run)
 
 
+def run_protocol(arguments: argparse.Namespace) -> int:
+    """Leave sources out, and print the AUROC of each method and corpus."""
+    from detector.clip.backbone import Backbone
+    from detector.evaluation.leave_sources_out import leave_sources_out, leave_sources_out_table
+    from detector.methods.registry import METHODS, find_heads
+    from detector.methods.table import Training
+    from detector.training.train import TrainingRun, fold_options, split_tables, stack_of
+
+    methods = arguments.method or [method for method in METHODS if method in find_heads(arguments.backbone)]
+    if unknown := set(methods) - set(METHODS):
+        raise ValueError(f"There is no method '{min(unknown)}'; there are {', '.join(METHODS)}.")
+    names = ("data", "backbone", "copies", "cache", "device")
+    training_run = TrainingRun(**{name: getattr(arguments, name) for name in names}, given=dict(arguments.given))
+    backbone = Backbone.load(arguments.backbone, arguments.device)
+    splits = split_tables(training_run, backbone, set(methods), set(methods))
+    results = leave_sources_out(stack_of(methods, training_run, Training(backbone), splits, fold_options({})))
+    print(leave_sources_out_table(results))
+    if arguments.out:
+        write_json(arguments.out, {"protocol": arguments.protocol, "corpora": results})
+    return 0
+
+
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.protocol:
+        return run_protocol(arguments)
     from detector.evaluation.evaluate import evaluate, measured_on
     from detector.evaluation.robustness import robustness
     from detector.evaluation.tables import REPORTS, marks_of, report, robustness_report, write_figures, write_sources
