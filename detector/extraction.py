@@ -22,6 +22,7 @@ from detector.methods.physical import features as physical
 from detector.methods.published import PublishedHead
 from detector.methods.released import released_features
 from detector.methods.residual import features as residual
+from detector.methods.residual.window_rows import WindowRows
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,15 @@ def evidence(
     pixels = [image.pixels if isinstance(image, Photo) else image for image in images]
     with ThreadPoolExecutor(max_workers=2) as pool:
         descriptors = pool.map(physical.measure, pixels)
-        residuals = pool.map(residual.features, pixels)
+        window_rows = pool.map(residual.window_features, pixels)
         captioned = any(other.captions for other in beside)  # then a backbone whose methods read no captions needs none
         first = extractor.features(pixels, None if captioned and not extractor.captions else captions)
         others = {other.backbone.name: other.features(pixels, captions if other.captions else None) for other in beside}
-        numbers = np.stack(list(descriptors)), np.stack(list(residuals))
+        windows = list(window_rows)
+        numbers = np.stack(list(descriptors)), np.stack([residual.pool_windows(rows) for rows in windows])
 
     def with_pixels(features: BackboneFeatures) -> Evidence:
-        return Evidence(features.clip, *numbers, pixels, features.alignment, released=features.released)
+        rows = WindowRows.join(windows)
+        return Evidence(features.clip, *numbers, pixels, features.alignment, released=features.released, residual_windows=rows)
 
     return replace(with_pixels(first), beside={name: with_pixels(features) for name, features in others.items()})

@@ -117,7 +117,7 @@ class PartHeads:
         physical, residual = self.heads.get("physical"), self.heads.get("residual")
         return Parts(
             physical.contributions(evidence.descriptors) if physical else None,
-            residual.contributions(evidence.residual) if residual else {},
+            residual.contributions(residual.reads(evidence)) if residual else {},
             _terms(self.units, evidence, evidence.clip.pooled),
             _terms(self.concept_model, evidence, evidence.clip.projected),
             self._texts(evidence),

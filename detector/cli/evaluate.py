@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from detector.cli.options import Commands, add_backbone, add_data, positive
+from detector.cli.options import Commands, add_backbone, add_data, add_given, natural, positive
 from detector.cli.output import write_json
+
+LEAVE_SOURCES_OUT = "leave-sources-out"
 
 
 def add(commands: Commands) -> None:
     evaluate = commands.add_parser("evaluate", help="measure every method and the verdict on a labelled folder")
-    add_data(evaluate)
+    add_data(evaluate, several=True)
     add_backbone(evaluate)
     evaluate.add_argument("--out", type=Path, help="write all measures here as JSON")
     evaluate.add_argument("--split", action="append", help="a split to measure (default: those that begin with test)")
@@ -51,25 +54,58 @@ def add(commands: Commands) -> None:
     evaluate.add_argument(
         "--protocol",
         metavar="NAME",
-        help="a paper's table instead, from its data set after prepare: univfd, genimage, synris or synthclic; of the other options only "
-        "--split and --out count",
+        help="leave-sources-out: train heads on the images of train and val without whole sources, and measure them on those; univfd, "
+        "genimage, synris or synthclic: a paper's table, from its data set after prepare, with --split and --out alone",
     )
+    evaluate.add_argument("--copies", type=natural, default=4, help="random copies of each training image, for --protocol (default 4)")
+    evaluate.add_argument(
+        "--method", action="append", metavar="METHOD", help="for --protocol; may be repeated (default: all that have a head)"
+    )
+    add_given(evaluate)
     evaluate.set_defaults(run=run)
 
 
 def run_protocol(arguments: argparse.Namespace) -> int:
     """`evaluate --protocol NAME`."""
+    result = run_leave_sources_out(arguments) if arguments.protocol == LEAVE_SOURCES_OUT else run_paper_table(arguments)
+    if arguments.out:
+        write_json(arguments.out, {"protocol": arguments.protocol} | result)
+    return 0
+
+
+def run_paper_table(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Print a paper's table; what was measured."""
     from detector.evaluation.evaluate import measured_on
     from detector.evaluation.protocols import protocol_of
     from detector.suite import Suite
 
     protocol = protocol_of(arguments.protocol)
+    if len(arguments.data) > 1:
+        raise ValueError(f"The protocol {arguments.protocol} reads one data folder; name one.")
     suite = Suite.load(arguments.backbone, arguments.device)
-    result = protocol.run(suite, arguments.data, arguments.cache, arguments.split)
+    result = protocol.run(suite, arguments.data[0], arguments.cache, arguments.split)
     print(f"{protocol.summary}\n\n{protocol.report(result)}")
-    if arguments.out:
-        write_json(arguments.out, {"protocol": arguments.protocol, "measured_on": measured_on(suite)} | result)
-    return 0
+    return {"measured_on": measured_on(suite)} | result
+
+
+def run_leave_sources_out(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Leave sources out, and print the AUROC of each method and corpus."""
+    from detector.clip.backbone import Backbone
+    from detector.evaluation.leave_sources_out import leave_sources_out, leave_sources_out_table
+    from detector.methods.registry import METHODS, find_heads
+    from detector.methods.table import Training
+    from detector.training.train import TrainingRun, fold_options, split_tables, stack_of
+
+    methods = arguments.method or [method for method in METHODS if method in find_heads(arguments.backbone)]
+    if unknown := set(methods) - set(METHODS):
+        raise ValueError(f"There is no method '{min(unknown)}'; there are {', '.join(METHODS)}.")
+    names = ("data", "backbone", "copies", "cache", "device")
+    training_run = TrainingRun(**{name: getattr(arguments, name) for name in names}, given=dict(arguments.given))
+    backbone = Backbone.load(arguments.backbone, arguments.device)
+    splits = split_tables(training_run, backbone, set(methods), set(methods))
+    results = leave_sources_out(stack_of(methods, training_run, Training(backbone), splits, fold_options({})))
+    print(leave_sources_out_table(results))
+    return {"corpora": results}
 
 
 def run(arguments: argparse.Namespace) -> int:

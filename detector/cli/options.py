@@ -32,6 +32,25 @@ def add_data(command: argparse.ArgumentParser, several: bool = False) -> None:
     command.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
 
 
+def add_given(command: argparse.ArgumentParser) -> None:
+    """Add --given, a list of (method, file)."""
+    command.add_argument(
+        "--given",
+        type=_method_file,
+        action="append",
+        default=[],
+        metavar="METHOD=FILE.npz",
+        help="out-of-source logits of a method that takes long, written to the cache by an earlier run; may be repeated",
+    )
+
+
+def _method_file(text: str) -> tuple[str, Path]:
+    method, equals, path = text.partition("=")
+    if not (method and equals and path):
+        raise argparse.ArgumentTypeError(f"'{text}' must be METHOD=FILE.npz")
+    return method, Path(path)
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1; ArgumentTypeError, one sentence, for anything else."""
     return _whole(text, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from detector.cli.options import Commands, add_backbone, add_data, natural, positive
+from detector.cli.options import Commands, add_backbone, add_data, add_given, natural, positive
 
 
 def add(commands: Commands) -> None:
@@ -40,6 +40,7 @@ def add(commands: Commands) -> None:
         help="folder for what --resume goes on from, sdd only (default checkpoints/sdd)",
     )
     train.add_argument("--resume", action="store_true", help="go on from sdd's last checkpoint")
+    add_given(train)
     train.set_defaults(run=run)
 
 
@@ -59,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     sdd = SddOptions(checkpoints=arguments.checkpoints, resume=arguments.resume)
     sdd = replace(sdd, recipe=replace(sdd.recipe, epochs=arguments.epochs)) if arguments.epochs else sdd
     names = ("data", "backbone", "out", "copies", "seed", "cache", "device")
-    files = train_heads(methods, TrainingRun(**{name: getattr(arguments, name) for name in names}), options | {"sdd": sdd})
+    run = TrainingRun(**{name: getattr(arguments, name) for name in names}, given=dict(arguments.given))
+    files = train_heads(methods, run, options | {"sdd": sdd})
     for method, path in files.items():
         print(f"{method}\t{path}")
     return 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from detector.data.datasets import DataError, Example, read_dataset
-from detector.evaluation.metrics import at_threshold, by_source, false_alarms, mean_ap, measures
+from detector.data.datasets import DataError, Example, read_datasets
+from detector.evaluation.metrics import at_threshold, by_source, false_alarms, mean_ap, measures, reliability
 from detector.methods.base import Evidence
 from detector.methods.registry import CAPTIONED
 from detector.methods.table import Table
@@ -17,25 +18,35 @@ from detector.training.features import cached, captioned, windowed, with_release
 from detector.verdict.fusion import Fusion
 
 
-def evaluate(suite: Suite, data: Path, cache: Path | None = None, splits: list[str] | None = None) -> dict:
-    """Split → method → measures, for the splits of `evaluation_splits`. cache: folder of cached features, None for none."""
+def evaluate(suite: Suite, data: Sequence[Path], cache: Path | None = None, splits: list[str] | None = None) -> dict:
+    """Split → method → measures, for the splits of `evaluation_splits`. data: folders. cache: folder of cached features, None for none."""
     groups = evaluation_splits(data, splits)
-    return {split: evaluate_table(suite, feature_table(suite, groups[split], cache, split)) for split in progress(groups, title="splits")}
+    return {
+        split: evaluate_table(suite, feature_table(suite, groups[split], cache, split.replace("/", "-")))
+        for split in progress(groups, title="splits")
+    }
 
 
-def evaluation_splits(data: Path, splits: list[str] | None = None) -> dict[str, list[Example]]:
-    """Split → examples. Without `splits`: every split whose name starts with `test`, else all images as "all".
+def evaluation_splits(data: Sequence[Path], splits: list[str] | None = None) -> dict[str, list[Example]]:
+    """Split → examples; with several folders "FOLDER/split", such as "web/test_seen". Without `splits`: every split of a folder whose name
+    starts with `test`, else all images as "all".
 
     DataError, one sentence, if a split does not hold both classes.
     """
     groups: dict[str, list[Example]] = {}
-    for example in read_dataset(data):
-        groups.setdefault(example.split or "all", []).append(example)
-    names = splits or [name for name in groups if name.startswith("test")] or list(groups)
-    for split in names:
+    for example in read_datasets(data):
+        groups.setdefault(_split_name(example, len(data) > 1), []).append(example)
+    tests = [name for name in groups if name.rpartition("/")[2].startswith("test")]
+    for split in splits or tests or list(groups):
         if {example.label for example in groups.get(split, [])} != {0, 1}:
-            raise DataError(f"The split '{split}' of '{data}' needs images of both classes; there are {', '.join(groups)}.")
-    return {split: groups[split] for split in names}
+            folders = " and ".join(folder.name for folder in data)
+            raise DataError(f"The split '{split}' of '{folders}' needs images of both classes; there are {', '.join(groups)}.")
+    return {split: groups[split] for split in splits or tests or list(groups)}
+
+
+def _split_name(example: Example, with_corpus: bool) -> str:
+    split = example.split or "all"
+    return f"{example.corpus}/{split}" if with_corpus else split
 
 
 def evaluate_table(suite: Suite, table: Table) -> dict:
@@ -56,6 +67,8 @@ def evaluate_table(suite: Suite, table: Table) -> dict:
             result[method]["overall"][f"frozen_at_{percent}_fpr"] = at_threshold(table.labels, logits[method], threshold)
     if suite.fusion:
         result["verdict"]["overall"] |= verdict_measures(suite.fusion, table.labels, logits["verdict"])
+    for method, values in logits.items():
+        result[method]["reliability"] = reliability(table.labels, values)
     return result
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from detector.logistic import balanced
+
 BOOTSTRAPS = 1000
 
 
@@ -37,6 +39,25 @@ def calibration_error(labels: np.ndarray, probability: np.ndarray, bins: int = 1
         abs(labels[index == b].mean() - probability[index == b].mean()) * (index == b).mean() for b in range(bins) if (index == b).any()
     ]
     return float(sum(gaps))
+
+
+def reliability(labels: np.ndarray, logits: np.ndarray, bins: int = 10) -> dict:
+    """A reliability diagram of σ(logit): "bins", for each of equally wide bins with images the mean probability, the share of synthetic
+    images and their number; "ece": the expected calibration error over these bins, 0 (calibrated) to 1.
+
+    Both classes weigh the same, since the probability assumes even odds: with other odds the shares would differ from a good probability.
+    """
+    probability, weights = expit(logits), balanced(labels)
+    index = np.minimum((probability * bins).astype(int), bins - 1)
+    rows = []
+    for number in range(bins):
+        inside = index == number
+        if inside.any():
+            share, mean = (float(np.average(values[inside], weights=weights[inside])) for values in (labels, probability))
+            rows.append({"probability": mean, "synthetic": share, "images": int(inside.sum()), "weight": float(weights[inside].mean())})
+    mass = np.array([row["weight"] * row["images"] for row in rows]) / len(labels)
+    gaps = [abs(row["probability"] - row["synthetic"]) for row in rows]
+    return {"bins": rows, "ece": float(mass @ gaps)}
 
 
 def true_positive_rate(labels: np.ndarray, scores: np.ndarray, false_positive_rate: float) -> float:

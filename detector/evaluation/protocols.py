@@ -93,7 +93,7 @@ class PaperTable:
 def run_paper(table: PaperTable, suite: Suite, data: Path, cache: Path | None, splits: list[str] | None) -> dict[str, Any]:
     """ "splits": split → what `PaperTable.result` gives. Without `splits`: every split whose name begins with `test`, else all images."""
     results = {}
-    for split, examples in evaluation_splits(data, splits).items():
+    for split, examples in evaluation_splits([data], splits).items():
         features = feature_table(suite, examples, cache, split)
         results[split] = table.result(features.labels, features.sources, all_logits(suite, features.evidence))
     return {"splits": results}

@@ -7,7 +7,7 @@ draw: choice, ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ def level_measures(suite: Suite, labels: np.ndarray, logits: dict[str, np.ndarra
     return result
 
 
-def robustness(suite: Suite, data: Path, splits: list[str] | None = None, images: int = IMAGES, seed: int = 0) -> dict:
+def robustness(suite: Suite, data: Sequence[Path], splits: list[str] | None = None, images: int = IMAGES, seed: int = 0) -> dict:
     """{"seed", "images": split → [real, synthetic], "splits": split → variant → method → measures}, "as it is" first.
 
     data, splits: as `evaluate` takes them. DataError, one sentence, if an image cannot be read or changed.

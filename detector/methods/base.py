@@ -21,6 +21,7 @@ from detector.hub.weights import TENSORS, WeightsError, check_finite, check_shap
 
 if TYPE_CHECKING:
     from detector.methods.item.alignment import Alignment
+    from detector.methods.residual.window_rows import WindowRows
 
 LICENCE = "research and education; see the card for the sources"
 
@@ -37,8 +38,8 @@ class Evidence:
     images, (H, W, 3) uint8, for methods that read them at their own resolution. alignment: image against caption, for
     ITEM. physical_text: (B, E) unit embeddings of the descriptors written as text after the caption. released: name of a
     released head → (B, D) features preprocessed as its authors did. windowed: identity of an SDD head → (B,) logits of the
-    images' windows before scaling, where they were made before. beside: name of another backbone → evidence of the same images
-    from it, which shares all that reads no backbone.
+    images' windows before scaling, where they were made before. residual_windows: the same numbers as `residual`, of single windows.
+    beside: name of another backbone → evidence of the same images from it, which shares all that reads no backbone.
     """
 
     clip: ClipFeatures
@@ -49,6 +50,7 @@ class Evidence:
     physical_text: Tensor | None = None
     released: Mapping[str, Tensor] = field(default_factory=dict)
     windowed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    residual_windows: WindowRows | None = None
     beside: Mapping[str, Evidence] = field(default_factory=dict)
 
     def __len__(self) -> int:

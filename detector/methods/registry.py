@@ -181,7 +181,7 @@ def read_head(path: Path, method: str, backbone: Backbone) -> tuple[Any, HeadCar
     tensors, card = read_file(path, method, backbone, lambda _: None if method in TOWER_METHODS else kind.shapes(sizes))
     if method == "concepts":
         _check_vocabulary(card)
-    more = (card.details, backbone) if method in TOWER_METHODS else ()
+    more = (card.details, backbone) if method in TOWER_METHODS else (card.details,) if method == "residual" else ()
     return kind.from_tensors(tensors, *more), card
 
 

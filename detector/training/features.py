@@ -28,6 +28,7 @@ from detector.methods.item.alignment import AT_ONCE, extract_alignment, from_arr
 from detector.methods.physical import features as physical
 from detector.methods.published import PublishedHead
 from detector.methods.residual import features as residual
+from detector.methods.residual.window_rows import WindowRows
 from detector.methods.sdd.head import SddHead
 from detector.methods.table import Table
 from detector.progress import progress
@@ -45,16 +46,20 @@ def _mapped(measure: Callable[[Example], object], examples: list[Example]) -> It
 
 
 def extract_pixels(examples: list[Example], copies: int, seed: int, title: str) -> dict[str, np.ndarray]:
-    """descriptors (N, 15) and residual (N, F) of every view of every example."""
+    """descriptors (N, 15), residual (N, F), windows (R, F) and counts (N,) of `WindowRows`, of every view of every example."""
 
     def measure(example: Example) -> tuple[list, list]:
         pictures = views(example, copies, seed)
-        return [physical.measure(view) for view in pictures], [residual.features(view) for view in pictures]
+        return [physical.measure(view) for view in pictures], [residual.window_features(view) for view in pictures]
 
     rows = list(progress(_mapped(measure, examples), len(examples), f"{title}: pixels"))
+    windows = [views for _, residuals in rows for views in residuals]
+    joined = WindowRows.join(windows)
     return {
         "descriptors": np.stack([d for described, _ in rows for d in described]),
-        "residual": np.stack([r for _, residuals in rows for r in residuals]),
+        "residual": np.stack([residual.pool_windows(view) for view in windows]),
+        "windows": joined.values,
+        "counts": joined.counts,
     }
 
 
@@ -118,7 +123,7 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
     pixels = _stored(
         folder,
         f"{title}-pixels",
-        " ".join([named, *VIEWS, physical.VERSION, residual.VERSION]),
+        " ".join([named, *VIEWS, physical.VERSION, residual.VERSION, "windows"]),
         lambda: extract_pixels(examples, copies, seed, title),
     )
     clip = _stored(
@@ -133,7 +138,9 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
     copy = np.tile(np.arange(each), len(examples))
     pictures = Pictures([e for e in examples for _ in range(each)], copy.tolist(), seed)
     corpora = np.repeat([e.corpus for e in examples], each)
-    return Table(Evidence(features, pixels["descriptors"], pixels["residual"], pixels=pictures), labels, sources, copy, pictures, corpora)
+    windows = WindowRows(pixels["windows"], pixels["counts"])
+    evidence = Evidence(features, pixels["descriptors"], pixels["residual"], pixels=pictures, residual_windows=windows)
+    return Table(evidence, labels, sources, copy, pictures, corpora)
 
 
 def windowed(table: Table, head: object, folder: Path | None, title: str) -> Table:

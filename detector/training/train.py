@@ -1,7 +1,8 @@
 """Train the heads of a backbone on labelled folders: features once, then each method, then the verdict on `val`.
 
-Both classes get the same random copies (crop, scale, blur, compression). Early stopping and calibration use the `val` split,
-the verdict and its band that split and one random copy of each of its images; test splits are never read here.
+Both classes get the same random copies (crop, scale, blur, compression). Early stopping and calibration use the `val` split. The verdict
+and its band use out-of-source logits of all images and one random copy of each (`stacking`), or those of `val` where the data have too few
+sources; test splits are never read here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from detector.assets import EMBEDDED, MODELS
 from detector.clip.backbone import Backbone
-from detector.data.datasets import read_datasets, training_splits
+from detector.data.datasets import DataError, read_datasets, training_splits
 from detector.methods.base import HeadCard, HeadError, save_head
 from detector.methods.calibration import calibrated, logits_of
 from detector.methods.registry import (
@@ -34,8 +35,11 @@ from detector.methods.registry import (
     require_suited,
     shipped_folders,
 )
+from detector.methods.sdd.train import SddOptions
 from detector.methods.table import Table, Training
 from detector.training.features import CAPTIONED_COPIES, cached, captioned, windowed
+from detector.training.splits import Splits
+from detector.training.stacking import FOLDS, Stack, fold_count, out_of_source_logits, read_logits, write_logits
 from detector.verdict.fusion import Fusion
 from detector.verdict.reference import Reference
 
@@ -56,7 +60,8 @@ class TrainingRun:
     """One training of heads.
 
     data: folders of labelled images. backbone: its name. out: folder of the head files; None: the user's own. copies: random copies
-    of each training image. cache: folder of measured features; None: nothing is written. device: None: a GPU where there is one.
+    of each training image. cache: folder of measured features; None: nothing is written. device: None: a GPU where there is one. given:
+    method → file of out-of-source logits, see `stacking.write_logits`.
     """
 
     data: Sequence[Path]
@@ -66,6 +71,7 @@ class TrainingRun:
     seed: int = 0
     cache: Path | None = None
     device: str | None = None
+    given: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -104,24 +110,6 @@ def card_of(fit: Fit, run: TrainingRun, backbone: Backbone, counts: tuple[int, i
     )
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Tables of `train` and `val`, both with random copies. captioned: of `train` with captions; None where no method learns from them."""
-
-    train: Table
-    val: Table
-    captioned: Table | None
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Images of `train` and of `val`."""
-        return int((self.train.copy == 0).sum()), int((self.val.copy == 0).sum())
-
-    def training_table(self, method: str) -> Table:
-        """The table that a method is trained on."""
-        return self.captioned if method in CAPTIONED and self.captioned is not None else self.train
-
-
 def split_tables(run: TrainingRun, backbone: Backbone, trained: set[str], fused: set[str]) -> Splits:
     """What training some methods and fusing others needs. DataError where a class has too few images.
 
@@ -130,9 +118,14 @@ def split_tables(run: TrainingRun, backbone: Backbone, trained: set[str], fused:
     train, val = training_splits(read_datasets(run.data), run.name)
     parts = ((train, run.copies, "train"), (val, min(run.copies, VAL_COPIES), "val"))
     tables = [cached(backbone, part, copies, run.seed, run.cache, title) for part, copies, title in parts]
-    learned = captioned(tables[0], backbone, run.seed, run.cache, "train") if trained & set(CAPTIONED) else None
+    learned = captioned(tables[0], backbone, run.seed, run.cache, "train") if (trained | _stacked(fused, tables)) & set(CAPTIONED) else None
     val_table = captioned(tables[1], backbone, run.seed, run.cache, "val") if fused & set(CAPTIONED) else tables[1]
     return Splits(tables[0], val_table, learned)
+
+
+def _stacked(fused: set[str], tables: Sequence[Table]) -> set[str]:
+    """The fused methods where their verdict needs heads of folds, too."""
+    return fused if fold_count(Splits(tables[0], tables[1], None)) else set()
 
 
 def train_heads(methods: list[str], run: TrainingRun, options: Mapping[str, object] | None = None) -> dict[str, Path]:
@@ -151,7 +144,7 @@ def train_heads(methods: list[str], run: TrainingRun, options: Mapping[str, obje
     paths["reference"] = run.folder("reference", backbone) / "reference.safetensors"
     card = card_of(Fit("reference"), run, backbone, splits.counts)
     save_head(paths["reference"], reference_of(splits.val.originals()).tensors(), card)
-    paths["verdict"] = fit_verdict(run, backbone, splits, paths)
+    paths["verdict"] = fit_verdict(run, Training(backbone, run.seed), splits, paths, fold_options(options or {}))
     return paths
 
 
@@ -197,20 +190,74 @@ def caption_rows(labels: np.ndarray, usable: np.ndarray, count: int, seed: int) 
     return np.sort(np.concatenate([generator.permutation(np.flatnonzero((labels == label) & usable))[:each] for label in (0, 1)]))
 
 
-def fit_verdict(run: TrainingRun, backbone: Backbone, splits: Splits, written: Mapping[str, Path]) -> Path:
-    """Fuse the heads just written and those of `run.present` on the logits of `val` and its copies.
+@dataclass(frozen=True)
+class Logits:
+    """Of the images that the verdict is fitted on. logits: method → (N,); labels: (N,); views: rows of an image; sources: (N,) names, None
+    where the heads saw the images' sources."""
 
-    written: method → head file. Returns the verdict's file.
-    """
-    paths, val = run.present(backbone) | dict(written), splits.val
-    logits, digests = {}, {}
-    for method in sorted(set(paths) & set(METHODS)):
-        head, card = read_head(paths[method], method, backbone)
-        val, digests[method] = windowed(val, head, run.cache, "val"), card.digest
+    logits: dict[str, np.ndarray]
+    labels: np.ndarray
+    views: int
+    sources: np.ndarray | None = None
+
+    def fusion(self) -> Fusion:
+        """The verdict on them."""
+        return Fusion.fit(self.logits, self.labels, self.views, sources=self.sources)
+
+
+def validation_logits(heads: Mapping[str, Any], splits: Splits, run: TrainingRun, backbone: Backbone) -> Logits:
+    """Of `val` and its copies, for data with too few sources to leave some out. heads: method → head."""
+    val, logits = splits.val, {}
+    for method, head in heads.items():
+        val = windowed(val, head, run.cache, "val")
         logits[method] = logits_of(head, val, backbone)
-    fusion = Fusion.fit(logits, val.labels, int(val.copy.max()) + 1)
+    return Logits(logits, val.labels, int(val.copy.max()) + 1)
+
+
+def fit_verdict(run: TrainingRun, training: Training, splits: Splits, written: Mapping[str, Path], options: Mapping[str, Any]) -> Path:
+    """Fuse the heads just written and those of `run.present`.
+
+    On out-of-source logits of all images where there are sources enough, else on those of `val`. written: method → head file. options: see
+    `train_heads`. Returns the verdict's file.
+    """
+    backbone = training.backbone
+    paths = run.present(backbone) | dict(written)
+    heads = {method: read_head(paths[method], method, backbone) for method in sorted(set(paths) & set(METHODS))}
+    if fold_count(splits):
+        logits = stacked_logits(list(heads), run, training, splits, options)
+    else:
+        logits = validation_logits({method: head for method, (head, _) in heads.items()}, splits, run, backbone)
+    fusion = logits.fusion()
     fused = fusion.fuse({method: fusion.logits[:, i] for i, method in enumerate(fusion.methods)})
-    metrics = measured(fused[fusion.originals], val.labels[fusion.originals])
+    metrics = measured(fused[fusion.originals], logits.labels[fusion.originals])
+    if logits.sources is not None:
+        metrics = {"auroc_out_of_source": metrics["auroc_val"]}
+    details = {"heads": {method: card.digest for method, (_, card) in heads.items()}}
     path = run.folder("verdict", backbone) / "verdict.safetensors"
-    save_head(path, fusion.tensors(), card_of(Fit("verdict", {"heads": digests}, metrics), run, backbone, splits.counts))
+    save_head(path, fusion.tensors(), card_of(Fit("verdict", details, metrics), run, backbone, splits.counts))
     return path
+
+
+def stacked_logits(methods: list[str], run: TrainingRun, training: Training, splits: Splits, options: Mapping[str, Any]) -> Logits:
+    """Out-of-source logits of all images of both splits; kept in the cache folder, a file a method."""
+    stack = stack_of(methods, run, training, splits, options)
+    return Logits(stack.logits, stack.labels, stack.views, stack.sources)
+
+
+def stack_of(methods: list[str], run: TrainingRun, training: Training, splits: Splits, options: Mapping[str, Any]) -> Stack:
+    """As `out_of_source_logits`, with the methods that `run.given` has a file for read from it. The logits are written to the cache."""
+    given = {method: read_logits(path, splits) for method, path in run.given.items()}
+    count = fold_count(splits)
+    if not count:
+        raise DataError(f"'{run.name}' needs at least {FOLDS} sources of each class to leave some out; add sources.")
+    stack = out_of_source_logits(methods, splits, training, options, given, count)
+    if run.cache:
+        write_logits(run.cache / "out-of-source", stack)
+    return stack
+
+
+def fold_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the heads of folds: SDD trains for a few epochs only, since it is slow, and writes no checkpoints."""
+    sdd = options.get("sdd") or SddOptions()
+    recipe = replace(sdd.recipe, epochs=min(sdd.recipe.epochs, 2))
+    return {**options, "sdd": replace(sdd, recipe=recipe, checkpoints=None, resume=False)}

@@ -36,7 +36,7 @@ def read_verdict(backbone: Backbone, digests: Mapping[str, str]) -> FusedVerdict
     methods = tuple(card.details.get("heads", {}))
     expected = expected_card("verdict", backbone)
     check_card(card, expected if path else replace(expected, fingerprint=card.fingerprint))
-    check_tensors(card, tensors, Fusion.shapes(len(methods)), missing=("logits", "band"))
+    check_tensors(card, tensors, Fusion.shapes(len(methods), "sources" in tensors), missing=("logits", "band"))
     offered = methods if path else tuple(method for method in methods if method in PIXEL_METHODS)
     usable = tuple(method for method in offered if method in digests)
     for method in usable:

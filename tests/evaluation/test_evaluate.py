@@ -18,7 +18,9 @@ from detector.verdict.fusion import Fusion
 def labelled_fusion(labels=(0, 0, 0, 0, 1, 1, 1, 1)) -> Fusion:
     """A fusion of one method that passes its logit through, with a band from −1 to 1."""
     logits = np.array([[-3.0, -2.0, -1.0, 0.5, 0.0, 1.0, 2.0, 3.0]]).T
-    return Fusion(("probe",), np.array([[1.0, 0.0]]), np.array([1.0, 0.0]), (-1.0, 1.0), logits, np.array(labels))
+    return Fusion(
+        ("probe",), np.array([[1.0, 0.0]]), np.array([1.0, 0.0]), (-1.0, 1.0), logits, np.array(labels), 1, np.arange(len(labels))
+    )
 
 
 class Probe:
@@ -78,6 +80,6 @@ def test_splits_to_measure(tmp_path):
         for name in ("real", "synthetic"):
             (tmp_path / split / name).mkdir(parents=True)
             (tmp_path / split / name / "a.png").touch()
-    assert list(evaluation_splits(tmp_path)) == ["test"] and list(evaluation_splits(tmp_path, ["train"])) == ["train"]
+    assert list(evaluation_splits([tmp_path])) == ["test"] and list(evaluation_splits([tmp_path], ["train"])) == ["train"]
     with pytest.raises(DataError, match="there are test, train"):
-        evaluation_splits(tmp_path, ["val"])
+        evaluation_splits([tmp_path], ["val"])

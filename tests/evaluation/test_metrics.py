@@ -13,6 +13,7 @@ from detector.evaluation.metrics import (
     false_alarms,
     mean_ap,
     measures,
+    reliability,
     source_rows,
     true_positive_rate,
 )
@@ -98,3 +99,13 @@ def test_chance_is_what_shuffled_scores_reach():
 def test_rates_at_a_threshold_by_hand():
     found = at_threshold(np.array([0, 0, 1, 1]), np.array([0.0, 2.0, 1.0, 3.0]), 1.0)  # a logit on the threshold is not above it
     assert found == {"threshold": 1.0, "tpr": 0.5, "fpr": 0.5}
+
+
+def test_reliability_refers_to_even_odds():
+    generator = np.random.default_rng(0)
+    labels = (np.arange(8000) % 4 == 0).astype(int)  # one synthetic image to three real ones
+    logits = 2 * generator.normal(2 * labels - 1, 1.0)  # the log-odds at even odds
+    diagram, loud = reliability(labels, logits), reliability(labels, 3 * logits)
+    assert len(diagram["bins"]) == 10 and sum(row["images"] for row in diagram["bins"]) == 8000
+    assert diagram["ece"] < 0.03 < 0.08 < loud["ece"]
+    assert all(abs(row["probability"] - row["synthetic"]) < 0.08 for row in diagram["bins"])

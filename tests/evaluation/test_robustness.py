@@ -37,7 +37,7 @@ def small(suite):
 
 @pytest.fixture(scope="module")
 def results(small, data):
-    return robustness(small, data, images=2)
+    return robustness(small, [data], images=2)
 
 
 def test_the_draw_is_fixed_balanced_and_without_repeats():
@@ -92,7 +92,7 @@ def test_the_worst_changes_are_named():
 
 def test_without_a_verdict_the_methods_are_still_measured(small, data):
     heads = {"physical": small.heads["physical"]}
-    found = robustness(Suite(small.backbone, heads, {}, None), data, images=2)
+    found = robustness(Suite(small.backbone, heads, {}, None), [data], images=2)
     assert set(found["splits"]["test"]["as it is"]) == {"physical"}
     assert "What the verdict decides" not in method_robustness(found, "physical") and "verdict" not in robustness_summary(found)
     assert method_robustness(found, "verdict") == "Not measured."

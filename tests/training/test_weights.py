@@ -17,6 +17,7 @@ from detector.methods.physical import train as physical
 from detector.methods.physical.head import PhysicalHead
 from detector.methods.physical_clip import train as physical_clip
 from detector.methods.residual import head as residual
+from detector.methods.residual.features import FEATURES as FEATURES_OF_RESIDUAL
 from detector.methods.table import Table, Training
 from detector.trainer import Rows
 
@@ -88,8 +89,8 @@ def _physical(weights):
 
 
 def _residual(weights):
-    weight, bias = residual._logistic(FEATURES, LABELS, 0.01, weights)
-    return {"weight": weight, "bias": bias}
+    wide = np.tile(FEATURES, (1, 68))[:, : len(FEATURES_OF_RESIDUAL)]
+    return residual.ResidualHead.fit(wide, LABELS, weighting=residual.Weighting(weights)).tensors()
 
 
 FITS = [_probe, _orthogonal, _concepts, _item, _physical_clip, _physical, _residual]

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 from detector.logistic import fit_logistic, fit_nonnegative_logistic
-from detector.verdict.fusion import Fusion, _out_of_fold, conformal_band
+from detector.verdict.fusion import Fusion, conformal_band, cross_fitted
 
 
 def drawn(count: int = 4000, seed: int = 0):
@@ -73,20 +73,20 @@ def test_views_of_one_image_stay_in_one_fold():
     once, doubled = Fusion.fit(logits, labels), Fusion.fit(twice, np.repeat(labels, 2), views=2)
     assert doubled.band == pytest.approx(once.band, abs=0.15)
     assert doubled.originals.sum() == 400 and (doubled.logits[doubled.originals] == once.logits).all()
-    calibrated = np.random.default_rng(0).normal(size=(60, 300))  # pure noise, which only a fold that saw the image could fit
+    calibrated = np.random.default_rng(0).normal(size=(60, 150))  # pure noise, which only a fold that saw the image could fit
     noise = np.repeat(calibrated, 2, axis=0)
     truth = np.repeat(np.arange(60) % 2, 2)
-    held_out = _out_of_fold(noise, truth, views=2)
-    assert abs(np.mean((held_out > 0) == truth) - 0.5) < 0.25 < np.mean((_out_of_fold(noise, truth, views=1) > 0) == truth) - 0.5
+    held_out, parted = (cross_fitted(noise, truth, sources) for sources in (np.arange(120) // 2, np.arange(120)))
+    assert abs(np.mean((held_out > 0) == truth) - 0.5) < 0.25 < np.mean((parted > 0) == truth) - 0.5
 
 
 def test_band_by_hand():
     # nine real logits 0…8: ceil(10·0.9) = 9th smallest = 8; nine synthetic 4…12: floor(10·0.1) = 1st = 4
     logits = np.concatenate([np.arange(9.0), np.arange(4.0, 13.0)])
-    assert conformal_band(logits, np.repeat([0, 1], 9), 0.1) == (4.0, 8.0)
+    assert conformal_band(logits, np.repeat([0, 1], 9), np.arange(18), 0.1) == (4.0, 8.0)
     apart = np.concatenate([np.arange(9.0), np.arange(20.0, 29.0)])
-    assert conformal_band(apart, np.repeat([0, 1], 9), 0.1) == (14.0, 14.0)  # well apart: no band
-    assert conformal_band(np.arange(4.0), np.array([0, 0, 1, 1]), 0.1) == (-np.inf, np.inf)  # too few to promise anything
+    assert conformal_band(apart, np.repeat([0, 1], 9), np.arange(18), 0.1) == (14.0, 14.0)  # well apart: no band
+    assert conformal_band(np.arange(4.0), np.array([0, 0, 1, 1]), np.arange(4), 0.1) == (-np.inf, np.inf)  # too few to promise anything
 
 
 def test_any_subset_of_methods_gives_a_verdict():
@@ -97,3 +97,49 @@ def test_any_subset_of_methods_gives_a_verdict():
     np.testing.assert_allclose(alone.weights, Fusion.fit({"loud": logits["loud"]}, labels).weights)
     again = Fusion.from_tensors(list(fusion.methods), fusion.tensors())
     assert again.band == fusion.band and again.decide({n: 0.1 for n in logits}) == fusion.decide({n: 0.1 for n in logits})
+
+
+def test_each_source_has_the_same_say_in_the_band():
+    # real: source 0 has a hundred images at 0, sources 1 to 18 one each at 1 … 18; 0.9 of 20 equal masses is that of 18 sources
+    logits, labels = np.r_[np.zeros(100), np.arange(1.0, 19.0), np.arange(50.0, 69.0)], np.repeat([0, 1], [118, 19])
+    sources = np.r_[np.zeros(100), np.arange(1, 19), np.arange(19, 38)].astype(int)
+    # the middle of the quantiles 17 and 50 + 1: well apart
+    assert conformal_band(logits, labels, sources, 0.1) == ((17 + 51) / 2,) * 2
+    assert conformal_band(np.where(labels == 1, logits - 50, logits), labels, sources, 0.1) == (1.0, 17.0)
+    eight = sources % 8 + 8 * labels  # a mass of one source in nine is beyond all logits
+    assert conformal_band(logits, labels, eight, 0.1) == (-np.inf, np.inf)
+
+
+def sourced(seed: int, sources: int = 40, each: int = 30):
+    """A method that has an offset of its own in every source: labels, sources, and its logits. Images of one source err together."""
+    generator = np.random.default_rng(seed)
+    source = np.repeat(np.arange(sources), each)
+    labels = source % 2
+    offset = generator.normal(0, 1.5, sources)[source]
+    return {"one": 2.0 * labels - 1 + offset + generator.normal(0, 0.5, len(labels))}, labels, source
+
+
+def test_the_band_keeps_its_promise_on_new_sources_where_one_of_images_does_not():
+    wrong: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(30):
+        logits, labels, sources = sourced(seed, sources=24)
+        fresh, truth, _ = sourced(1000 + seed, sources=200)
+        for grouped in wrong:
+            fusion = Fusion.fit(logits, labels, sources=sources if grouped else None)
+            fused = fusion.fuse(fresh)
+            wrong[grouped].append(float(np.mean(np.where(truth == 0, fused > fusion.band[1], fused < fusion.band[0]))))
+    assert np.mean(wrong[True]) <= 0.1 < np.mean(wrong[False])
+
+
+def test_sources_travel_with_the_verdict_and_serve_any_subset():
+    logits, labels, sources = sourced(3)
+    logits["noise"] = np.random.default_rng(0).normal(size=len(labels))
+    names = np.array([f"source {number}" for number in sources])
+    fusion = Fusion.fit(logits, labels, sources=names)
+    tensors = fusion.tensors()
+    assert tensors["logits"].dtype == np.float32 and {n: np.shape(t)[1:] for n, t in tensors.items()}["sources"] == ()
+    again = Fusion.from_tensors(("one", "noise"), tensors).restrict(("one",))
+    alone = Fusion.fit({"one": logits["one"]}, labels, sources=names)
+    assert again.band == pytest.approx(alone.band, abs=1e-4)
+    without = Fusion.from_tensors(("one", "noise"), {name: tensor for name, tensor in tensors.items() if name != "sources"})
+    assert len(np.unique(without.sources)) == len(labels)

@@ -305,6 +305,7 @@ def _names() -> tuple[str, ...]:
 
 
 FEATURES: tuple[str, ...] = _names()
+FIRST_CELL = next(i for i, name in enumerate(FEATURES) if name.startswith("cooc/"))  # where they begin in FEATURES
 SPECTRUM = slice(0, len(CHANNELS) * (LAST_BIN + 1 - FIRST_BIN))  # where FEATURES holds the spectrum
 
 
@@ -325,6 +326,17 @@ def features(pixels: np.ndarray) -> np.ndarray:
     histograms = [_histograms(total, family).ravel() for total, family in zip(totals, FAMILIES, strict=True)]
     means = (np.mean(part, axis=0).ravel() for part in (spectra, coherences))
     return np.concatenate([*means, np.sqrt(np.concatenate(histograms))], dtype=np.float32)
+
+
+def window_features(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 -> (W, F) float32: `features` of each of the image's windows alone, in the order of `windows`."""
+    return np.stack([features(window) for window in windows(pixels)])
+
+
+def pool_windows(rows: np.ndarray) -> np.ndarray:
+    """(W, F) of `window_features` -> (F,) of `features`: means, of histograms before the square root."""
+    cells = slice(FIRST_CELL, None)
+    return np.concatenate([rows[:, :FIRST_CELL].mean(0), np.sqrt(np.square(rows[:, cells]).mean(0))], dtype=np.float32)
 
 
 def group_of(name: str) -> str:

@@ -6,7 +6,8 @@ import pytest
 from detector.clip.backbone import Sizes
 from detector.methods.residual import features as residual
 from detector.methods.residual.features import BIN, FEATURES, GROUPS, SPECTRUM, features
-from detector.methods.residual.head import ResidualHead
+from detector.methods.residual.head import CLIP, ResidualHead, Weighting
+from detector.methods.residual.window_rows import WindowRows
 
 
 def cooccurrences(pixels):
@@ -211,3 +212,78 @@ def test_head_survives_its_tensors(planted, head):
     assert all(array.dtype == np.float32 for array in tensors.values())
     np.testing.assert_array_equal(ResidualHead.from_tensors(tensors).logits(planted[0]), head.logits(planted[0]))
     assert {name: array.shape for name, array in tensors.items()} == ResidualHead.shapes(Sizes(1, 1))
+
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_windows(planted):
+    """100 images of one to five windows each, (WindowRows, labels); the windows of an image share its label."""
+    matrix, labels = planted
+    counts = np.random.default_rng(0).integers(1, 6, 100)
+    rows = [matrix[labels == index % 2][np.arange(index, index + count) % 200] for index, count in enumerate(counts)]
+    return WindowRows.join(rows), np.arange(100) % 2
+
+
+def test_features_of_windows_are_those_of_the_image_in_parts():
+    image = noise(300, 200)
+    rows = residual.window_features(image)
+    assert rows.shape == (len(residual.windows(image)), len(FEATURES)) == (6, len(FEATURES))
+    np.testing.assert_array_equal(rows[4], features(residual.windows(image)[4]))
+    np.testing.assert_allclose(residual.pool_windows(rows), features(image), rtol=1e-5, atol=1e-5)
+
+
+def test_the_logit_of_an_image_is_the_mean_of_its_windows(of_windows):
+    rows, labels = of_windows
+    head = ResidualHead.fit(rows, labels)
+    logits, first = head.logits(rows), rows.counts[0]
+    own = head.logits(rows.values[first : first + rows.counts[1]])
+    assert head.pooling == "windows" and len(own) == rows.counts[1] and logits[1] == pytest.approx(own.mean(), abs=1e-4)
+    assert np.mean((logits > 0) == labels) > 0.95
+    shares = head.contributions(rows)
+    np.testing.assert_allclose(sum(shares.values()) + head.bias, logits, atol=1e-4)
+    mask = np.arange(100) % 3 == 0
+    np.testing.assert_allclose(head.logits(rows.rows(mask)), logits[mask], atol=1e-5)
+    odd = WindowRows(rows.values.copy(), rows.counts)
+    odd.values[0] = 60_000  # clipped in its window, it moves the image's logit by its share and no more
+    most = 2 * CLIP * np.abs(head.weight).sum() / first
+    assert 0 < abs(head.logits(odd)[0] - logits[0]) <= most and (head.logits(odd)[1:] == logits[1:]).all()
+
+
+def test_an_image_counts_once_however_many_windows_it_has(of_windows):
+    rows, labels = of_windows
+    twice = WindowRows.join([np.repeat(part, 2, axis=0) for part in np.split(rows.values, np.cumsum(rows.counts)[:-1])])
+    np.testing.assert_allclose(ResidualHead.fit(rows, labels).logits(rows), ResidualHead.fit(twice, labels).logits(rows), atol=0.02)
+
+
+def test_a_head_of_windows_needs_windows_and_says_so_in_its_card(of_windows, head):
+    from types import SimpleNamespace
+
+    from detector.methods.base import HeadError
+
+    rows, labels = of_windows
+    windows = ResidualHead.fit(rows, labels)
+    again = ResidualHead.from_tensors(windows.tensors(), {"pooling": "windows"})
+    np.testing.assert_array_equal(again.logits(rows), windows.logits(rows))
+    evidence = SimpleNamespace(residual=np.zeros((2, len(FEATURES))), residual_windows=None)
+    assert head.score(evidence).logit.shape == (2,)
+    with pytest.raises(HeadError, match="single windows"):
+        again.score(evidence)
+    with pytest.raises(HeadError, match="does not know"):
+        ResidualHead.from_tensors(windows.tensors(), {"pooling": "median"})
+
+
+def test_the_source_penalty_draws_the_mean_logits_of_a_class_together(planted):
+    matrix, labels = planted[0][:200].copy(), planted[1][:200]
+    sources = np.array(["a", "b"])[np.arange(200) // 2 % 2]
+    matrix[:, 50:80] += 2 * ((sources == "b") & (labels == 1))[:, None]  # tells source b from the real images, and not source a
+
+    def gap(gamma):
+        logits = ResidualHead.fit(matrix, labels, weighting=Weighting(sources=sources, gamma=gamma)).logits(matrix)
+        means = [logits[(labels == 1) & (sources == name)].mean() for name in ("a", "b")]
+        return means[1] - means[0]
+
+    assert gap(0.0) > 2 * gap(3.0) > 0
+    plain, unused = (ResidualHead.fit(matrix, labels, weighting=weighting) for weighting in (Weighting(), Weighting(sources=sources)))
+    np.testing.assert_array_equal(plain.weight, unused.weight)
