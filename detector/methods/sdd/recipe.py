@@ -34,3 +34,8 @@ class SddRecipe:
 
 SHIPPED = SddConfig(inputs="local", covariance=True)  # small data: the paper's plain pixels learn content first
 SHIPPED_RECIPE = SddRecipe(epochs=6, enhancer_rate=0.4, pretrain_epochs=6, pretrain_windows=8)
+
+# docs/methods.md, 2: the paper where it speaks, else its released code. Ours are the windows at native resolution, the linear fall of the
+# rate (the code divides it by ten) and the patience, of which neither says anything; 256 tokens are what a processor can afford
+PAPER = SddConfig(bag=256, lora_dropout=0.8, attention_dropout=0.1, biases=True)
+PAPER_RECIPE = SddRecipe(epochs=100, rate=1e-4, average=0.0, plain=1.0)
