@@ -17,7 +17,10 @@ def add(commands: Commands) -> None:
     train.add_argument("--copies", type=natural, default=4, help="random copies of each training image (default 4)")
     train.add_argument("--seed", type=natural, default=0, help="of the random copies and of training (default 0)")
     train.add_argument(
-        "--recipe", choices=["ours", "paper"], default="ours", help="how it is trained; paper: linear_probe, orthogonal, concepts, item"
+        "--recipe",
+        choices=["ours", "paper"],
+        default="ours",
+        help="how it is trained; paper: linear_probe, orthogonal, concepts, item, sdd",
     )
     train.add_argument(
         "--maps",
@@ -46,6 +49,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
+    from typing import cast
 
     from detector.methods.physical_clip.train import PhysicalClipOptions
     from detector.methods.registry import METHODS
@@ -57,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"There is no method '{arguments.method}'; there are {', '.join(METHODS)} and all.")
     methods = list(METHODS) if arguments.method == "all" else [arguments.method]
     options = recipe_options(arguments.recipe, arguments.method) | {"physical_clip": PhysicalClipOptions(arguments.maps, arguments.core)}
-    sdd = SddOptions(checkpoints=arguments.checkpoints, resume=arguments.resume)
+    start = cast(SddOptions, options.get("sdd", SddOptions()))
+    sdd = replace(start, checkpoints=arguments.checkpoints, resume=arguments.resume)
     sdd = replace(sdd, recipe=replace(sdd.recipe, epochs=arguments.epochs)) if arguments.epochs else sdd
     names = ("data", "backbone", "out", "copies", "seed", "cache", "device")
     run = TrainingRun(**{name: getattr(arguments, name) for name in names}, given=dict(arguments.given))

@@ -7,8 +7,16 @@ from collections.abc import Mapping
 from detector.methods.concepts.train import PAPER_RECIPE as CONCEPTS
 from detector.methods.item.train import PAPER_RECIPE as ITEM
 from detector.methods.orthogonal.train import PAPER_RECIPE as ORTHOGONAL
+from detector.methods.sdd import recipe as sdd
+from detector.methods.sdd.train import SddOptions
 
-PAPER: Mapping[str, object] = {"linear_probe": ORTHOGONAL, "orthogonal": ORTHOGONAL, "concepts": CONCEPTS, "item": ITEM}
+PAPER: Mapping[str, object] = {
+    "linear_probe": ORTHOGONAL,
+    "orthogonal": ORTHOGONAL,
+    "concepts": CONCEPTS,
+    "item": ITEM,
+    "sdd": SddOptions(sdd.PAPER, sdd.PAPER_RECIPE),
+}
 
 
 def recipe_options(recipe: str, method: str) -> dict[str, object]:

@@ -8,12 +8,14 @@ import torch
 from tiny import write_tiny
 
 from detector.cli.main import main
+from detector.clip.backbone import Backbone
 from detector.data.augmentation import paper_copy
 from detector.methods.base import load_head
 from detector.methods.concepts import train as concepts
 from detector.methods.item import train as item
 from detector.methods.orthogonal import train as orthogonal
 from detector.methods.physical.features import PAPER_CORE
+from detector.methods.sdd import train as sdd_train
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +64,31 @@ def test_a_method_without_a_paper_gets_one_sentence(arguments, capsys):
     assert main(["train", "residual", *arguments, "--recipe", "paper"]) == 1
     error = capsys.readouterr().err
     assert "has no recipe of a paper" in error and error.count("\n") == 1
+
+
+def test_sdd_of_the_paper_trains_every_part_and_stores_no_frozen_tower(arguments, data, tmp_path, monkeypatch):
+    """The last step of the training leaves its gradients behind, which are looked at."""
+    trainers = []
+
+    class Watched(sdd_train.SddTrainer):
+        def __init__(self, *parts):
+            super().__init__(*parts)
+            trainers.append(self)
+
+    monkeypatch.setattr(sdd_train, "SddTrainer", Watched)
+    options = ["--recipe", "paper", "--epochs", "3", "--checkpoints", str(tmp_path / "checkpoints")]
+    tensors, card = train("sdd", arguments, tmp_path / "out", *options)
+    (trainer,) = trainers
+    gradients = {name: parameter.grad for name, parameter in trainer.module.named_parameters() if parameter.requires_grad}
+    idle = [name for name, gradient in gradients.items() if gradient is None or not gradient.abs().any()]
+    assert {name.partition(".")[0] for name in idle} <= {"reduce"}  # which stands in for the enhancer in an ablation
+    parts = ("lora", "biases", "class_embedding", "positional_embedding", "reconstruct", "enhance", "classify")
+    words = {"lora": "parametrizations", "biases": "in_proj_bias"}
+    assert all(any(words.get(part, part) in name for name in gradients) for part in parts)
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*.pt")
+    stored = torch.load(checkpoint, weights_only=True)["module"]
+    for names in (stored, tensors):
+        assert not [name for name in names if name.endswith(("original", "conv1.weight", "tower.proj"))]
+        assert any(name.endswith("class_embedding") for name in names)
+    assert card.details["recipe"]["rate"] == 1e-4 and card.details["config"]["lora_dropout"] == 0.8
+    assert Backbone.load(arguments[3]).fingerprint == card.fingerprint  # the backbone's own biases stay as they are

@@ -31,3 +31,6 @@ class SddConfig:
     dense: bool = False  # ours: the first stage reads every pixel with a 5 × 5 kernel and averages, instead of every second one
     windows: int = 4  # scored of an image, at most (choice)
     large_windows: int = 16  # the same for an image with a side over LARGE pixels, so that its inside is read, too (choice)
+    lora_dropout: float = 0.0  # the paper: 0.8; of a weight's inputs, one draw for all tokens of a forward (choice)
+    attention_dropout: float = 0.0  # released code: 0.1
+    biases: bool = False  # released code: all biases of the tower, its class and its positional embeddings are trained, too

@@ -27,29 +27,41 @@ from detector.methods.sdd.enhancer import FEATURES, Enhancer, TokenReadout
 class LowRank(nn.Module):
     """W → W + (alpha / rank) B A. B starts at 0, so that the adapted tower is CLIP before training."""
 
-    def __init__(self, weight: Tensor, rank: int, alpha: float):
+    def __init__(self, weight: Tensor, config: SddConfig):
         super().__init__()
+        rank, self.dropout = config.rank, config.lora_dropout
         self.down = nn.Parameter(torch.empty(rank, weight.shape[1]))  # A
         self.up = nn.Parameter(torch.zeros(weight.shape[0], rank))  # B
-        self.scale = alpha / rank
+        self.scale = config.alpha / rank
         nn.init.kaiming_uniform_(self.down, a=5**0.5)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return weight + self.scale * self.up @ self.down
+        inputs = F.dropout(self.down.new_ones(self.down.shape[1]), self.dropout, self.training)
+        return weight + self.scale * self.up @ (self.down * inputs)
 
 
-def adapted(visual: Tower, rank: int, alpha: float, blocks: int | None = None) -> Tower:
-    """A copy of the tower that shares its frozen parameters, with LoRA on attention and both MLP layers of its last `blocks` blocks.
+def is_bias(name: str) -> bool:
+    """Whether `SddConfig.biases` trains a parameter of the tower. The final layer norm is none: SDD reads the tokens before it."""
+    return name in ("class_embedding", "positional_embedding") or (name.endswith("bias") and not name.startswith("ln_post"))
 
-    blocks: None for all. The backbone's own modules stay as they are: other methods run them at the same time.
+
+def adapted(visual: Tower, config: SddConfig) -> Tower:
+    """A copy of the tower that shares its frozen parameters, with LoRA on attention and both MLP layers of its last
+    `config.adapted_blocks` blocks.
+
+    The backbone's own modules stay as they are: other methods run them at the same time.
     """
     tower = copy.deepcopy(visual, {id(tensor): tensor for tensor in (*visual.parameters(), *visual.buffers())})
-    every = tower.transformer.resblocks
-    for block in every[len(every) - (len(every) if blocks is None else blocks) :]:
+    blocks = tower.transformer.resblocks
+    for block in blocks[-(config.adapted_blocks or len(blocks)) :]:
         places = ((block.attn, "in_proj_weight"), (block.attn.out_proj, "weight"), (block.mlp.c_fc, "weight"), (block.mlp.c_proj, "weight"))
         for module, name in places:
             weight = getattr(module, name)
-            parametrize.register_parametrization(module, name, LowRank(weight, rank, alpha).to(weight.device))
+            parametrize.register_parametrization(module, name, LowRank(weight, config).to(weight.device))
+    for name, parameter in list(tower.named_parameters()) if config.biases else ():
+        if is_bias(name):
+            path, _, leaf = name.rpartition(".")
+            setattr(tower.get_submodule(path), leaf, nn.Parameter(parameter.detach().clone()))
     return tower
 
 
@@ -59,10 +71,11 @@ def adapted(visual: Tower, rank: int, alpha: float, blocks: int | None = None) -
 class Attention(nn.Module):
     """Multi-head attention from width D through 17/8 D, as in the released code (1024 → 2176)."""
 
-    def __init__(self, width: int, heads: int, detach: bool):
+    def __init__(self, width: int, config: SddConfig):
         super().__init__()
+        heads = config.heads
         inner = 17 * width // 8 // heads * heads
-        self.heads, self.detach = heads, detach
+        self.heads, self.detach, self.dropout = heads, config.detach_attention, config.attention_dropout
         self.query, self.key, self.value = (nn.Linear(width, inner) for _ in range(3))
         self.out = nn.Linear(inner, width)
         for layer in (self.query, self.key, self.value, self.out):
@@ -71,7 +84,8 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # noqa: E731  (B, heads, N, inner / heads)
-        values = F.scaled_dot_product_attention(*map(split, (self.query(query), self.key(context), self.value(context))))
+        queries, keys, content = split(self.query(query)), split(self.key(context)), split(self.value(context))
+        values = F.scaled_dot_product_attention(queries, keys, content, dropout_p=self.dropout if self.training else 0.0)
         result = self.out(values.transpose(-3, -2).flatten(-2))  # (B, N, D)
         return result.detach() if self.detach else result
 
@@ -81,7 +95,7 @@ class Reconstruction(nn.Module):
 
     def __init__(self, width: int, config: SddConfig):
         super().__init__()
-        self.attend = nn.ModuleList(Attention(width, config.heads, config.detach_attention) for _ in range(4))
+        self.attend = nn.ModuleList(Attention(width, config) for _ in range(4))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
         self.norm_tokens, self.norm_bag = nn.LayerNorm(width), nn.LayerNorm(width)
         self.shortcut = config.shortcut
@@ -119,7 +133,7 @@ class Sdd(nn.Module):
     def __init__(self, visual: Tower, config: SddConfig, bag: Tensor):
         super().__init__()
         width, self.grid = visual.conv1.out_channels, visual.grid_size[0]
-        self.config, self.tower = config, adapted(visual, config.rank, config.alpha, config.adapted_blocks)
+        self.config, self.tower = config, adapted(visual, config)
         self.register_buffer("bag", bag.to(visual.conv1.weight.device))
         self.reconstruct = Reconstruction(width, config)
         self.size = self.grid * visual.conv1.kernel_size[0]  # side of a window in pixels
@@ -142,7 +156,8 @@ class Sdd(nn.Module):
 
     def trained(self) -> dict[str, Tensor]:
         """What training made: LoRA, reconstruction, enhancer, classifier, their statistics and the bag; CLIP is not in it."""
-        frozen = {name for name, p in self.tower.named_parameters() if "parametrizations" not in name or name.endswith("original")}
+        names = [name for name, _ in self.tower.named_parameters() if not (self.config.biases and is_bias(name))]
+        frozen = {name for name in names if "parametrizations" not in name or name.endswith("original")}
         return {name: value for name, value in self.state_dict().items() if name.removeprefix("tower.") not in frozen}
 
     def load_trained(self, tensors: dict[str, Tensor]) -> None:

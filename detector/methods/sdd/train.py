@@ -85,8 +85,10 @@ class SddTrainer(Trainer[Sdd, WindowBatch]):
     def loss(self, batch: WindowBatch) -> Losses:
         model = self.module
         labels = torch.as_tensor(batch.labels, dtype=torch.float32, device=model.device)
-        tokens = torch.from_numpy(batch.tokens).to(model.device).float()
-        return sdd_loss(model.read(self.head.prepare(list(batch.pixels)), model.adapt(tokens)), labels, self.settings.recipe)
+        images = self.head.prepare(list(batch.pixels))
+        known = None if batch.tokens is None else torch.from_numpy(batch.tokens).to(model.device).float()
+        tokens = model.encode(images) if known is None else model.adapt(known)
+        return sdd_loss(model.read(images, tokens), labels, self.settings.recipe)
 
     def validate(self) -> float:
         """AUROC on the validation images."""

@@ -46,11 +46,12 @@ class LabelledPictures:
 
 @dataclass(frozen=True)
 class WindowPool:
-    """`each` windows of each of N pictures, in temporary files. pixels: (N · each, S, S, 3) uint8; tokens: (N · each,
-    1 + T, D) float16, of the tower before its adapted blocks; labels: (N,); weights: (N,) probabilities of the pictures."""
+    """`each` windows of each of N pictures, in temporary files. pixels: (N · each, S, S, 3) uint8; labels: (N,); weights: (N,)
+    probabilities of the pictures. tokens: (N · each, 1 + T, D) float16, of the tower before its adapted blocks; None where training
+    moves the whole tower."""
 
     pixels: np.ndarray
-    tokens: np.ndarray
+    tokens: np.ndarray | None
     labels: np.ndarray
     weights: np.ndarray
 
@@ -60,15 +61,16 @@ class WindowPool:
         for _ in range(steps_of(len(self.labels), recipe)):
             pictures = generator.choice(len(self.labels), recipe.batch, p=self.weights)
             rows = pictures * each + generator.integers(0, each, recipe.batch)
-            yield WindowBatch(self.pixels[rows], self.tokens[rows], self.labels[pictures])
+            tokens = None if self.tokens is None else self.tokens[rows]
+            yield WindowBatch(self.pixels[rows], tokens, self.labels[pictures])
 
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """pixels: (B, S, S, 3) uint8; tokens: (B, 1 + T, D) float16; labels: (B,)."""
+    """pixels: (B, S, S, 3) uint8; tokens: (B, 1 + T, D) float16 or None, as in `WindowPool`; labels: (B,)."""
 
     pixels: np.ndarray
-    tokens: np.ndarray
+    tokens: np.ndarray | None
     labels: np.ndarray
 
 
@@ -91,12 +93,12 @@ def draw_pool(pictures: LabelledPictures, head: SddHead, recipe: SddRecipe, seed
         indices = range(start, min(start + CHUNK, count))
         with ThreadPoolExecutor(max_workers=WORKERS) as pool:
             drawn = np.concatenate(list(pool.map(windows_of, indices)))
-        frozen = head.frozen_tokens(drawn)
-        if tokens is None:
-            tokens = _on_disk(np.float16, (count * each, *frozen.shape[1:]))
         rows = slice(start * each, start * each + len(drawn))
-        pixels[rows], tokens[rows] = drawn, frozen
-    assert tokens is not None  # there is at least one picture
+        pixels[rows] = drawn
+        if not head.model.config.biases:  # which are trained in every block
+            frozen = head.frozen_tokens(drawn)
+            tokens = _on_disk(np.float16, (count * each, *frozen.shape[1:])) if tokens is None else tokens
+            tokens[rows] = frozen
     weights = source_weights(pictures.labels, pictures.sources, recipe.power)
     return WindowPool(pixels, tokens, pictures.labels, weights / weights.sum())
 
