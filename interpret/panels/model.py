@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -17,6 +18,7 @@ from interpret.panels.service import backbone_choices, detector_choices, first_c
 
 if TYPE_CHECKING:
     from detector import Suite
+    from detector.detectors.table import DetectorRow
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ModelControls:
     get: gr.Button
     note: gr.Markdown
     opened: gr.Accordion
-    listing: gr.Dataframe
+    listing: gr.HTML
 
 
 def _in_bytes(progress: gr.Progress, what: str) -> Callable[[int, int], None]:
@@ -108,15 +110,24 @@ def list_leaders(in_use: str) -> gr.Dropdown:
     return gr.Dropdown(list(suite.roster.leaders), value=leading.name if leading else None)
 
 
-def list_detectors() -> list[list[str]]:
-    """The table of all detectors known here, as `python -m detector heads` prints it.
+def list_detectors() -> str:
+    """All detectors known here, the rows of `python -m detector heads`.
 
     Returns:
-        A row for each: name, paper, backbone, training data, how well it was measured and where, size, whether it is here.
+        HTML, a list: name; paper, backbone, training data, size and how well it was measured where; whether it is here.
     """
     from detector.detectors.table import detector_table
 
-    return [list(row) for row in detector_table(*backbone_choices())]
+    rows = detector_table(*backbone_choices())
+    items = [f"<li><b>{escape(row.detector)}</b> ({escape(row.state)}): {escape(_about(row))}</li>" for row in rows]
+    return f"<ul class='reading'>{''.join(items)}</ul>"
+
+
+def _about(row: DetectorRow) -> str:
+    """Paper, backbone, training data, size and measures of a detector, in one or two sentences."""
+    backbone = "reads pixels alone" if row.backbone == "none" else f"on {row.backbone}"
+    facts = [row.paper, backbone, f"trained on {row.trained_on}" if row.trained_on else "", row.size]
+    return "; ".join(filter(None, facts)) + "." + (f" Measured: {row.measured}." if row.measured else "")
 
 
 def status(suite: Suite) -> str:
@@ -145,9 +156,7 @@ def build_model() -> ModelControls:
             get = gr.Button("Get the heads (4 MB)", scale=0, min_width=160, elem_id="get-heads")
         note = gr.Markdown(f"In use: {backbone_choices()[backbone]}.", elem_classes="reading", elem_id="model-status")
         with gr.Accordion("All detectors known here", open=False, elem_id="all-detectors") as opened:
-            headers = ["detector", "paper", "backbone", "trained on", "measured", "size", "state"]
-            widths = ["190px", "130px", "170px", "220px", "260px", "80px", "200px"]
-            listing = parts.table(headers, "Detectors", widths)
+            listing = gr.HTML("", elem_id="detectors")  # a table, filled while it is folded, takes more than a telephone's width
     in_use = gr.Textbox(first, visible=False, label="backbone in use")
     return ModelControls(choice, use, in_use, leader, released, training, get, note, opened, listing)
 

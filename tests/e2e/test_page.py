@@ -258,3 +258,11 @@ def test_heatmaps_come_after_the_panels_and_follow_layer_and_opacity(page, pictu
         page.wait_for_selector(f"{chart} .js-plotly-plot .main-svg", timeout=120_000)
     assert "Enhancer, stage 3" in page.inner_text("#check-reading")
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
+def test_the_list_of_detectors_fits_the_page(page):
+    page.get_by_text("Model", exact=True).first.click()
+    page.get_by_text("All detectors known here").click()
+    page.wait_for_function("document.querySelectorAll('#detectors li').length > 10", timeout=60_000)
+    assert "embedded/sdd" in page.locator("#detectors").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
