@@ -312,11 +312,11 @@ def test_pretraining_of_the_embedded_model(pairs, tmp_path, card):  # noqa: F811
 
 
 def test_the_autoencoder(pairs, tmp_path, card, monkeypatch):  # noqa: F811
-    from detector.clip.autoencoder import Autoencoder, load_autoencoder, resynthesise, train_autoencoder
+    from detector.clip.autoencoder import Autoencoder, Crops, load_autoencoder, resynthesise, train_autoencoder
 
     made, build = [], Autoencoder.to
     monkeypatch.setattr(Autoencoder, "to", lambda self, *a, **k: made.append(a) or build(self, *a, **k))
-    assert train_autoencoder(pairs, steps=2, batch=2, size=16, out=tmp_path / "weights.safetensors") > 0
+    assert train_autoencoder(pairs, Crops(steps=2, batch=2, size=16), out=tmp_path / "weights.safetensors") > 0
     assert torch.device(made[0][0]).type == "cuda"
     picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     model = load_autoencoder(tmp_path / "weights.safetensors")

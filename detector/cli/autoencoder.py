@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from detector.clip.autoencoder import train_autoencoder
+    from detector.clip.autoencoder import Crops, train_autoencoder
 
-    print(f"mean loss of the last steps: {train_autoencoder(arguments.pairs, arguments.steps):.4f}")
+    print(f"mean loss of the last steps: {train_autoencoder(arguments.pairs, Crops(arguments.steps)):.4f}")
     return 0

@@ -6,6 +6,8 @@ in latent diffusion, and no picture of anybody's has to be shipped. It is no det
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,13 @@ from detector.assets import MODELS
 from detector.clip.backbone import choose_device
 from detector.devices import to_numpy
 from detector.hub.weights import read_weights, write_weights
+from detector.trainer import Losses, Plan, Trainer
 
 WEIGHTS = MODELS / "autoencoder" / "autoencoder.safetensors"
 STRIDE = 8
 WIDTHS = (32, 64, 96)
+EPOCH_STEPS = 50  # after which the mean loss is printed
+RATE = 2e-3  # at its peak
 LATENT = 12  # channels at an eighth of the resolution: 16 times fewer numbers than the image has
 
 
@@ -45,6 +50,16 @@ class Autoencoder(nn.Module):
         return self.decoder(self.encoder(images * 2 - 1)).sigmoid()
 
 
+@dataclass(frozen=True)
+class Crops:
+    """How the autoencoder is trained: steps of `batch` random crops of size × size pixels."""
+
+    steps: int = 1000
+    batch: int = 24
+    size: int = 96
+    seed: int = 0
+
+
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute error of the pixels plus that of their horizontal and vertical differences (keeps edges)."""
     loss = F.l1_loss(output, target)
@@ -53,31 +68,41 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
-def train_autoencoder(pairs: Path, steps: int = 1000, batch: int = 24, size: int = 96, seed: int = 0, out: Path = WEIGHTS) -> float:
-    """Train on random crops of the pairs' photographs, on a GPU where there is one, and write float16 weights. Returns the mean
-    loss of the end."""
-    from detector.clip.pretrain.data import load_pairs
-    from detector.progress import progress
+class AutoencoderTrainer(Trainer[Autoencoder, Tensor]):
+    """Trains on random crops of photographs, as many steps as the schedule of the rate has."""
 
-    torch.manual_seed(seed)
-    generator = np.random.default_rng(seed)
-    images = [image for image in load_pairs(pairs, "train").images if min(image.shape[:2]) >= size]
-    device = choose_device()
-    model = Autoencoder().to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
-    losses = []
-    for _ in progress(range(steps), steps, "autoencoder"):
-        target = torch.from_numpy(np.stack([_crop(images, size, generator) for _ in range(batch)]))
-        target = target.to(device).permute(0, 3, 1, 2).float() / 255
-        loss = reconstruction_loss(model(target), target)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(loss.item())
+    def __init__(self, images: list[np.ndarray], crops: Crops):
+        model = Autoencoder().to(choose_device())
+        optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
+        super().__init__(model, [optimiser], Plan(-(-crops.steps // EPOCH_STEPS), title="autoencoder"))
+        self.images, self.crops, self.generator = images, crops, np.random.default_rng(crops.seed)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=crops.steps)
+
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """(B, 3, S, S) in [0, 1]."""
+        device = next(self.module.parameters()).device
+        for _ in range(min(EPOCH_STEPS, self.crops.steps - epoch * EPOCH_STEPS)):
+            pixels = np.stack([_crop(self.images, self.crops.size, self.generator) for _ in range(self.crops.batch)])
+            yield torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+
+    def loss(self, batch: Tensor) -> Losses:
+        return {"loss": reconstruction_loss(self.module(batch), batch)}
+
+    def after_step(self) -> None:
+        self.schedule.step()
+
+
+def train_autoencoder(pairs: Path, crops: Crops = Crops(), out: Path = WEIGHTS) -> float:
+    """Train on the pairs' photographs, on a GPU where there is one, and write float16 weights. Returns the mean loss of the last
+    EPOCH_STEPS steps or fewer."""
+    from detector.clip.pretrain.data import load_pairs
+
+    torch.manual_seed(crops.seed)
+    images = [image for image in load_pairs(pairs, "train").images if min(image.shape[:2]) >= crops.size]
+    trainer = AutoencoderTrainer(images, crops)
+    model = trainer.run()
     write_weights(out, {name: value.half() for name, value in model.state_dict().items()}, {})
-    return float(np.mean(losses[-50:]))
+    return trainer.state.log[-1]["loss"]
 
 
 def _crop(images: list[np.ndarray], size: int, generator: np.random.Generator) -> np.ndarray:
