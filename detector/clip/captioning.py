@@ -18,6 +18,7 @@ from torch import Tensor
 
 from detector.clip.backbone import Backbone, ClipFeatures
 from detector.clip.decoding import Decoder
+from detector.clip.stored_texts import encode_fixed
 from detector.clip.vocabulary import CONCEPTS
 from detector.steps import checkpoint
 
@@ -120,12 +121,16 @@ def _sentence(tokenizer, row: list[int], end: int) -> str:
     return re.sub(r"\s+([.,!?;:])", r"\1", tokenizer.decode(inside)).strip()
 
 
+def noun_embeddings(backbone: Backbone) -> Tensor:
+    """(N, E) unit rows of "a photo of a NOUN", for all nouns in their singular."""
+    return encode_fixed(backbone, "nouns", [f"a photo of a {forms[0]}" for forms in nouns()])
+
+
 @torch.inference_mode()
 def retrieve(backbone: Backbone, projected: Tensor) -> list[str]:
     """For a CLIP without a decoder: the nouns nearest to each image, (B, E) in, joined to a line."""
     singular = [forms[0] for forms in nouns()]
-    texts = backbone.encode_text([f"a photo of a {noun}" for noun in singular])
-    best = (F.normalize(projected, dim=1) @ texts.T).topk(NOUN_COUNT, dim=1).indices
+    best = (F.normalize(projected, dim=1) @ noun_embeddings(backbone).T).topk(NOUN_COUNT, dim=1).indices
     return [", ".join(singular[i] for i in row) for row in best.tolist()]
 
 

@@ -14,7 +14,7 @@ from detector.detectors.names import FUSED, DetectorError, DetectorName, short_b
 from detector.hub.catalogue import TRAININGS
 from detector.steps import checkpoint
 from interpret.panels import components as parts
-from interpret.panels.service import backbone_choices, detector_choices, first_choice, get_suite, refresh_released, split_choice
+from interpret.panels.service import backbone_choices, detector_choices, first_choice, get_suite, keep_texts, refresh_released, split_choice
 
 if TYPE_CHECKING:
     from detector import Suite
@@ -67,6 +67,7 @@ def use_model(chosen: str, in_use: str, progress=gr.Progress()) -> tuple[str, st
     except (BackboneError, DetectorError, HeadError) as error:
         before, backbone = _known(in_use)
         return before, backbone, gr.Row(visible=backbone != EMBEDDED), f"**{parts.plain(str(error))}** Still in use: {before}."
+    keep_texts(suite)
     backbone, _ = split_choice(chosen)
     return chosen, backbone, gr.Row(visible=backbone != EMBEDDED), status(suite)
 

@@ -174,9 +174,24 @@ def load_first() -> None:
 
     for choice in dict.fromkeys((EMBEDDED, first_choice())):
         try:
-            get_suite(choice)
+            keep_texts(get_suite(choice))
         except (BackboneError, DetectorError, HeadError) as error:
             print(error, file=sys.stderr)
+
+
+def keep_texts(suite: Suite) -> None:
+    """Embed the lists of nouns and concepts for the suite's backbones in the background, so that no visitor's request does it."""
+    from detector.clip.captioning import noun_embeddings
+    from detector.methods.concepts.head import concept_directions
+
+    def embed() -> None:
+        for part in suite.suites:
+            if part.backbone.reads_text:
+                concept_directions(part.backbone)
+                noun_embeddings(part.backbone)
+
+    if any(part.backbone.name != EMBEDDED for part in suite.suites):
+        threading.Thread(target=embed, daemon=True).start()
 
 
 def refresh_released(name: str) -> None:

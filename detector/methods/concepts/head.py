@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.clip.backbone import Backbone, Sizes
+from detector.clip.stored_texts import encode_fixed
 from detector.clip.vocabulary import Concept, vocabulary
 from detector.devices import to_numpy
 from detector.methods.base import Evidence, Score, Shapes
@@ -27,9 +28,11 @@ def direction(backbone: Backbone, positive_prompts: list[str], negative_prompts:
 
 
 def concept_directions(backbone: Backbone, concepts: tuple[Concept, ...] | None = None) -> Tensor:
-    """(C, E) unit rows for the given concepts, by default the whole vocabulary."""
-    concepts = vocabulary() if concepts is None else concepts
-    return direction(backbone, [c.positive_prompt for c in concepts], [c.negative_prompt for c in concepts])
+    """(C, E) unit rows for the given concepts, by default the whole vocabulary, whose embeddings are kept (`encode_fixed`)."""
+    words = vocabulary() if concepts is None else concepts
+    prompts = [c.positive_prompt for c in words] + [c.negative_prompt for c in words]
+    embedded = encode_fixed(backbone, "concepts", prompts) if concepts is None else backbone.encode_text(prompts)
+    return F.normalize(embedded[: len(words)] - embedded[len(words) :], dim=1)
 
 
 @dataclass(frozen=True)
