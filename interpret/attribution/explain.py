@@ -76,7 +76,8 @@ def explain(
 
 
 def _measures(suite: Suite) -> Measures:
-    return map_measures.read(map_measures.path_of(suite.roster.suite_for("sdd").backbone), sdd_head(suite))
+    head = sdd_head(suite)  # first: without one there is nothing to measure
+    return map_measures.read(map_measures.path_of(suite.roster.suite_for("sdd").backbone), head)
 
 
 def layers_of(suite: Suite) -> list[str]:

@@ -209,7 +209,8 @@ def test_a_backbone_without_the_head_says_so():
 
     with gr.Blocks():
         panel = build_heatmap()
-    shown = SimpleNamespace(suite=SimpleNamespace(heads={}, backbone=SimpleNamespace(name="ViT-L-14/openai")))
-    values = show_heatmap(shown)
+    suite = SimpleNamespace(heads={}, backbone=SimpleNamespace(name="ViT-L-14/openai"))
+    suite.roster = SimpleNamespace(suite_for=lambda method: suite)
+    values = show_heatmap(SimpleNamespace(suite=suite))
     assert len(outputs(panel, type(values))) == len(values)
     assert "no sdd head was trained on it" in values.reading and values.ticket is None and not values.body.visible
