@@ -43,6 +43,7 @@ def corpus():
 class Words:
     """A backbone that only encodes texts, as random unit vectors."""
 
+    name = "embedded"  # whose embeddings are never written to the user's folder
     device = torch.device("cpu")
 
     def encode_text(self, texts):
