@@ -22,17 +22,22 @@ from detector.methods.base import Evidence, Score, Shapes
 
 def direction(backbone: Backbone, positive_prompts: list[str], negative_prompts: list[str]) -> Tensor:
     """(C, E) unit rows pointing from the negative to the positive pole."""
-    count = len(positive_prompts)
-    embedded = backbone.encode_text([*positive_prompts, *negative_prompts])
-    return F.normalize(embedded[:count] - embedded[count:], dim=1)
+    return _differences(backbone.encode_text([*positive_prompts, *negative_prompts]))
+
+
+def _differences(embedded: Tensor) -> Tensor:
+    """(2C, E) embeddings, the positive poles first → (C, E) unit rows from the negative to the positive pole."""
+    positive, negative = embedded.chunk(2)
+    return F.normalize(positive - negative, dim=1)
 
 
 def concept_directions(backbone: Backbone, concepts: tuple[Concept, ...] | None = None) -> Tensor:
     """(C, E) unit rows for the given concepts, by default the whole vocabulary, whose embeddings are kept (`encode_fixed`)."""
     words = vocabulary() if concepts is None else concepts
-    prompts = [c.positive_prompt for c in words] + [c.negative_prompt for c in words]
-    embedded = encode_fixed(backbone, "concepts", prompts) if concepts is None else backbone.encode_text(prompts)
-    return F.normalize(embedded[: len(words)] - embedded[len(words) :], dim=1)
+    positive, negative = [c.positive_prompt for c in words], [c.negative_prompt for c in words]
+    if concepts is not None:
+        return direction(backbone, positive, negative)
+    return _differences(encode_fixed(backbone, "concepts", positive + negative))
 
 
 @dataclass(frozen=True)
