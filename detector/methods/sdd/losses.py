@@ -24,14 +24,26 @@ def triplet_loss(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     return F.relu(positive - negative + margin).mean()
 
 
-def sdd_loss(out: SddOutput, labels: Tensor, recipe: SddRecipe) -> dict[str, Tensor]:
-    """ "loss" and its terms. The reconstruction aims at its target, which it does not move, on real images only (the paper)."""
+def sdd_loss(out: SddOutput, shares: Tensor, recipe: SddRecipe) -> dict[str, Tensor]:
+    """ "loss" and its terms. shares: (B, g, g) synthetic share of each token's square, 0 to 1.
+
+    Entropy and metric loss read the windows of one class; the loss on tokens ("places") reads all of them. The reconstruction aims at
+    its target, which it does not move, on real windows only (the paper).
+    """
+    labels = shares.mean((1, 2))
+    pure = (shares == shares[:, :1, :1]).all(2).all(1)  # windows of one class
     terms = {
-        "entropy": F.binary_cross_entropy_with_logits(out.logits.float(), labels),
-        "metric": triplet_loss(out.features.float(), labels, recipe.margin),
+        "entropy": _entropy(out.logits[pure], labels[pure]),
+        "metric": triplet_loss(out.features.float()[pure], labels[pure], recipe.margin),
     }
+    if recipe.places and out.token_logits is not None:
+        terms["places"] = _entropy(out.token_logits, shares)
     rows = torch.ones_like(labels, dtype=torch.bool) if recipe.reconstruct_all else labels == 0
     error = (out.reconstruction.float() - out.target.detach().float())[rows]
     terms["reconstruction"] = error.square().mean() if len(error) else out.logits.sum() * 0
-    total = recipe.entropy * terms["entropy"] + recipe.metric * terms["metric"] + recipe.reconstruction * terms["reconstruction"]
-    return {"loss": total, **terms}
+    return {"loss": sum(getattr(recipe, name) * term for name, term in terms.items()), **terms}
+
+
+def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy, the mean over all logits; 0 where there are none."""
+    return F.binary_cross_entropy_with_logits(logits.float(), labels) if len(logits) else logits.sum() * 0

@@ -28,6 +28,8 @@ class SddRecipe:
     windows: int = 8  # drawn once of each training image, and mirrored at random
     epoch_windows: int = 4  # of each training image, on average, in an epoch
     power: float = SOURCE_POWER  # of the sources' weights in a draw, see `source_weights`
+    splices: float = 0.0  # ours: share of the windows that hold a region of another picture, see `splice_windows`
+    places: float = 0.0  # ours: weight of the cross-entropy of each token's logit with the synthetic share of its square
 
 
 PLACES = SddConfig(  # ours: small data; the logit is the mean of a logit for each token, so that its map is exact
@@ -41,7 +43,7 @@ PLACES = SddConfig(  # ours: small data; the logit is the mean of a logit for ea
     dense=True,
     windows=9,
 )
-PLACES_RECIPE = SddRecipe(epochs=6, rate=2e-3, weight_decay=0.02, patience=6, metric=0.0)
+PLACES_RECIPE = SddRecipe(epochs=6, rate=2e-3, weight_decay=0.02, patience=6, metric=0.0, splices=0.25, places=0.5)
 
 # docs/methods.md, 2: the paper where it speaks, else its released code. Ours are the windows at native resolution, the linear fall of the
 # rate (the code divides it by ten) and the patience, of which neither says anything; 256 tokens are what a processor can afford

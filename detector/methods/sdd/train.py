@@ -84,11 +84,11 @@ class SddTrainer(Trainer[Sdd, WindowBatch]):
 
     def loss(self, batch: WindowBatch) -> Losses:
         model = self.module
-        labels = torch.as_tensor(batch.labels, dtype=torch.float32, device=model.device)
+        shares = torch.from_numpy(batch.shares).to(model.device).float()
         images = self.head.prepare(list(batch.pixels))
         known = None if batch.tokens is None else torch.from_numpy(batch.tokens).to(model.device).float()
         tokens = model.encode(images) if known is None else model.adapt(known)
-        return sdd_loss(model.read(images, tokens), labels, self.settings.recipe)
+        return sdd_loss(model.read(images, tokens), shares, self.settings.recipe)
 
     def validate(self) -> float:
         """AUROC on the validation images."""
@@ -106,7 +106,12 @@ class Trained:
 
 
 def fit_sdd(train: Sequence[Example], val: Sequence[Example], backbone: Backbone, run: SddRun = SddRun()) -> Trained:
-    """Train on windows of `train`, with early stopping on `val`. ValueError if the checkpoint was made with other settings."""
+    """Train on windows of `train`, with early stopping on `val`.
+
+    ValueError if the checkpoint was made with other settings, or if a loss on tokens meets a read-out without their logits.
+    """
+    if run.recipe.places and run.config.readout != "tokens":
+        raise ValueError("A loss on places needs the read-out 'tokens'; set the recipe's `places` to 0 or change the read-out.")
     torch.manual_seed(run.seed)
     tower: Tower = backbone.model.visual
     model = Sdd(tower, run.config, build_bag(backbone, train, run.config, run.seed))

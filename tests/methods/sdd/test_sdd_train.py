@@ -76,15 +76,15 @@ def test_triplets_by_hand():
 def test_reconstruction_counts_real_images_only_and_does_not_move_its_target(tiny):
     torch.manual_seed(0)
     model, images = Sdd(tiny.model.visual, SMALL, torch.randn(6, 32)), torch.randn(4, 3, 32, 32)
-    labels = torch.tensor([0.0, 1.0, 1.0, 1.0])
+    shares = torch.tensor([0.0, 1.0, 1.0, 1.0]).view(4, 1, 1).expand(4, 4, 4)
     recipe = SddRecipe(entropy=0, metric=0)
     out = model(images)
-    losses = sdd_loss(out, labels, recipe)
+    losses = sdd_loss(out, shares, recipe)
     expected = (out.reconstruction - out.target)[:1].square().mean()
     assert float(losses["loss"]) == pytest.approx(float(expected), rel=1e-4)
-    all_images = sdd_loss(out, labels, SddRecipe(entropy=0, metric=0, reconstruct_all=True))
+    all_images = sdd_loss(out, shares, SddRecipe(entropy=0, metric=0, reconstruct_all=True))
     assert float(all_images["loss"]) != pytest.approx(float(expected), rel=1e-4)
-    only_synthetic = sdd_loss(out, torch.ones(4), recipe)
+    only_synthetic = sdd_loss(out, torch.ones(4, 4, 4), recipe)
     assert float(only_synthetic["loss"]) == 0
 
 
