@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from detector.data.datasets import DataError, Example, read_datasets
 from detector.evaluation.metrics import at_threshold, by_source, false_alarms, mean_ap, measures, reliability
+from detector.evaluation.subgroups import matched_figures, subgroups, table_facts
 from detector.methods.base import Evidence
 from detector.methods.registry import CAPTIONED
 from detector.methods.table import Table
@@ -20,11 +22,12 @@ from detector.verdict.fusion import Fusion
 
 def evaluate(suite: Suite, data: Sequence[Path], cache: Path | None = None, splits: list[str] | None = None) -> dict:
     """Split → method → measures, for the splits of `evaluation_splits`. data: folders. cache: folder of cached features, None for none."""
-    groups = evaluation_splits(data, splits)
-    return {
-        split: evaluate_table(suite, feature_table(suite, groups[split], cache, split.replace("/", "-")))
-        for split in progress(groups, title="splits")
-    }
+    groups, results = evaluation_splits(data, splits), {}
+    for split in progress(groups, title="splits"):
+        table = feature_table(suite, groups[split], cache, split.replace("/", "-"))
+        parts = subgroup_figures(suite, table)
+        results[split] = {method: figures | parts[method] for method, figures in evaluate_table(suite, table).items()}
+    return results
 
 
 def evaluation_splits(data: Sequence[Path], splits: list[str] | None = None) -> dict[str, list[Example]]:
@@ -70,6 +73,17 @@ def evaluate_table(suite: Suite, table: Table) -> dict:
     for method, values in logits.items():
         result[method]["reliability"] = reliability(table.labels, values)
     return result
+
+
+def subgroup_figures(suite: Suite, table: Table) -> dict[str, dict[str, dict]]:
+    """Method, and "verdict", → `subgroups` and `matched`, see `detector.evaluation.subgroups`."""
+    facts, logits = table_facts(table, suite.backbone), all_logits(suite, table.evidence)
+    decide = partial(verdict_measures, suite.fusion) if suite.fusion else None
+    matched = matched_figures(facts, logits)
+    return {
+        method: {"subgroups": subgroups(facts, values, decide if method == "verdict" else None), "matched": matched.get(method, {})}
+        for method, values in logits.items()
+    }
 
 
 def frozen_thresholds(suite: Suite, false_positive_rate: float) -> dict[str, float]:

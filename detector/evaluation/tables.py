@@ -137,15 +137,34 @@ def method_report(results: dict, method: str) -> str:
     if not part:
         return NOT_MEASURED
     real = _rows(part, [method], "real_sources", lambda m: m["images"], lambda m: f"{m['false_positive_rate']:.0%}")
-    return "\n\n".join(
-        [
-            report(part),
-            "By synthetic source, against the real images of its split (few images say little):",
-            source_table(part, method),
-            "Real images above logit 0, by collection:",
-            markdown_table(["split", "real source", "images", "called synthetic"], real),
-        ]
+    texts = [
+        report(part),
+        subgroups_table(part, method),
+        "By synthetic source, against the real images of its split (few images say little):",
+        source_table(part, method),
+        "Real images above logit 0, by collection:",
+        markdown_table(["split", "real source", "images", "called synthetic"], real),
+    ]
+    return "\n\n".join(text for text in texts if text)
+
+
+def subgroups_table(results: dict, method: str) -> str:
+    """By kind and size of the pictures, and on matched images, after a sentence; '' where this was not measured."""
+    rows = []
+    for split, figures in ((split, methods[method]) for split, methods in results.items()):
+        groups = {name: (m["images"], m) for name, m in figures.get("subgroups", {}).items()}
+        if matched := figures.get("matched"):
+            groups["matched in file facts"] = ([round(count) for count in matched["effective"]], matched)
+        for name, (images, m) in groups.items():
+            rates = [f"{m[key]:.0%}" if key in m else "–" for key in ("coverage", "error_of_labelled")]
+            rows.append([split, name, " + ".join(map(str, images)), _interval(m) if "auroc" in m else "–", *rates])
+    columns = ["split", "pictures", "real + synthetic", "AUROC (95 %)", "labelled", "of these wrong"]
+    headers = columns if method == "verdict" else columns[:4]
+    sentence = (
+        "By what CLIP takes the picture for, by its long side, and on images weighted so that both classes have the same file facts "
+        "(their number is what the weighted set is worth; absent where the classes cannot be matched):"
     )
+    return f"{sentence}\n\n{markdown_table(headers, [row[: len(headers)] for row in rows])}" if rows else ""
 
 
 # --- by source, for the cards -------------------------------------------------------------------------------------

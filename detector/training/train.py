@@ -257,7 +257,7 @@ def stack_of(methods: list[str], run: TrainingRun, training: Training, splits: S
 
 
 def fold_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the heads of folds: SDD trains for a few epochs only, since it is slow, and writes no checkpoints."""
+    """Options of the heads of folds: SDD trains for two epochs on fewer windows, since it is slow, and writes no checkpoints."""
     sdd = options.get("sdd") or SddOptions()
-    recipe = replace(sdd.recipe, epochs=min(sdd.recipe.epochs, 2))
+    recipe = replace(sdd.recipe, epochs=min(sdd.recipe.epochs, 2), windows=min(sdd.recipe.windows, 4))
     return {**options, "sdd": replace(sdd, recipe=recipe, checkpoints=None, resume=False)}
