@@ -280,6 +280,7 @@ def test_which_half_of_sdd_carries_the_signal(folder, data, card, monkeypatch):
 def test_what_heatmaps_are_worth(folder, pixels, card):
     from interpret.attribution import cam
     from interpret.attribution import map_measures as mapcard
+    from interpret.attribution.exact import MapHeads
     from interpret.attribution.faithfulness import centre_window, curves_of_window, randomised, with_model
 
     def measured(device):
@@ -287,9 +288,11 @@ def test_what_heatmaps_are_worth(folder, pixels, card):
         torch.manual_seed(0)
         head = SddHead(Sdd(backbone.model.visual, CONFIG, torch.randn(6, 32)).eval(), normalisation(backbone))
         shuffled = cam.heatmaps(with_model(head, randomised(head.model, 0)), pixels[2], ["difference", "stage3"])
-        curves = curves_of_window(head, centre_window(pixels[0], head.size), "tokens")
+        curves = curves_of_window(MapHeads(head), centre_window(pixels[0], head.size), "tokens")
         numbers = {f"curve of {name} {kind}": curve for name, own in curves.items() for kind, curve in own.items()}
-        numbers |= {f"shuffled {layer}": own.values for layer, own in shuffled.items()} | cam.reference_scales(head, pixels[2:])
+        numbers |= {f"shuffled {layer}": own.values for layer, own in shuffled.items()} | mapcard.reference_scales(
+            MapHeads(head), pixels[2:]
+        )
         return mapcard.fingerprint(head), numbers
 
     (own, here), (other, there) = (measured(device) for device in ("cpu", "cuda"))

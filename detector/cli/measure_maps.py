@@ -10,13 +10,26 @@ from detector.cli.options import Commands, add_backbone, natural, positive
 
 def add(commands: Commands) -> None:
     maps = commands.add_parser(
-        "measure-maps", help="how far can the heatmaps of the sdd head be trusted? deletion, insertion, splices, shuffled weights"
+        "measure-maps", help="how far can the heatmaps be trusted? deletion, insertion, splices beside controls, shuffled weights"
     )
-    maps.add_argument("--data", type=Path, required=True, metavar="DIR", help="as for train; colours are scaled on its val split")
+    maps.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="as for train; colours and the first map come from the val splits",
+    )
     add_backbone(maps)
-    maps.add_argument("--split", default="test", help="measure on splits whose names begin so (default test)")
-    maps.add_argument("--images", type=positive, default=40, help="for deletion and insertion (default 40)")
-    maps.add_argument("--splices", type=positive, default=40, help="of each kind (default 40)")
+    maps.add_argument(
+        "--split",
+        action="append",
+        metavar="NAME",
+        help="a split, such as test_unseen or, of one folder, web/test_unseen; may be repeated (default: all that begin with test)",
+    )
+    maps.add_argument("--images", type=positive, default=24, help="for deletion and insertion (default 24)")
+    maps.add_argument("--splices", type=positive, default=200, help="of each kind, for the maps that need no gradient (default 200)")
+    maps.add_argument("--subset", type=positive, default=12, help="of those, for the maps that take seconds (default 12)")
     maps.add_argument("--seed", type=natural, default=0, help="of every draw (default 0)")
     maps.add_argument("--out", type=Path, metavar="FILE.json", help="write here (default: maps.json in CUESCOPE_HOME)")
     maps.add_argument(
@@ -31,7 +44,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from detector.data.datasets import read_dataset, with_splits
+    from detector.data.datasets import read_datasets, with_splits
     from detector.markdown import require_marks, write_between_marks
     from detector.suite import Suite
     from interpret.attribution import explain, map_measures
@@ -39,10 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     for path in arguments.write:
         require_marks(path, "maps")
-    examples = with_splits(read_dataset(arguments.data), test=True)
+    examples = with_splits(read_datasets(arguments.data), test=True)
     suite = Suite.alone(arguments.backbone, arguments.device)
-    plan = MeasurePlan(arguments.seed, arguments.images, arguments.splices)
-    measures = map_measures.measure(explain.sdd_head(suite), examples, arguments.split, plan)
+    plan = MeasurePlan(arguments.seed, arguments.images, arguments.splices, arguments.subset)
+    splits = arguments.split or map_measures.default_splits(examples)
+    measures = map_measures.measure(explain.map_heads(suite), examples, splits, plan)
     map_measures.save(measures, arguments.out or map_measures.own_path(suite.backbone))
     print(map_measures.report(measures))
     for path in arguments.write:

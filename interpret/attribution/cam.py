@@ -11,7 +11,7 @@ maps by two formulas, both on a layer's activation a and the gradient g of the l
   weighted one by one, so that a mean gradient would say nothing.
 
 Unlike the papers' maps these keep their sign (no ReLU): positive speaks for synthetic, negative for real. They are never
-stretched to an image's own extremes: one scale, measured on validation images (`reference_scales`), serves all images, so
+stretched to an image's own extremes: one scale, measured on validation images (`map_measures.reference_scales`), serves all images, so
 that an image without evidence looks cold. Section 7 of METHODS; what else deviates is marked "choice, not from the paper".
 
 Unit: each activation map is multiplied by its number of cells, so its mean over a window is the sum over the cells, in logits. A value
@@ -34,7 +34,6 @@ from torch import Tensor, nn
 
 from detector.data.windows import Box, crop_window, window_boxes
 from detector.devices import to_numpy
-from detector.progress import progress
 from detector.steps import checkpoint
 
 Formula = Callable[[Tensor, Tensor], Tensor]
@@ -251,16 +250,24 @@ def dense_boxes(width: int, height: int, size: int, base: Sequence[Box]) -> Sequ
 
 
 def window_evidence(head: WindowHead, pixels: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
-    """(H, W) float32: mean logit of the windows over each place, with weights that fade towards a window's edge; NaN where there is
-    none. Read also in the mirrored image, as the other maps are."""
-    total, weights = (np.zeros(pixels.shape[:2], np.float32) for _ in range(2))
+    """(H, W) float32: `merged` logits of the windows, read also in the mirrored image, as the other maps are."""
+    values = np.zeros(pixels.shape[:2], np.float32)
     for mirrored in (False, True):
-        view = pixels[:, ::-1] if mirrored else pixels
+        view, logits = pixels[:, ::-1] if mirrored else pixels, []
         for start in range(0, len(boxes), 16):  # a large image's windows at once would fill the memory
-            places = boxes[start : start + 16]
-            for box, logit in zip(places, head.window_logits([crop_window(view, box, head.size) for box in places]), strict=True):
-                _add(weights, box, None, mirrored, head.size)
-                _add(total, box, np.float32(logit), mirrored, head.size)
+            logits += head.window_logits([crop_window(view, box, head.size) for box in boxes[start : start + 16]]).tolist()
+        half = merged(pixels.shape[:2], boxes, logits, head.size) / 2
+        values += half[:, ::-1] if mirrored else half
+    return values
+
+
+def merged(shape: tuple[int, int], boxes: Sequence[Box], logits: Sequence[float] | np.ndarray, size: int) -> np.ndarray:
+    """(H, W) float32: mean logit of the windows over each place, with weights that fade towards a window's edge; NaN where there is
+    none."""
+    total, weights = (np.zeros(shape, np.float32) for _ in range(2))
+    for box, logit in zip(boxes, logits, strict=True):
+        _add(weights, box, None, False, size)
+        _add(total, box, np.float32(logit), False, size)
     return _mean(total, weights)
 
 
@@ -339,22 +346,12 @@ def resize_map(heatmap: Heatmap, shape: tuple[int, int]) -> Heatmap:
     if heatmap.values.shape == (height, width):
         return heatmap
     boxes = tuple(scaled_box(box, heatmap.values.shape, shape) for box in heatmap.boxes)
-    return replace(heatmap, values=cv2.resize(heatmap.values, (width, height), interpolation=cv2.INTER_LINEAR), boxes=boxes)
+    # between cells, but not where something was not read: NaN would spread over the places beside it
+    interpolation = cv2.INTER_LINEAR if np.isfinite(heatmap.values).all() else cv2.INTER_NEAREST
+    return replace(heatmap, values=cv2.resize(heatmap.values, (width, height), interpolation=interpolation), boxes=boxes)
 
 
 def scaled_box(box: Box, shape: tuple[int, int], target: tuple[int, int]) -> Box:
     """A box of an image of `shape`, (H, W), in the coordinates of the same image at the size `target`."""
     y, x = (target[axis] / shape[axis] for axis in (0, 1))
     return round(box[0] * x), round(box[1] * y), round(box[2] * x), round(box[3] * y)
-
-
-def reference_scales(head: WindowHead, pictures: Sequence[np.ndarray], percentile: float = 99.0) -> dict[str, float]:
-    """Layer → the value at which colours are full: a percentile of |map| over all pixels of validation images.
-
-    To be stored beside the head and used for every image. Choice, not from the paper.
-    """
-    samples: dict[str, list[np.ndarray]] = {}
-    for pixels in progress(pictures, title="scale"):
-        for layer, image_map in heatmaps(head, pixels).items():
-            samples.setdefault(layer, []).append(np.abs(image_map.values[::4, ::4]).ravel())
-    return {layer: float(np.nanpercentile(np.concatenate(values), percentile)) for layer, values in samples.items()}

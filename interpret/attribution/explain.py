@@ -17,11 +17,14 @@ import numpy as np
 from PIL import Image
 
 from detector.data.windows import Box
+from detector.methods.residual.features import WINDOW
 from detector.records import AnalysisRecord
-from interpret.attribution import cam, map_measures, overlay
+from interpret.attribution import cam, exact, map_measures, overlay
 from interpret.attribution.cam import Heatmap, Progress
+from interpret.attribution.exact import MapHeads, Reading
 from interpret.attribution.faithfulness import BASELINES, CURVES, area, curves_of_window
 from interpret.attribution.map_measures import Measures
+from interpret.attribution.region import Region, strongest_region
 
 if TYPE_CHECKING:
     from detector.analysis import Analysis
@@ -32,7 +35,14 @@ WINDOW_LIMIT = 100  # windows read at most (choice): with windows of 144 pixels 
 LITTLE = 0.1  # of the scale: evidence below that is called little
 PLACES = 3  # strongest places named on either side
 UNIT = "logits per window if it all looked like this place"
-UNITS = {cam.WINDOW_LAYER: "mean logit of the windows around this place", cam.ERROR_LAYER: "length of the difference vector"}
+UNITS = {
+    cam.WINDOW_LAYER: "mean logit of the windows around this place",
+    exact.RESIDUAL_LAYER: "mean logit of residual's windows around this place",
+    exact.TOKEN_LAYER: "logit of this place's token",
+    cam.ERROR_LAYER: "length of the difference vector",
+}
+STANDING_OUT = "standing-out"  # the second form of every map
+STANDING_OUT_UNIT = "robust standard deviations from the picture's own median"
 
 
 class ExplainError(ValueError):
@@ -66,28 +76,45 @@ def explain(
 
     progress: called with (windows done, in all). ExplainError, one sentence, where the backbone has no sdd head or no such layer.
     """
-    head, measures, names = sdd_head(suite), _measures(suite), layers_of(suite)
+    heads, measures, names = map_heads(suite), _measures(suite), layers_of(suite)
     for layer in layers or ():
         if layer not in names:
             raise ExplainError(f"There is no layer '{layer}'; there are {', '.join(names)}.")
-    small, note = cam.reduced(photo.pixels, head.size, window_limit)
-    maps = cam.heatmaps(head, small, layers or names, window_limit, progress=progress)
-    return Explanation(small, photo.pixels.shape[:2], head.size, maps, measures, note)
+    small, note = cam.reduced(photo.pixels, heads.sdd.size, window_limit)
+    readings: dict[str, Heatmap] = {}
+    for native in (False, True):  # the exact maps read what the scores read: the picture's own resolution
+        part = [layer for layer in layers or names if (layer in (exact.RESIDUAL_LAYER, exact.TOKEN_LAYER)) == native]
+        if part:
+            pixels = photo.pixels if native else small
+            readings |= exact.maps(heads, pixels, part, Reading(None if native else window_limit, progress=progress))
+    maps = {layer: cam.resize_map(readings[layer], small.shape[:2]) for layer in layers or names}
+    return Explanation(small, photo.pixels.shape[:2], heads.sdd.size, maps, measures, note)
 
 
 def _measures(suite: Suite) -> Measures:
-    head = sdd_head(suite)  # first: without one there is nothing to measure
-    return map_measures.read(map_measures.path_of(suite.roster.suite_for("sdd").backbone), head)
+    heads = map_heads(suite)  # first: without them there is nothing to measure
+    return map_measures.read(map_measures.path_of(suite.roster.suite_for("sdd").backbone), heads)
 
 
 def layers_of(suite: Suite) -> list[str]:
-    """All layers of the suite's sdd head, the default first."""
+    """All layers of the suite's heads, the default first."""
     default = _measures(suite).default
-    return sorted(cam.layers_of(sdd_head(suite)), key=lambda layer: layer != default)
+    return sorted(map_heads(suite).layers(), key=lambda layer: layer != default)
+
+
+def worths(suite: Suite) -> dict[str, str]:
+    """Layer → the measured worth of its map in a few words, the default layer first. ExplainError where there are no maps."""
+    measures = _measures(suite)
+    return {layer: measures.worth(layer) for layer in layers_of(suite)}
+
+
+def map_heads(suite: Suite) -> MapHeads:
+    """The heads whose evidence has places. ExplainError where the backbone has no sdd head."""
+    return MapHeads(sdd_head(suite), suite.roster.suite_for("residual").heads.get("residual"))
 
 
 def sdd_head(suite: Suite):
-    """The head whose evidence has places. ExplainError where the backbone has none."""
+    """The sdd head. ExplainError where the backbone has none."""
     heads = suite.roster.suite_for("sdd").heads
     if "sdd" not in heads:
         raise ExplainError(
@@ -110,14 +137,22 @@ def shrink(explanation: Explanation, side: int) -> Explanation:
     )
 
 
-def picture(explanation: Explanation, layer: str, opacity: float, side: int) -> Image.Image:
-    """`cam.overlay` with `side` pixels on the longer side, on the measured scale. opacity: 0 to 1."""
-    height, width = explanation.pixels.shape[:2]
-    factor, heatmap = side / max(height, width), explanation.maps[layer]
-    shape = max(1, round(height * factor)), max(1, round(width * factor))
-    pixels = cv2.resize(explanation.pixels, shape[::-1], interpolation=cv2.INTER_LINEAR if factor > 1 else cv2.INTER_AREA)
-    large = cam.resize_map(replace(heatmap, values=heatmap.values.astype(np.float32)), shape)
-    return overlay.overlay(pixels, large, explanation.measures.scale(layer), opacity)
+def form_of(explanation: Explanation, layer: str, standing: bool) -> tuple[Heatmap, float]:
+    """A layer's map and its value at full colour: in logits or, if `standing`, as what stands out of its picture."""
+    if standing:
+        return exact.standing_out(explanation.maps[layer]), exact.STANDING_OUT_SCALE
+    return explanation.maps[layer], explanation.measures.scale(layer)
+
+
+def region_of(explanation: Explanation, layer: str) -> Region | None:
+    """The region to which a layer's map points most, in the original's pixels; None where nothing stands out."""
+    return strongest_region(explanation.maps[layer], explanation.shape)
+
+
+def picture(explanation: Explanation, pixels: np.ndarray, layer: str, opacity: float, standing: bool = False) -> Image.Image:
+    """The map over `pixels`, the original or a copy of it, at their size, with the outline of the strongest region. opacity: 0 to 1."""
+    heatmap, scale = form_of(explanation, layer, standing)
+    return overlay.overlay_at(pixels, heatmap, scale, opacity, strongest_region(explanation.maps[layer], pixels.shape[:2]))
 
 
 # --- numbers -------------------------------------------------------------------------------------------------------
@@ -171,6 +206,7 @@ def numbers(explanation: Explanation, layer: str) -> dict:
             "not_seen": float(1 - finite.size / heatmap.values.size),
         },
         "mean": {"positive": float(np.maximum(finite, 0).mean()), "negative": float(np.minimum(finite, 0).mean())},
+        "region": None if (region := region_of(explanation, layer)) is None else region.feature(layer),
         "failed_tests": explanation.measures.failed(layer),
         "trust": explanation.measures.trust(layer).replace("**", ""),
     }
@@ -178,7 +214,7 @@ def numbers(explanation: Explanation, layer: str) -> dict:
 
 def windows(explanation: Explanation) -> dict:
     """What was read: the windows' boxes in the original, their logits, the mean, and in words how they were pooled."""
-    heatmap = next(iter(explanation.maps.values()))
+    heatmap = _window_reading(explanation)
     boxes = [list(cam.scaled_box(box, heatmap.values.shape, explanation.shape)) for box in heatmap.boxes]
     return {
         "size": explanation.window,
@@ -189,9 +225,15 @@ def windows(explanation: Explanation) -> dict:
     }
 
 
+def _window_reading(explanation: Explanation) -> Heatmap:
+    """A map that was made from the windows of SDD which `windows` and `pooling` describe; any, where there is none."""
+    others = [heatmap for layer, heatmap in explanation.maps.items() if layer not in (exact.RESIDUAL_LAYER, exact.TOKEN_LAYER)]
+    return others[0] if others else next(iter(explanation.maps.values()))
+
+
 def pooling(explanation: Explanation, record: AnalysisRecord | None = None) -> str:
     """How many windows were read, at which resolution, and how they and the method's own score were pooled."""
-    heatmap, height, width = next(iter(explanation.maps.values())), *explanation.shape
+    heatmap, height, width = _window_reading(explanation), *explanation.shape
     count = len(heatmap.boxes)
     what = "one window" if count == 1 else f"{count} overlapping windows"
     resolution = f" {explanation.note}" if explanation.note else f" That is the image's own resolution, {width} × {height}."
@@ -226,14 +268,15 @@ def rows(explanation: Explanation, layer: str) -> list[list[str]]:
 
 
 def focus(explanation: Explanation, layer: str) -> Box:
-    """The window around the strongest place, of either sign, in the coordinates of `explanation.pixels`."""
+    """The window around the strongest place, of either sign, in the coordinates of `explanation.pixels`; for `residual` four windows."""
     places, (height, width) = strongest(explanation.maps[layer].values, max(1, explanation.window // 3)), explanation.pixels.shape[:2]
     box = max(places, key=lambda place: abs(place[1]))[0]
+    side = 2 * WINDOW if layer == exact.RESIDUAL_LAYER else explanation.window
     x, y = (
-        int(np.clip((low + high - explanation.window) // 2, 0, max(0, length - explanation.window)))
+        int(np.clip((low + high - side) // 2, 0, max(0, length - side)))
         for low, high, length in zip(box[:2], box[2:], (width, height), strict=True)
     )
-    return x, y, min(x + explanation.window, width), min(y + explanation.window, height)
+    return x, y, min(x + side, width), min(y + side, height)
 
 
 def check(suite: Suite, photo: Photo, layer: str, box: Box, window_limit: int | None = WINDOW_LIMIT) -> dict[str, dict[str, np.ndarray]]:
@@ -245,10 +288,10 @@ def check(suite: Suite, photo: Photo, layer: str, box: Box, window_limit: int | 
     """
     if layer == cam.WINDOW_LAYER:
         raise ExplainError("The map of windows has no places inside one window, where this check blurs; choose another map for it.")
-    head = sdd_head(suite)
-    small, _ = cam.reduced(photo.pixels, head.size, window_limit)
+    heads = map_heads(suite)
+    small, _ = cam.reduced(photo.pixels, heads.sdd.size, window_limit)
     x0, y0, x1, y1 = box
-    return curves_of_window(head, np.ascontiguousarray(small[y0:y1, x0:x1]), layer)
+    return curves_of_window(heads, np.ascontiguousarray(small[y0:y1, x0:x1]), layer)
 
 
 def check_rows(curves: dict[str, dict[str, np.ndarray]]) -> list[list[str]]:
@@ -277,29 +320,50 @@ def to_dict(analysis: Analysis, explanation: Explanation | None) -> Mapping[str,
     """The JSON object of `explain`: the analysis, and under "heatmaps" each map's numbers and file names."""
     if explanation is None:
         return analysis.to_dict()
-    names = {layer: "sdd" if layer == explanation.measures.default else layer for layer in explanation.maps}
-    layers = {layer: {"values": f"{name}.npy", "overlay": f"{name}.png"} | numbers(explanation, layer) for layer, name in names.items()}
+    layers = {layer: _files(_name(explanation, layer)) | numbers(explanation, layer) for layer in explanation.maps}
     return {
         **analysis.to_dict(),
         "heatmaps": {"default": explanation.measures.default, "windows": windows(explanation), "layers": layers},
     }
 
 
+def _name(explanation: Explanation, layer: str) -> str:
+    return "sdd" if layer == explanation.measures.default else layer
+
+
+def _files(name: str) -> dict:
+    standing = {"values": f"{name}-{STANDING_OUT}.npy", "overlay": f"{name}-{STANDING_OUT}.png", "unit": STANDING_OUT_UNIT}
+    return {"values": f"{name}.npy", "overlay": f"{name}.png", "outline": f"{name}.json", "standing_out": standing}
+
+
 def write(analysis: Analysis, explanation: Explanation | None, pixels: np.ndarray, folder: Path) -> list[Path]:
-    """`explanation.json`, and for each map `<layer>.npy` and `<layer>.png` at the size of `pixels`, the original (H, W, 3); `sdd` for
-    the default layer.
+    """`explanation.json`, and for each map what `write_map` writes, at the size of `pixels`, the original (H, W, 3).
 
     One map at a time is brought to the original's size, so that memory does not grow with their number.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "explanation.json"
-    with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:  # file names need not be text
-        json.dump(to_dict(analysis, explanation), file, indent=1, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-    paths = [path]
-    if explanation is None:
-        return paths
-    for layer, heatmap in explanation.maps.items():
-        full = cam.resize_map(heatmap, explanation.shape)
-        paths += overlay.write({layer: full}, folder, pixels, {layer: explanation.measures.scale(layer)}, explanation.measures.default)
+    paths = [_write_json(to_dict(analysis, explanation), folder / "explanation.json")]
+    for layer in explanation.maps if explanation is not None else ():
+        paths += write_map(explanation, pixels, layer, folder / _name(explanation, layer))  # type: ignore[arg-type]
     return paths
+
+
+def write_map(explanation: Explanation, pixels: np.ndarray, layer: str, path: Path) -> list[Path]:
+    """One map at the size of `pixels`: `path` with the suffixes .npy (float32) and .png (overlay), the same with "-standing-out" before
+    them,
+    and .json (GeoJSON-like outline of the strongest region)."""
+    region = strongest_region(explanation.maps[layer], pixels.shape[:2])
+    paths = []
+    for standing in (False, True):
+        heatmap, scale = form_of(explanation, layer, standing)
+        name = path.name + f"-{STANDING_OUT}" * standing
+        paths += overlay.write(pixels, heatmap, scale, path.with_name(f"{name}.npy"), region)
+    features = [] if region is None else [region.feature(layer)]
+    return [*paths, _write_json({"type": "FeatureCollection", "features": features}, path.with_name(f"{path.name}.json"))]
+
+
+def _write_json(record: Mapping[str, object], path: Path) -> Path:
+    with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:  # file names need not be text
+        json.dump(record, file, indent=1, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+    return path

@@ -4,7 +4,7 @@
   away without adding an edge to the picture. Beside the maps stand random, centre and edge maps and the map of another
   image: common measures hardly tell a map from chance (arXiv 2404.01415), so only the difference to those counts.
 * Parameter randomisation (arXiv 1810.03292): a map that looks the same with shuffled weights shows the image, not the detector.
-* Splices whose truth we made ourselves: `interpret/attribution/splices.py`.
+* Splices whose truth we made ourselves, beside controls that know nothing of the detector: `interpret/attribution/bench.py`.
 
 `measure_maps` does all of it for every layer on validation or test images; `trust` turns its result into words.
 """
@@ -12,8 +12,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,10 +22,15 @@ from torch import nn
 
 from detector.data.datasets import Example
 from detector.data.windows import crop_window
-from detector.markdown import markdown_table
+from detector.methods.residual.dense import picture_logits
+from detector.methods.residual.features import WINDOW
 from detector.progress import progress
-from interpret.attribution.cam import WINDOW_LAYER, WindowHead, heatmap, heatmaps, layers_of
-from interpret.attribution.splices import CONTROL, baselines, interval, make_splices, splice_test
+from interpret.attribution import exact
+from interpret.attribution.baselines import centre_prior, edges, noise
+from interpret.attribution.bench import DIRECTED, BenchPlan, bench, in_threads, interval
+from interpret.attribution.cam import WINDOW_LAYER, WindowHead
+from interpret.attribution.exact import RESIDUAL_LAYER, TOKEN_LAYER, MapHeads
+from interpret.attribution.splices import CONTROLS, Splice, make_splices
 
 Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
 
@@ -37,6 +42,8 @@ FEATHER = 2.0  # pixels, standard deviation of the border between picture and bl
 CURVES = ("deletion", "insertion")
 BASELINES = ("random", "centre", "edges", "another image's")
 OTHER = ", another image's"
+EXACT = (TOKEN_LAYER, RESIDUAL_LAYER)  # maps that are cheap enough for every splice
+CONTROL_RANGE = 0.05  # AUROC by which a control kind may differ from chance
 
 
 # --- deletion and insertion ----------------------------------------------------------------------------------------
@@ -115,12 +122,24 @@ def oriented_curves(
     def towards(pictures: Sequence[np.ndarray]) -> np.ndarray:
         return side * np.asarray(score(pictures))
 
-    return {name: curves(towards, pixels, values, steps) for name, values in (signed | baselines(pixels, seed)).items()}
+    return {name: curves(towards, pixels, values, steps) for name, values in (signed | _ignorant(pixels, seed)).items()}
 
 
-def curves_of_window(head: WindowHead, pixels: np.ndarray, layer: str, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-    """`oriented_curves` of one layer's map, named by the layer, and of the baselines, for a picture of at most one window."""
-    return oriented_curves(_scorer(head), pixels, {layer: heatmap(head, pixels, layer).values}, seed)
+def _ignorant(pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """The first three of `BASELINES`."""
+    return {"random": noise(pixels, seed), "centre": centre_prior(pixels), "edges": edges(pixels)}
+
+
+def curves_of_window(heads: MapHeads, pixels: np.ndarray, layer: str, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """`oriented_curves` of one layer's map, named by the layer, and of the baselines, for a picture of at most one window of SDD, or
+    four of `residual`: `curve_side` pixels a side."""
+    return oriented_curves(_scorer(heads, layer), pixels, _values(heads, pixels, [layer]), seed)
+
+
+def curve_side(heads: MapHeads, layer: str) -> int:
+    """Pixels on a side of the part of a picture for which curves of a layer are made: one window of SDD, two of `residual`, whose windows
+    must differ for its map to point anywhere."""
+    return 2 * WINDOW if layer == RESIDUAL_LAYER else heads.sdd.size
 
 
 def compare(results: Sequence[Mapping[str, Mapping[str, float]]], names: Sequence[str], seed: int = 0) -> dict[str, dict]:
@@ -175,19 +194,31 @@ def with_model(head: WindowHead, model: nn.Module) -> WindowHead:
     return other
 
 
-def randomisation(head: WindowHead, pictures: Sequence[np.ndarray], seed: int, layers: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+def shuffled(heads: MapHeads, seed: int, parts: Sequence[str] | None = None) -> MapHeads:
+    """The heads with shuffled weights: SDD's model as `randomised`, `residual`'s weights among themselves."""
+    sdd = with_model(heads.sdd, randomised(heads.sdd.model, seed, parts))
+    if heads.residual is None:
+        return MapHeads(sdd)
+    return MapHeads(sdd, replace(heads.residual, weight=np.random.default_rng(seed).permutation(heads.residual.weight)))
+
+
+def randomisation(heads: MapHeads, pictures: Sequence[np.ndarray], seed: int, layers: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     """Layer → {"all": …, "classifier": …}: |Spearman| between the map and that of a shuffled model, [mean, low, high]; low is good.
 
-    "classifier": only the model's child `classify`; "all": every parameter. Each picture has a shuffle of its own.
+    "classifier": only the model's child `classify`; "all": every parameter; both the same for `residual`. Each picture has a shuffle of its
+    own.
     """
-    similarities: dict[str, dict[str, list[float]]] = {layer: {"all": [], "classifier": []} for layer in layers}
-    for index, pixels in enumerate(pictures):
-        maps = _values(head, pixels, layers)
+
+    def compared(item: tuple[int, np.ndarray]) -> dict[str, dict[str, float]]:
+        index, pixels = item
+        maps, row = _values(heads, pixels, layers), {}
         for kind, parts in (("all", None), ("classifier", [CLASSIFIER])):
-            shuffled = _values(with_model(head, randomised(head.model, seed + index, parts)), pixels, layers)
-            for layer in layers:
-                similarities[layer][kind].append(abs(similarity(maps[layer], shuffled[layer])))
-    return {layer: {kind: interval(values, seed) for kind, values in kinds.items()} for layer, kinds in similarities.items()}
+            others = _values(shuffled(heads, seed + index, parts), pixels, layers)
+            row[kind] = {layer: abs(similarity(maps[layer], others[layer])) for layer in layers}
+        return row
+
+    rows = in_threads(compared, enumerate(progress(pictures, title="shuffles")))
+    return {layer: {kind: interval([row[kind][layer] for row in rows], seed) for kind in ("all", "classifier")} for layer in layers}
 
 
 # --- all of it -----------------------------------------------------------------------------------------------------
@@ -201,40 +232,63 @@ def centre_window(pixels: np.ndarray, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MeasurePlan:
-    """How much is measured (choice). seed: of every draw. images: for the curves, half of them real and half synthetic. triples: of
-    splices. shuffles: splices whose maps are compared with those of shuffled weights."""
+    """How much is measured (choice). seed: of every draw. images: for the curves, half of them real and half synthetic. splices: of each
+    kind. subset: draws of splices for the maps that are not `EXACT`, each of which takes seconds, and for the choice of the default.
+    shuffles: splices whose maps are
+    compared with those of shuffled weights."""
 
     seed: int = 0
-    images: int = 40
-    triples: int = 40
-    shuffles: int = 10
+    images: int = 24
+    splices: int = 200
+    subset: int = 12
+    shuffles: int = 5
 
 
 def measure_maps(
-    head: WindowHead, examples: Sequence[Example], plan: MeasurePlan = MeasurePlan(), layers: Sequence[str] | None = None
+    heads: MapHeads, examples: Sequence[Example], plan: MeasurePlan = MeasurePlan(), layers: Sequence[str] | None = None
 ) -> dict:
-    """Deletion, insertion, randomisation and the splice test for several layers (None: all), on labelled examples of one split.
+    """Deletion, insertion, randomisation and splices for several layers (None: all), on labelled examples.
 
     Returns {"seed", "counts", "curves", "splices", "randomisation"}: plain numbers, ready for a card.
     """
-    layers, seed = list(layers or layers_of(head)), plan.seed
-    pictures = [centre_window(load(example), head.size) for example in _balanced(examples, plan.images, seed)]
-    local_layers = [layer for layer in layers if layer != WINDOW_LAYER]  # that map has no places inside a window, which a curve needs
-    splices = make_splices(examples, plan.triples, seed, load)
+    layers, seed = list(layers or heads.layers()), plan.seed
+    examples_of_curves = _balanced(examples, plan.images, seed)
+    results = measure_splices(heads, make_splices(examples, plan.splices, seed, load), plan, layers)
+    draws = list(make_splices(examples, plan.shuffles, seed, load))
     return {
         "seed": seed,
-        "counts": {"images": len(pictures), "triples": len(splices) // 3, "shuffles": min(plan.shuffles, len(splices))},
-        "curves": compare(_areas(head, pictures, local_layers, seed), local_layers, seed),
-        "splices": splice_test(lambda pixels: _values(head, pixels, layers), progress(splices, title="splices"), seed),
-        "randomisation": randomisation(head, [splice.pixels for splice in splices[: plan.shuffles]], seed, layers),
+        "counts": {"images": len(examples_of_curves), "splices": results["draws"], "subset": min(plan.subset, results["draws"])}
+        | {"shuffles": len(draws)},
+        "curves": _curves(heads, examples_of_curves, layers, seed),
+        "splices": results,
+        "randomisation": randomisation(heads, [splices[0].pixels for splices in draws], seed, layers),
     }
 
 
-def _areas(head: WindowHead, pictures: Sequence[np.ndarray], layers: Sequence[str], seed: int) -> list[dict[str, dict[str, float]]]:
+def measure_splices(heads: MapHeads, draws: Iterable[list[Splice]], plan: MeasurePlan, layers: Sequence[str]) -> dict:
+    """`bench` of several layers: those that are `EXACT` on all draws, the others on the first `plan.subset`."""
+    cheap, costly = [layer for layer in layers if layer in EXACT], [layer for layer in layers if layer not in EXACT]
+    counted = progress(draws, plan.splices, "splices")
+    return bench(lambda pixels, names: _values(heads, pixels, names), counted, BenchPlan(cheap, costly, plan.subset, plan.seed))
+
+
+def _curves(heads: MapHeads, examples: Sequence[Example], layers: Sequence[str], seed: int) -> dict:
+    """`compare` for each layer that has places inside the part of a picture for which curves are made; the map of windows has none."""
+    local_layers = [layer for layer in layers if layer not in (WINDOW_LAYER, RESIDUAL_LAYER)]
+    table: dict = {}
+    for group in (local_layers, [layer for layer in layers if layer == RESIDUAL_LAYER]):
+        if group:
+            pictures = [centre_window(load(example), curve_side(heads, group[0])) for example in examples]
+            table |= compare(_areas(heads, pictures, group, seed), group, seed)
+    return table
+
+
+def _areas(heads: MapHeads, pictures: Sequence[np.ndarray], layers: Sequence[str], seed: int) -> list[dict[str, dict[str, float]]]:
     """`faithfulness` of each picture; classes stand in turns, so the map of the next picture but one is of the same class."""
-    maps = [_values(head, pixels, layers) for pixels in pictures]
-    triples = progress(list(zip(pictures, maps, maps[2:] + maps[:2], strict=True)), title="curves")
-    return [faithfulness(_scorer(head), pixels, image_maps, other, seed + i) for i, (pixels, image_maps, other) in enumerate(triples)]
+    maps = in_threads(lambda pixels: _values(heads, pixels, layers), pictures)
+    score, others = _scorer(heads, layers[0]), maps[2:] + maps[:2]
+    indices = progress(range(len(pictures)), title="curves")
+    return in_threads(lambda i: faithfulness(score, pictures[i], maps[i], others[i], seed + i), indices)
 
 
 def load(example: Example) -> np.ndarray:
@@ -254,8 +308,12 @@ def _balanced(examples: Sequence[Example], count: int, seed: int) -> list[Exampl
     return [example for pair in zip(*samples, strict=False) for example in pair]
 
 
-def _scorer(head: WindowHead) -> Scorer:
-    """Pictures of one size, not larger than a window → logits, by the head's own model."""
+def _scorer(heads: MapHeads, layer: str) -> Scorer:
+    """Pictures of one size → logits, by the head that the layer explains; those for SDD are not larger than a window."""
+    if layer == RESIDUAL_LAYER and heads.residual is not None:
+        residual = heads.residual
+        return lambda pictures: picture_logits(residual, pictures)
+    head = heads.sdd
 
     def score(pictures: Sequence[np.ndarray]) -> np.ndarray:
         return head.window_logits([crop_window(picture, (0, 0, picture.shape[1], picture.shape[0]), head.size) for picture in pictures])
@@ -263,73 +321,36 @@ def _scorer(head: WindowHead) -> Scorer:
     return score
 
 
-def _values(head: WindowHead, pixels: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    return {layer: heatmap.values for layer, heatmap in heatmaps(head, pixels, layers).items()}
+def _values(heads: MapHeads, pixels: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    return {layer: heatmap.values for layer, heatmap in exact.maps(heads, pixels, layers).items()}
 
 
 # --- in words ------------------------------------------------------------------------------------------------------
 
 
 def failures(results: Mapping, layer: str) -> list[str]:
-    """What a layer's map failed: deletion or insertion against a baseline, localisation of splices, randomisation.
+    """What a layer's map failed: deletion or insertion against a baseline, localisation of splices, chance on controls, randomisation.
 
-    A test is passed where the 95 % interval of the gain lies above 0, for splices where the interval of the AUROC lies above every
-    baseline's mean and the lift over the control lies above 0, for randomisation where |Spearman| is below 0.5 on average. A map
-    without curves, that of windows, is asked for the rest.
+    A test is passed where the 95 % interval of the gain lies above 0, over each baseline for the curves and over the best control
+    for the AUROC of each kind of splice; where the mean AUROC on splices of one origin is 0.5 ± 0.05; and where |Spearman| is below 0.5 on
+    average. A map without curves, that of windows, is asked for the rest.
     """
-    curves = results["curves"].get(layer, {})
+    curves, splices = results["curves"].get(layer, {}), results["splices"]["maps"][layer]
     failed = [f"{curve} against {name}" for curve in curves for name, gain in curves[curve]["gain"].items() if not gain[1] > 0]
-    splices = results["splices"]
-    auroc = splices[layer]["synthetic in real"]["auroc"]
-    baseline_aurocs = [splices[name]["synthetic in real"]["auroc"][0] for name in BASELINES[:3]]
-    if not auroc[1] > max(baseline_aurocs):
-        failed.append("finding a synthetic region")
-    if not splices[layer]["lift"]["auroc"][1] > 0:
-        failed.append("telling a synthetic from a real region")
+    failed += [f"{kind}, against {gain['baseline']}" for kind, gain in splices["gain"].items() if not gain["auroc"][1] > 0]
+    failed += [f"chance for {kind}" for kind in CONTROLS if not abs(splices["kinds"][kind]["auroc"][0] - 0.5) <= CONTROL_RANGE]
     if not results["randomisation"][layer]["all"][0] < 0.5:
         failed.append("needing the trained weights")
     return failed
+
+
+def worth(results: Mapping, layer: str) -> float:
+    """Mean AUROC over the two kinds of splices whose parts differ in origin; a map that follows content alone gains nothing."""
+    kinds = results["splices"]["maps"][layer]["kinds"]
+    return float(np.mean([kinds[kind]["auroc"][0] for kind in DIRECTED]))
 
 
 def trust(results: Mapping, layer: str) -> str:
     """ "beats its baselines", or "does not beat its baselines: " and what it failed, from `measure_maps`' numbers."""
     failed = failures(results, layer)
     return "beats its baselines" if not failed else f"does not beat its baselines: {', '.join(failed)}"
-
-
-def _cell(numbers: Sequence[float]) -> str:
-    return "{:.2f} [{:.2f}, {:.2f}]".format(*numbers)
-
-
-def maps_report(results: Mapping) -> str:
-    """Two Markdown tables for the card, 95 % bootstrap intervals in brackets, and a sentence on each layer."""
-    rows = [
-        [layer, curve, *(_cell(numbers["gain"][baseline]) for baseline in BASELINES)]
-        for layer, curves in results["curves"].items()
-        for curve, numbers in curves.items()
-    ]
-    gains = f"Deletion and insertion on {results['counts']['images']} images: gain over each baseline in logits, above 0 is better."
-    table = markdown_table(["map", "measure", *BASELINES], rows)
-    return "\n\n".join([f"{gains}\n\n{table}", _splice_table(results), _verdicts(results)])
-
-
-def _splice_table(results: Mapping) -> str:
-    kinds = ("synthetic in real", "real in synthetic", CONTROL)
-    rows = []
-    for name, measures in results["splices"].items():
-        first = measures[kinds[0]]
-        aurocs = [measures[kind]["auroc"] for kind in (*kinds, "lift")]
-        rows.append([name, *map(_cell, [*aurocs, first["pointing"], first["mass"]])])
-    return (
-        f"Splices ({results['counts']['triples']} of each kind): AUROC of places, 0.5 is chance; pointing game and mass (1 is "
-        "chance) for synthetic in real; lift of the AUROC over the control.\n\n"
-        + markdown_table(["map", *kinds, "lift", "pointing", "mass"], rows)
-    )
-
-
-def _verdicts(results: Mapping) -> str:
-    return "\n".join(
-        f"- {layer}: {trust(results, layer)}. |Spearman| with shuffled weights: all {_cell(values['all'])}, "
-        f"classifier only {_cell(values['classifier'])}."
-        for layer, values in results["randomisation"].items()
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,43 +19,57 @@ from detector.data.datasets import DataError, Example
 from detector.hub.weights import tensor_digest
 from detector.methods.registry import heads_folders, home_folder
 from detector.progress import progress
-from interpret.attribution.cam import DEFAULT_LAYER, ERROR_LAYER, WindowHead, heatmaps, layers_of, reference_scales
-from interpret.attribution.faithfulness import MeasurePlan, failures, load, maps_report, measure_maps
-from interpret.attribution.splices import CONTROL, KINDS, make_splices, splice_test
+from interpret.attribution import exact
+from interpret.attribution.bench import DIRECTED, in_threads
+from interpret.attribution.cam import DEFAULT_LAYER, ERROR_LAYER
+from interpret.attribution.exact import RESIDUAL_LAYER, MapHeads
+from interpret.attribution.faithfulness import MeasurePlan, failures, load, measure_maps, measure_splices, worth
+from interpret.attribution.map_tables import maps_report
+from interpret.attribution.splices import make_splices
 
 FILE = "maps.json"
 UNMEASURED_SCALE = 1.0  # logits per window at full colour, where no scale was measured
-SCALE_IMAGES = 30
-DEFAULT_SPLICES = 20  # splices of each kind by which the default layer is chosen
+SCALE_IMAGES = 15
 
 
 @dataclass(frozen=True)
 class Measures:
-    """scales: layer → value at full colour. results: of `measure_maps`, or None where this head was not measured.
+    """scales: layer → value at full colour. results: of `measure_maps`, or None where no head was measured.
 
-    split: the images behind `results`. default: the layer that is shown first.
+    split: the images behind `results`. default: the layer that is shown first. stale: the layers that were measured with another head.
     """
 
     scales: Mapping[str, float] = field(default_factory=dict)
     results: Mapping | None = None
     split: str = ""
     default: str = DEFAULT_LAYER
+    stale: tuple[str, ...] = ()
 
     def scale(self, layer: str) -> float:
         """The value at full colour, the same for every image."""
         return self.scales.get(layer, UNMEASURED_SCALE)
 
+    def _measured(self, layer: str) -> Mapping | None:
+        """The results that hold a layer; None where there are none of this head."""
+        return self.results if self.results and layer in self.results["randomisation"] and layer not in self.stale else None
+
     def failed(self, layer: str) -> list[str] | None:
         """The tests that a layer's map failed; None where it was not measured."""
-        return failures(self.results, layer) if self.results and layer in self.results["randomisation"] else None
+        results = self._measured(layer)
+        return None if results is None else failures(results, layer)
+
+    def worth(self, layer: str) -> str:
+        """The map's measured worth in a few words: "AUROC 0.74 on splices, chance 0.50", or "not measured"."""
+        results = self._measured(layer)
+        return "not measured" if results is None else f"AUROC {worth(results, layer):.2f} on splices, chance 0.50"
 
     def trust(self, layer: str) -> str:
         """How far a layer's map can be trusted, in one or two sentences (Markdown)."""
-        failed = self.failed(layer)
-        if failed is None or self.results is None:
+        failed, results = self.failed(layer), self._measured(layer)
+        if failed is None or results is None:
             return "How far this map can be trusted has not been measured for this head (`python -m detector measure-maps`)."
-        counts = self.results["counts"]
-        tests = f"on our tests ({counts['images']} images and {counts['triples']} splices of each kind, {self.split})"
+        draws = results["splices"]["maps"][layer]["draws"]
+        tests = f"on our tests ({results['counts']['images']} images and {draws} splices of each kind, {self.split})"
         if not failed:
             return f"This map **beats its baselines** {tests}."
         return (
@@ -73,6 +87,11 @@ def fingerprint(head) -> str:
     return tensor_digest(head.tensors())[:16]
 
 
+def fingerprints(heads: MapHeads) -> dict[str, str]:
+    """Method → `fingerprint` of its head."""
+    return {"sdd": fingerprint(heads.sdd)} | ({"residual": fingerprint(heads.residual)} if heads.residual is not None else {})
+
+
 def own_path(backbone: Backbone) -> Path:
     """Where the user's `maps.json` of a backbone lies: beside the heads that the user makes."""
     return home_folder(backbone).parent / FILE
@@ -87,39 +106,57 @@ def path_of(backbone: Backbone | str) -> Path:
 # --- measuring -----------------------------------------------------------------------------------------------------
 
 
-def of_split(examples: Sequence[Example], split: str) -> list[Example]:
-    """The examples whose split begins with `split`, such as "test". DataError, one sentence, if a class is missing."""
-    selection = [example for example in examples if example.split.startswith(split)]
+def of_splits(examples: Sequence[Example], splits: Sequence[str]) -> list[Example]:
+    """The examples of some splits, each named like "val" (of every folder) or "web/val" (of one). DataError, one sentence, if a class is
+    missing or there is no such split."""
+    names = {name: None for example in examples for name in (example.split, f"{example.corpus}/{example.split}")}
+    if unknown := set(splits) - names.keys():
+        raise DataError(f"There is no split '{min(unknown)}'; there are {', '.join(sorted(names))}.")
+    selection = [example for example in examples if {example.split, f"{example.corpus}/{example.split}"} & set(splits)]
     if {example.label for example in selection} != {0, 1}:
-        splits = ", ".join(sorted({example.split or "(none)" for example in examples}))
-        raise DataError(f"There are no images of both classes in a split '{split}'; this folder has the splits {splits}.")
+        raise DataError(f"There are no images of both classes in the split(s) {', '.join(splits)}.")
     return selection
 
 
-def measure(head: WindowHead, examples: Sequence[Example], split: str, plan: MeasurePlan = MeasurePlan()) -> dict:
-    """Scales on the `val` split, everything of `measure_maps` on `split`: plain numbers, NaN where something is undefined."""
-    tested, validation = of_split(examples, split), of_split(examples, "val")
+def default_splits(examples: Sequence[Example]) -> list[str]:
+    """The names of all splits that begin with "test". DataError where there is none."""
+    splits = sorted({example.split for example in examples if example.split.startswith("test")})
+    if not splits:
+        raise DataError("No split begins with 'test'; name one with --split.")
+    return splits
+
+
+def measure(heads: MapHeads, examples: Sequence[Example], splits: Sequence[str], plan: MeasurePlan = MeasurePlan()) -> dict:
+    """Scales and the default on the `val` split, everything of `measure_maps` on `splits`: plain numbers, NaN where undefined."""
+    tested, validation = of_splits(examples, splits), of_splits(examples, ["val"])
     order = np.random.default_rng(plan.seed).permutation(len(validation))[:SCALE_IMAGES]
-    scales = reference_scales(head, [load(validation[i]) for i in order])
-    start = {"fingerprint": fingerprint(head), "split": split, "scales": scales}
-    return start | choose_default(head, validation, plan.seed) | measure_maps(head, tested, plan)
+    scales = reference_scales(heads, [load(validation[i]) for i in order])
+    start = {"fingerprints": fingerprints(heads), "split": ", ".join(splits), "scales": scales}
+    return start | choose_default(heads, validation, plan) | measure_maps(heads, tested, plan)
 
 
-def choose_default(head: WindowHead, validation: Sequence[Example], seed: int) -> dict:
-    """ "default": the signed layer with the highest AUROC on splices of validation images; "validation": the AUROC of each.
+def reference_scales(heads: MapHeads, pictures: Sequence[np.ndarray], percentile: float = 99.0) -> dict[str, float]:
+    """Layer → the value at which colours are full: a percentile of |map| over all pixels of validation images.
 
-    Best by the mean over a synthetic region in a real image and the reverse, so that a map that follows content alone gains nothing.
-    Choice, not from the paper.
+    To be stored beside the head and used for every image. Choice, not from the paper.
     """
-    layers = [layer for layer in layers_of(head) if layer != ERROR_LAYER]
-    kinds = [kind for kind in KINDS if kind != CONTROL]
-    splices = [splice for splice in make_splices(validation, DEFAULT_SPLICES, seed, load) if splice.kind in kinds]
-    results = splice_test(
-        lambda pixels: {layer: heatmap.values for layer, heatmap in heatmaps(head, pixels, layers).items()},
-        progress(splices, title="default"),
-        seed,
-    )
-    both = {layer: float(np.mean([results[layer][kind]["auroc"][0] for kind in kinds])) for layer in layers}
+
+    def strengths(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        return {layer: np.abs(image_map.values[::4, ::4]).ravel() for layer, image_map in exact.maps(heads, pixels).items()}
+
+    samples = in_threads(strengths, progress(pictures, title="scale"))
+    return {layer: float(np.nanpercentile(np.concatenate([s[layer] for s in samples]), percentile)) for layer in samples[0]}
+
+
+def choose_default(heads: MapHeads, validation: Sequence[Example], plan: MeasurePlan) -> dict:
+    """ "default": the signed layer that tells the origins in splices of validation images best; "validation": the AUROC of each.
+
+    Best by `worth` on `plan.subset` draws. Choice, not from the paper.
+    """
+    layers = [layer for layer in heads.layers() if layer != ERROR_LAYER]
+    draws = ([splice for splice in draw if splice.kind in DIRECTED] for draw in make_splices(validation, plan.subset, plan.seed, load))
+    splices = measure_splices(heads, draws, replace(plan, splices=plan.subset), layers)
+    both = {layer: worth({"splices": splices}, layer) for layer in layers}
     return {"default": max(both, key=both.__getitem__), "validation": both}
 
 
@@ -128,7 +165,7 @@ def report(measures: Mapping) -> str:
     aurocs = ", ".join(f"{layer} {value:.2f}" for layer, value in measures["validation"].items())
     return (
         f"Measured on {measures['split']}; colours scaled on val. Shown first: {measures['default']}, which tells the origins in "
-        f"{DEFAULT_SPLICES} pairs of splices of val best (AUROC: {aurocs}).\n\n{maps_report(measures)}"
+        f"{measures['counts']['subset']} pairs of splices of val best (AUROC: {aurocs}).\n\n{maps_report(measures)}"
     )
 
 
@@ -164,11 +201,16 @@ def load_json(path: Path) -> dict:
     return _with_nan(json.loads(path.read_text(encoding="utf-8")))
 
 
-def read(path: Path, head) -> Measures:
-    """The measures of this very head; empty where there is no file or the file belongs to another head."""
+def read(path: Path, heads: MapHeads) -> Measures:
+    """The measures of these very heads. Empty where there is no file, it is of an older version, or the sdd head is another one; without
+    the map of `residual` where that head is another one."""
     if not path.is_file():
         return Measures()
-    measures = load_json(path)
-    if measures["fingerprint"] != fingerprint(head):
+    measures, current = load_json(path), fingerprints(heads)
+    measured = measures.get("fingerprints", {})
+    if measured.get("sdd") != current["sdd"]:
         return Measures()
-    return Measures(measures["scales"], measures, measures["split"], measures["default"])
+    stale = (RESIDUAL_LAYER,) if measured.get("residual") != current.get("residual") else ()
+    default = measures["default"] if measures["default"] in set(heads.layers()) - set(stale) else DEFAULT_LAYER
+    scales = {layer: scale for layer, scale in measures["scales"].items() if layer not in stale}
+    return Measures(scales, measures, measures["split"], default, stale)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from detector.data.windows import Box
-from interpret.attribution.cam import DEFAULT_LAYER, Heatmap
+from interpret.attribution.cam import Heatmap, resize_map
+from interpret.attribution.region import Region
 
 OUTLINE_LIMIT = 12  # windows outlined one by one where some of the picture was not read; of more only the border around all
 STRIP = 256  # rows blended at once
@@ -21,12 +23,14 @@ def _rgb(colour: str) -> np.ndarray:
     return np.array([int(part) for part in colour[4:-1].split(",")], np.float32)
 
 
-def overlay(pixels: np.ndarray, heatmap: Heatmap, scale: float, opacity: float = 0.6) -> Image.Image:
-    """The image in grey under its map: orange for synthetic, blue for real, violet for an unsigned map, clear at 0 and at NaN.
+def overlay(pixels: np.ndarray, heatmap: Heatmap, scale: float, opacity: float = 0.6, region: Region | None = None) -> Image.Image:
+    """The (H, W, 3) image in grey under its map of the same size: orange for synthetic, blue for real, violet for an unsigned map, clear
+    at 0
+    and at NaN.
 
     In grey, so that every colour is evidence and none belongs to the picture.
     scale: the value at which the colour reaches `opacity` (0 to 1), from `reference_scales`; never from this image.
-    The windows are outlined: as a whole where they cover the picture, else one by one.
+    The windows are outlined where they leave some of the picture unread; `region`, of the same size, with a double line.
     """
     from interpret.render.figures import INK, REAL, SYNTHETIC  # plotly is slow to import, and a map needs none of it
 
@@ -38,13 +42,29 @@ def overlay(pixels: np.ndarray, heatmap: Heatmap, scale: float, opacity: float =
         alpha = opacity * np.abs(share)
         grey = cv2.cvtColor(pixels[rows_], cv2.COLOR_RGB2GRAY)[..., None]
         blended[rows_] = np.rint(grey * (1 - alpha) + alpha * np.where(share > 0, above, below))
+    if region is not None:
+        _draw_rings(blended, region)
     image = Image.fromarray(blended)
-    _outline(image, heatmap.boxes, whole=bool(np.isfinite(heatmap.values).all()))
+    if not np.isfinite(heatmap.values).all():
+        _outline(image, heatmap.boxes)
     return image
 
 
-def _outline(image: Image.Image, boxes: Sequence[Box], whole: bool) -> None:
-    if boxes and (whole or len(boxes) > OUTLINE_LIMIT):  # a grid over the whole picture would hide it
+def overlay_at(pixels: np.ndarray, heatmap: Heatmap, scale: float, opacity: float, region: Region | None) -> Image.Image:
+    """`overlay` of a map of any size over the picture at its full size."""
+    values = replace(heatmap, values=heatmap.values.astype(np.float32))
+    return overlay(pixels, resize_map(values, pixels.shape[:2]), scale, opacity, region)
+
+
+def _draw_rings(pixels: np.ndarray, region: Region) -> None:
+    """Dark on white, so that the outline shows on any picture; drawn into `pixels`."""
+    width = max(1, max(pixels.shape) // 400)
+    for colour, thickness in (((255, 255, 255), 3 * width), ((40, 40, 40), width)):
+        cv2.polylines(pixels, list(region.rings), True, colour, thickness, cv2.LINE_AA)
+
+
+def _outline(image: Image.Image, boxes: Sequence[Box]) -> None:
+    if len(boxes) > OUTLINE_LIMIT:  # a grid over the whole picture would hide it
         left, top, right, bottom = zip(*boxes, strict=True)
         boxes = [(min(left), min(top), max(right), max(bottom))]
     draw, width = ImageDraw.Draw(image), max(1, max(image.size) // 600)
@@ -72,15 +92,10 @@ def _reading(region: np.ndarray, scale: float, signed: bool) -> tuple[str, str]:
     return f"{mean:+.2f}", ("synthetic" if mean > 0 else "real") if signed else "much"
 
 
-def write(
-    heatmaps: Mapping[str, Heatmap], folder: Path, pixels: np.ndarray, scales: Mapping[str, float], default: str = DEFAULT_LAYER
-) -> list[Path]:
-    """`<layer>.npy` (float32, H×W) and `<layer>.png` (overlay) for each map; the default layer's are named `sdd`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for layer, heatmap in heatmaps.items():
-        path = folder / f"{'sdd' if layer == default else layer}.npy"
-        np.save(path, heatmap.values)
-        overlay(pixels, heatmap, scales[layer]).save(path.with_suffix(".png"))
-        paths += [path, path.with_suffix(".png")]
-    return paths
+def write(pixels: np.ndarray, heatmap: Heatmap, scale: float, path: Path, region: Region | None = None) -> list[Path]:
+    """`path` with the suffixes .npy (float32, H × W of the picture) and .png (the overlay at the picture's size)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    full = resize_map(replace(heatmap, values=heatmap.values.astype(np.float32)), pixels.shape[:2])
+    np.save(path.with_suffix(".npy"), full.values)
+    overlay(pixels, full, scale, region=region).save(path.with_suffix(".png"))
+    return [path.with_suffix(".npy"), path.with_suffix(".png")]

@@ -7,54 +7,34 @@ store, so that another layer or opacity is drawn without the model; the session 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import gradio as gr
+import numpy as np
 from gradio.events import Dependency
 
 from interpret.panels import components as parts
-from interpret.panels.service import CurrentImage, PanelSource, from_store, photo_of, suite_of
+from interpret.panels.map_checks import (
+    LAYERS,
+    BlurValues,
+    CheckValues,
+    FileValues,
+    blur,
+    build_checks,
+    faithfulness,
+    map_files,
+    no_blur,
+    no_check,
+    no_files,
+)
+from interpret.panels.service import CurrentImage, PanelSource, photo_of, suite_of
+from interpret.panels.stored_maps import MapKey, maps_of, stored_maps
 from interpret.render import figures
 
-if TYPE_CHECKING:
-    from detector.data.windows import Box
-    from interpret.attribution.explain import Explanation
-
-LAYERS = {
-    "windows": "Scores of the windows around a place",
-    "difference": "Difference map",
-    "tokens": "Patch tokens of CLIP",
-    "stage1": "Enhancer, stage 1",
-    "stage2": "Enhancer, stage 2",
-    "stage3": "Enhancer, stage 3",
-    "reconstruction_error": "Reconstruction error (no direction)",
-}
 DETAIL_WINDOWS = {"quick": 36, "fine": 100}  # windows read at most
-STORED_SIDE = 512  # pixels that the store keeps of the longer side of the picture and of each map
-PICTURE_SIDE = 900  # pixels on the longer side of the picture under its map, so that its frame is fine
-
-
-@dataclass(frozen=True)
-class MapKey:
-    """Which maps a session looks at. key: of the image that they belong to. window_limit: windows read at most."""
-
-    key: str
-    window_limit: int
-
-
-@dataclass(frozen=True)
-class StoredMaps:
-    """One image's maps in the store. explanation: shrunk to `STORED_SIDE`. The rest was measured at full size.
-
-    rows: layer → table. focus: layer → the window that is checked, in the picture that was read. reading: what was read, in words.
-    """
-
-    explanation: Explanation = field(repr=False)
-    rows: dict[str, list[list[str]]]
-    focus: dict[str, Box]
-    reading: str
+PICTURE_SIDE = 2048  # pixels on the longer side of the picture under its map, at most: a larger one is reduced for the browser's sake
+FORMS = {"logits": "Logits: what speaks for synthetic or real", "standing out": "What stands out of this picture"}
 
 
 # --- layout --------------------------------------------------------------------------------------------------------
@@ -63,8 +43,8 @@ class StoredMaps:
 @dataclass(frozen=True)
 class HeatmapPanel:
     """ticket: a change of it starts the work. maps: what the session looks at, a `MapKey`. reading: what was read. body: the column of
-    the rest: picture, legend, point (the value where the visitor pointed), the controls layer, opacity and detail, trust, table, and
-    the check of the map: check (the button), check_reading, deletion, insertion, areas."""
+    the rest: picture, legend, point (the value where the visitor pointed), the controls layer, form, opacity and detail, trust, table, and
+    what `build_checks` makes: buttons blur, check and export, and what they fill."""
 
     ticket: gr.State
     maps: gr.State
@@ -74,11 +54,17 @@ class HeatmapPanel:
     legend: gr.HTML
     point: gr.Markdown
     layer: gr.Dropdown
+    form: gr.Radio
     opacity: gr.Slider
     detail: gr.Radio
     trust: gr.Markdown
     table: gr.Dataframe
+    blur: gr.Button
     check: gr.Button
+    export: gr.Button
+    files: gr.File
+    blur_reading: gr.Markdown
+    blur_picture: gr.Image
     check_reading: gr.Markdown
     deletion: gr.Plot
     insertion: gr.Plot
@@ -106,15 +92,6 @@ class MapValues(NamedTuple):
     table: list[list[str]] | parts.Skip | None
 
 
-class CheckValues(NamedTuple):
-    """Values of `HeatmapPanel` for the check of a map, in the order in which the endpoint gives them."""
-
-    check_reading: str
-    deletion: gr.Plot
-    insertion: gr.Plot
-    areas: gr.Dataframe
-
-
 class HeatmapValues(NamedTuple):
     """Values of `HeatmapPanel` for a new image."""
 
@@ -128,6 +105,9 @@ class HeatmapValues(NamedTuple):
     layer: gr.Dropdown | parts.Skip
     trust: str
     table: None
+    files: gr.File
+    blur_reading: str
+    blur_picture: gr.Image
     check_reading: str
     deletion: gr.Plot
     insertion: gr.Plot
@@ -153,53 +133,37 @@ def build_heatmap() -> HeatmapPanel:
                 legend = gr.HTML()
                 point = gr.Markdown(elem_classes="reading", elem_id="heatmap-point")
             with gr.Column(scale=2):
-                layer, opacity, detail = _build_controls()
+                layer, form, opacity, detail = _build_controls()
                 trust = gr.Markdown(elem_classes="reading", elem_id="heatmap-trust")
                 table = parts.table(["place", "logits", "for"], "Regions, strongest places, shares", ["48%", "22%", "30%"], 9)
-        check = _build_check()
-    return HeatmapPanel(ticket, maps, reading, body, picture, legend, point, layer, opacity, detail, trust, table, **check)
+        checks = build_checks()
+    return HeatmapPanel(ticket, maps, reading, body, picture, legend, point, layer, form, opacity, detail, trust, table, **checks)
 
 
-def _build_controls() -> tuple[gr.Dropdown, gr.Slider, gr.Radio]:
+def _build_controls() -> tuple[gr.Dropdown, gr.Radio, gr.Slider, gr.Radio]:
     labelled = [(label, name) for name, label in LAYERS.items()]
     layer = parts.accept_any(gr.Dropdown(labelled, value="windows", label="Map", elem_id="heatmap-layer"))
+    forms = [(label, name) for name, label in FORMS.items()]
+    form = parts.accept_any(gr.Radio(forms, value="logits", label="Form", elem_id="heatmap-form"))
     opacity = gr.Slider(0, 1, 0.6, step=0.05, label="Opacity at full evidence", elem_id="heatmap-opacity", buttons=[])
     choices = [(f"{name}: at most {count} windows", name) for name, count in DETAIL_WINDOWS.items()]
     detail = parts.accept_any(gr.Radio(choices, value="quick", label="Detail, for large images", elem_id="heatmap-detail"))
-    return layer, opacity, detail
-
-
-def _build_check() -> dict[str, Any]:
-    gr.Markdown("### Does it hold on this image?")
-    with gr.Row(elem_classes="stack"):
-        button = gr.Button("Blur what the map points at", scale=0, min_width=240, elem_id="heatmap-check")
-        reading = gr.Markdown(elem_classes="reading", elem_id="check-reading")
-    with gr.Row(elem_classes="stack"):
-        deletion = parts.plot("Deletion: lower is better", "deletion", visible=False)
-        insertion = parts.plot("Insertion: higher is better", "insertion", visible=False)
-    areas = gr.Dataframe(
-        headers=["map", "deletion (lower is better)", "insertion (higher is better)"],
-        interactive=False,
-        visible=False,
-        label="Areas under the curves, in logits",
-        wrap=True,
-    )
-    return {"check": button, "check_reading": reading, "deletion": deletion, "insertion": insertion, "areas": areas}
+    return layer, form, opacity, detail
 
 
 def show_heatmap(source: PanelSource) -> HeatmapValues:
     """Nothing of the last image, and a ticket that starts the work; one sentence where the backbone has no sdd head."""
-    from interpret.attribution.explain import ExplainError, layers_of
+    from interpret.attribution.explain import ExplainError, worths
 
-    check = CheckValues("", parts.chart(None), parts.chart(None), gr.Dataframe(visible=False))
+    checks = (*no_files(), *no_blur(), *no_check())
     try:
-        layers = layers_of(source.suite)
+        layers = worths(source.suite)
     except ExplainError as error:
         hidden = gr.Column(visible=False)
-        return HeatmapValues(None, None, parts.plain(str(error)), hidden, None, "", "", gr.skip(), "", None, *check)
-    layer = gr.Dropdown([(LAYERS.get(name, name), name) for name in layers], value=layers[0])
+        return HeatmapValues(None, None, parts.plain(str(error)), hidden, None, "", "", gr.skip(), "", None, *checks)
+    layer = gr.Dropdown([(f"{LAYERS.get(name, name)} ({worth})", name) for name, worth in layers.items()], value=next(iter(layers)))
     body, reading = gr.Column(visible=True), "Reading the image window by window …"
-    return HeatmapValues(uuid.uuid4().hex, None, reading, body, None, "", "", layer, "", None, *check)
+    return HeatmapValues(uuid.uuid4().hex, None, reading, body, None, "", "", layer, "", None, *checks)
 
 
 def wire_heatmap(panel: HeatmapPanel, current: gr.State) -> list[Dependency]:
@@ -207,7 +171,7 @@ def wire_heatmap(panel: HeatmapPanel, current: gr.State) -> list[Dependency]:
     maps = gr.on(
         [panel.ticket.change, panel.detail.input],
         heatmap,
-        [current, panel.layer, panel.opacity, panel.detail],
+        [current, panel.layer, panel.opacity, panel.detail, panel.form],
         parts.outputs(panel, MapValues),
         api_name="heatmap",
         concurrency_id="model",
@@ -215,9 +179,9 @@ def wire_heatmap(panel: HeatmapPanel, current: gr.State) -> list[Dependency]:
         show_progress_on=panel.picture,
     )
     gr.on(
-        [panel.layer.input, panel.opacity.release],
+        [panel.layer.input, panel.form.input, panel.opacity.release],
         draw,
-        [current, panel.maps, panel.layer, panel.opacity],
+        [current, panel.maps, panel.layer, panel.opacity, panel.form],
         parts.outputs(panel, LayerValues),
         api_visibility="private",
         concurrency_id="panels",
@@ -226,7 +190,7 @@ def wire_heatmap(panel: HeatmapPanel, current: gr.State) -> list[Dependency]:
     )
     panel.picture.select(
         value_at,
-        [current, panel.maps, panel.layer],
+        [current, panel.maps, panel.layer, panel.form],
         panel.point,
         api_visibility="private",
         concurrency_id="panels",
@@ -240,7 +204,27 @@ def wire_heatmap(panel: HeatmapPanel, current: gr.State) -> list[Dependency]:
         concurrency_id="model",
         show_progress_on=panel.check_reading,
     )
-    return [maps, check]
+    return [maps, check, *_wire_blur_and_files(panel, current)]
+
+
+def _wire_blur_and_files(panel: HeatmapPanel, current: gr.State) -> list[Dependency]:
+    blur_event = panel.blur.click(
+        blur,
+        [current, panel.maps, panel.layer],
+        parts.outputs(panel, BlurValues),
+        api_name="blur",
+        concurrency_id="model",
+        show_progress_on=panel.blur_reading,
+    )
+    panel.export.click(
+        map_files,
+        [current, panel.maps, panel.layer],
+        parts.outputs(panel, FileValues),
+        api_name="map_files",
+        concurrency_id="panels",
+        show_progress_on=panel.export,
+    )
+    return [blur_event]
 
 
 # --- actions -------------------------------------------------------------------------------------------------------
@@ -251,14 +235,17 @@ def heatmap(
     layer: str = "windows",
     opacity: float = 0.6,
     detail: str = "quick",
+    form: str = "logits",
     progress=gr.Progress(),  # noqa: B008
 ) -> MapValues:
     """Heatmaps of the image analysed last in this session.
 
     Args:
-        layer: "windows" (default), "difference", "tokens", "stage1", "stage2", "stage3" or "reconstruction_error".
+        layer: "windows" (default), "token_logits", "residual", "difference", "tokens", "stage1", "stage2", "stage3" or
+            "reconstruction_error".
         opacity: of the colour where the evidence is full, 0 to 1.
         detail: "quick" or "fine"; matters for large images only.
+        form: "logits", or "standing out": how far a place differs from the rest of the picture.
 
     Returns:
         What was read, in words; the image under its map; its colour scale; how far the map can be trusted; the map in numbers.
@@ -273,10 +260,10 @@ def heatmap(
     try:
         if refusal := parts.refusal(layer, explain.layers_of(suite_of(current)), "layer"):
             return MapValues(gr.skip(), *_only(refusal))
-        _stored_maps(current, maps, progress)
+        stored_maps(current, maps, progress)
     except explain.ExplainError as error:
         return MapValues(None, *_only(parts.plain(str(error))))
-    return MapValues(maps, *draw(current, maps, layer, opacity))
+    return MapValues(maps, *draw(current, maps, layer, opacity, form))
 
 
 def _only(sentence: str) -> LayerValues:
@@ -284,45 +271,28 @@ def _only(sentence: str) -> LayerValues:
     return LayerValues(sentence, None, "", "", None)
 
 
-def _stored_maps(current: CurrentImage, maps: MapKey, progress: Callable = lambda share, desc: None) -> StoredMaps:
-    """All maps of the image, from the store or made now. ExplainError where the backbone has none."""
-    return from_store(current, maps, lambda: _make_maps(current, maps.window_limit, progress))
-
-
-def _make_maps(current: CurrentImage, window_limit: int, progress: Callable) -> StoredMaps:
-    from interpret.attribution import explain
-
-    def show(done: int, total: int) -> None:
-        progress(done / total, desc="windows")
-
-    explanation = explain.explain(suite_of(current), photo_of(current), window_limit=window_limit, progress=show)
-    reading = f"{explain.pooling(explanation, current.record)}\n\n{parts.trust(current.record, 'sdd')}"
-    return StoredMaps(
-        explain.shrink(explanation, STORED_SIDE),
-        {name: explain.rows(explanation, name) for name in explanation.maps},
-        {name: explain.focus(explanation, name) for name in explanation.maps},
-        reading,
-    )
-
-
-def _maps_of(current: CurrentImage | None, maps: MapKey | None) -> StoredMaps | None:
-    """The maps that the session looks at, if they are of the image analysed last: a client may have analysed another one since."""
-    return _stored_maps(current, maps) if current is not None and maps is not None and maps.key == current.key else None
-
-
-def draw(current: CurrentImage | None, maps: MapKey | None, layer: str, opacity: float) -> LayerValues:
+def draw(current: CurrentImage | None, maps: MapKey | None, layer: str, opacity: float, form: str = "logits") -> LayerValues:
     """Words, picture, colour scale, trust and table of one layer of the maps that the session looks at."""
-    stored_maps = _maps_of(current, maps)
-    if stored_maps is None:
+    stored = maps_of(current, maps)
+    if current is None or stored is None:
         return LayerValues(*[gr.skip()] * len(LayerValues._fields))
-    if refusal := parts.refusal(layer, stored_maps.rows, "layer"):
+    if refusal := parts.refusal(layer, stored.rows, "layer") or parts.refusal(form, FORMS, "form"):
         return _only(refusal)
-    from interpret.attribution.explain import picture
+    from interpret.attribution.explain import form_of, picture
 
-    explanation, measures = stored_maps.explanation, stored_maps.explanation.measures
-    legend = _legend(explanation.maps[layer].signed, measures.scale(layer), layer in measures.scales)
-    file = parts.picture_file(picture(explanation, layer, float(opacity), PICTURE_SIDE))
-    return LayerValues(stored_maps.reading, file, legend, measures.trust(layer), stored_maps.rows[layer])
+    explanation, standing = stored.explanation, form == "standing out"
+    heatmap, scale = form_of(explanation, layer, standing)
+    legend = _legend(heatmap.signed, scale, standing or layer in explanation.measures.scales)
+    file = parts.picture_file(picture(explanation, _at_most(photo_of(current).pixels), layer, float(opacity), standing))
+    return LayerValues(stored.reading, file, legend, explanation.measures.trust(layer), stored.rows[layer])
+
+
+def _at_most(pixels: np.ndarray, side: int = PICTURE_SIDE) -> np.ndarray:
+    """The picture, reduced to `side` pixels on the longer side where it is larger."""
+    import cv2
+
+    factor = side / max(pixels.shape[:2])
+    return pixels if factor >= 1 else cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
 def _legend(signed: bool, scale: float, measured: bool) -> str:
@@ -337,45 +307,16 @@ def _legend(signed: bool, scale: float, measured: bool) -> str:
     )
 
 
-def value_at(current: CurrentImage | None, maps: MapKey | None, layer: str, place: gr.SelectData) -> str:
+def value_at(current: CurrentImage | None, maps: MapKey | None, layer: str, form: str, place: gr.SelectData) -> str:
     """The evidence where the visitor pointed."""
-    stored_maps = _maps_of(current, maps)
-    if stored_maps is None or layer not in stored_maps.explanation.maps:
+    stored = maps_of(current, maps)
+    if stored is None or layer not in stored.explanation.maps or form not in FORMS:
         return ""
-    values, shape = stored_maps.explanation.maps[layer].values, stored_maps.explanation.shape
-    rows, columns = values.shape
-    column, row = (
-        min(at * max(rows, columns) // PICTURE_SIDE, length - 1) for at, length in zip(place.index, (columns, rows), strict=True)
-    )
-    value, x, y = float(values[row, column]), (2 * column + 1) * shape[1] // (2 * columns), (2 * row + 1) * shape[0] // (2 * rows)
-    return f"At x {x}, y {y}: " + ("not read." if value != value else f"{value:+.2f} logits per window.")
+    from interpret.attribution.explain import form_of
 
-
-def faithfulness(current: CurrentImage | None, maps: MapKey | None, layer: str = "difference") -> CheckValues:
-    """Blur what a heatmap points at, then bring it back, against maps that know nothing; for the image analysed last.
-
-    Args:
-        layer: as for /heatmap, which must be called first.
-
-    Returns:
-        The result in words; a chart of deletion and one of insertion; the areas under the curves.
-    """
-    stored_maps = _maps_of(current, maps)
-    if current is None or maps is None or stored_maps is None:
-        return _only_check("Draw a heatmap first.")
-    if refusal := parts.refusal(layer, stored_maps.focus, "layer"):
-        return _only_check(refusal)
-    from interpret.attribution import explain
-
-    try:
-        curves = explain.check(suite_of(current), photo_of(current), layer, stored_maps.focus[layer], maps.window_limit)
-    except explain.ExplainError as error:
-        return _only_check(parts.plain(str(error)))
-    deletion, insertion = (parts.chart(figures.curve_chart(curves, layer, curve)) for curve in ("deletion", "insertion"))
-    words = f"**{LAYERS.get(layer, layer)}.** {explain.check_reading(curves, layer)}"
-    return CheckValues(words, deletion, insertion, gr.Dataframe(explain.check_rows(curves), visible=True))
-
-
-def _only_check(sentence: str) -> CheckValues:
-    """A sentence, without charts and table."""
-    return CheckValues(sentence, parts.chart(None), parts.chart(None), gr.Dataframe(visible=False))
+    shape, values = stored.explanation.shape, form_of(stored.explanation, layer, form == "standing out")[0].values
+    factor = max(1.0, max(shape) / PICTURE_SIDE)  # of the picture on the page to the original
+    x, y = (min(int(at * factor), length - 1) for at, length in zip(place.index, shape[::-1], strict=True))
+    value = float(values[y * values.shape[0] // shape[0], x * values.shape[1] // shape[1]])
+    unit = "robust standard deviations" if form == "standing out" else "logits per window"
+    return f"At x {x}, y {y}: " + ("not read." if value != value else f"{value:+.2f} {unit}.")

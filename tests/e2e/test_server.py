@@ -94,6 +94,8 @@ def test_every_action_has_a_named_endpoint(client):
         "/caption",
         "/heatmap",
         "/faithfulness",
+        "/blur",
+        "/map_files",
         "/stability",
         "/use_model",
         "/get_heads",
@@ -190,9 +192,15 @@ def test_heatmap_actions_out_of_order_get_a_sentence(server, picture):
     try:
         assert client.predict(api_name="/heatmap")[0] == "Analyse an image first."
         assert client.predict(api_name="/faithfulness")[0] == "Draw a heatmap first."
+        assert client.predict(api_name="/blur")[0] == "Draw a heatmap first."
         analyze(client, picture)
         assert "There is no layer" in client.predict("<b>", 0.6, "quick", api_name="/heatmap")[0]
         assert client.predict(api_name="/heatmap")[1]
+        words, picture_again = client.predict("residual", api_name="/blur")
+        assert "With it blurred the verdict" in words and picture_again
+        files = client.predict("residual", api_name="/map_files")
+        names = [path.rsplit("/", 1)[-1] for path in (files["value"] if isinstance(files, dict) else files)]
+        assert [name.rsplit(".", 1)[1] for name in names] == ["npy", "png", "json", "npy", "png"]
         words, deletion, _, areas = client.predict("tokens", api_name="/faithfulness")
         assert "this map beats" in words and deletion and len(areas["value"]["data"] if "value" in areas else areas["data"]) == 4
     finally:

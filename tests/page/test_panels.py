@@ -17,6 +17,8 @@ ACTIONS = {
     "/drop_directions": probe.DropValues,
     "/heatmap": sdd.MapValues,
     "/faithfulness": sdd.CheckValues,
+    "/blur": sdd.BlurValues,
+    "/map_files": sdd.FileValues,
     "/stability": stability.StabilityValues,
 }
 

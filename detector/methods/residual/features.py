@@ -25,6 +25,8 @@ import cv2
 import numpy as np
 import scipy.fft
 
+from detector.data.windows import Box
+
 WINDOW = 128  # pixels; choice: a multiple of the JPEG block, small enough for three to a 256-pixel image's side
 PER_AXIS = 4  # at most 4 x 4 windows, so that large images stay bounded (choice)
 CHANNELS = ("luma", "blue", "red")  # Y, B-Y, R-Y
@@ -89,13 +91,21 @@ def _starts(length: int) -> np.ndarray:
     return np.unique(np.linspace(0, length - WINDOW, count).round().astype(int))
 
 
-def windows(pixels: np.ndarray) -> list[np.ndarray]:
-    """(H, W, 3) of any size -> 1 to 16 windows (128, 128, 3); a side under 128 pixels is mirrored until it is full."""
+def padded(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) of any size -> the same with both sides at least 128 pixels: a shorter one is mirrored until it is full."""
     missing = [max(0, WINDOW - side) for side in pixels.shape[:2]]
-    if any(missing):
-        pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-    height, width = pixels.shape[:2]
-    return [pixels[y : y + WINDOW, x : x + WINDOW] for y in _starts(height) for x in _starts(width)]
+    return np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric") if any(missing) else pixels
+
+
+def scored_boxes(height: int, width: int) -> list[Box]:
+    """The 1 to 16 windows of 128 pixels that the features of a padded picture rest on: x0, y0, x1, y1, row by row."""
+    return [(int(x), int(y), int(x) + WINDOW, int(y) + WINDOW) for y in _starts(height) for x in _starts(width)]
+
+
+def windows(pixels: np.ndarray) -> list[np.ndarray]:
+    """(H, W, 3) of any size -> 1 to 16 windows (128, 128, 3), those of `scored_boxes`."""
+    pixels = padded(pixels)
+    return [pixels[y0:y1, x0:x1] for x0, y0, x1, y1 in scored_boxes(*pixels.shape[:2])]
 
 
 def _planes(window: np.ndarray) -> np.ndarray:

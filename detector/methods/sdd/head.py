@@ -63,6 +63,26 @@ class SddHead:
             parts.append(self.model(self.prepare(windows[start : start + batch])).logits)
         return self.scale * to_numpy(torch.cat(parts)).astype(np.float64) + self.bias
 
+    @property
+    def has_token_logits(self) -> bool:
+        """Whether a window's logit is a mean over its tokens' logits."""
+        return self.model.config.readout == "tokens"
+
+    @torch.inference_mode()
+    def token_logits(self, windows: Sequence[np.ndarray], batch: int = 16) -> np.ndarray:
+        """(B, g, g) scaled logits of the tokens of windows, higher speaks for synthetic; their mean over a window is its logit.
+
+        HeadError where the head has none (`has_token_logits`)."""
+        if not self.has_token_logits:
+            raise HeadError("This sdd head has no logits of single tokens.")
+        parts = []
+        for start in range(0, len(windows), batch):
+            checkpoint()
+            places = self.model(self.prepare(windows[start : start + batch])).token_logits
+            assert places is not None  # with this read-out
+            parts.append(places)
+        return self.scale * to_numpy(torch.cat(parts)).astype(np.float64) + self.bias
+
     def boxes(self, pixels: np.ndarray) -> list[Box]:
         """The windows that an image's score rests on, evenly spaced: at most `config.windows`, of a large image `large_windows`."""
         config, (height, width) = self.model.config, pixels.shape[:2]

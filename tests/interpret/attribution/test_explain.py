@@ -19,6 +19,7 @@ from interpret.attribution import cam, explain
 from interpret.attribution.map_measures import Measures
 
 NOTHING = Analysis("a.jpg", error="left out here")
+FILES = (".npy", ".png", "-standing-out.npy", "-standing-out.png", ".json")
 LAYERS = [cam.WINDOW_LAYER, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR_LAYER]
 
 
@@ -166,7 +167,12 @@ def test_files_have_the_originals_size(tmp_path):
     found = red_explanation(pixels, most=9)
     assert found.pixels.shape[0] < 200
     paths = explain.write(NOTHING, found, pixels, tmp_path / "deep" / "out")
-    assert [path.name for path in paths] == ["explanation.json", "sdd.npy", "sdd.png"]
+    names = ["explanation.json", "sdd.npy", "sdd.png", "sdd-standing-out.npy", "sdd-standing-out.png", "sdd.json"]
+    assert [path.name for path in paths] == names
+    standing = np.load(paths[3])
+    assert standing.shape == (500, 700) and np.corrcoef(standing.ravel(), np.load(paths[1]).ravel())[0, 1] == pytest.approx(1, abs=1e-3)
+    outline = json.loads(paths[5].read_text())["features"][0]["geometry"]["coordinates"][0]
+    assert outline[0] == outline[-1] and np.array(outline).max(0).tolist() <= [699, 499]
     values = np.load(paths[1])
     assert values.shape == (500, 700) and values.dtype == np.float32 and np.isfinite(values).all()
     assert cv2.imread(str(paths[2])).shape == (500, 700, 3)
@@ -183,7 +189,8 @@ def test_explanation_json_holds_the_analysis_and_the_maps(sdd_suite, tmp_path, p
     assert windows["logit"] == pytest.approx(np.mean(windows["logits"]))
     for layer in record["heatmaps"]["layers"].values():
         assert np.load(tmp_path / layer["values"]).shape == (photo.height, photo.width)
-        assert (tmp_path / layer["overlay"]).is_file()
+        assert all((tmp_path / layer[kind]).is_file() for kind in ("overlay", "outline"))
+        assert np.load(tmp_path / layer["standing_out"]["values"]).shape == (photo.height, photo.width)
         assert "has not been measured" in layer["trust"]
 
 
@@ -200,11 +207,11 @@ def test_the_command_writes_everything(with_head, picture, tmp_path, capsys):
     assert main(["explain", picture, "--out", str(out), "--caption", "a temple"]) == 0
     assert {path.name for path in out.iterdir()} == {
         "explanation.json",
-        *(f"{name}.{kind}" for name in ("sdd", *LAYERS[1:]) for kind in ("npy", "png")),
+        *(f"{name}{kind}" for name in ("sdd", *LAYERS[1:]) for kind in FILES),
     }
     record = json.loads((out / "explanation.json").read_text())
     assert record["file"] == picture and (record["width"], record["height"]) == np.load(out / "sdd.npy").shape[::-1]
-    assert capsys.readouterr().out.count("\n") == 15
+    assert capsys.readouterr().out.count("\n") == 1 + 5 * len(LAYERS)
 
 
 def test_windows_can_be_limited(with_head, picture, tmp_path):

@@ -11,7 +11,10 @@ from small_models import Head, Red, small_head
 
 from detector.data.datasets import Example
 from interpret.attribution import cam, faithfulness
-from interpret.attribution.splices import Splice, splice_test
+from interpret.attribution.bench import DIRECTED, localisation
+from interpret.attribution.exact import MapHeads
+from interpret.attribution.map_tables import maps_report
+from interpret.attribution.splices import CONTROLS, KINDS
 
 
 def red_square(seed: int, size: int = 64, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -98,14 +101,11 @@ def test_a_random_map_gains_nothing():
 
 
 def test_the_map_of_the_planted_detector_points_at_the_square():
-    head, made = planted(), []
+    head, rows = planted(), []
     for seed in range(6):
         pixels, mask = red_square(seed)
-        made += [Splice(pixels, mask, (0, 0, 1, 1), "synthetic in real")]
-    found = splice_test(lambda pixels: {"map": cam.heatmap(head, pixels, "difference").values}, made)
-    assert found["map"]["synthetic in real"]["pointing"] == [1, 1, 1]
-    assert found["map"]["synthetic in real"]["auroc"][1] > 0.95
-    assert 0.25 < found["random"]["synthetic in real"]["auroc"][0] < 0.75
+        rows.append(localisation(cam.heatmap(head, pixels, "difference").values, mask))
+    assert all(row["pointing"] == 1 for row in rows) and np.mean([row["auroc"] for row in rows]) > 0.95
 
 
 # --- randomisation -------------------------------------------------------------------------------------------------
@@ -133,10 +133,10 @@ def test_similarity_by_hand():
 def test_randomisation_tells_an_edge_map_from_one_that_needs_the_weights():
     generator = np.random.default_rng(0)
     pictures = [generator.integers(0, 256, (128, 128, 3), dtype=np.uint8) for _ in range(3)]
-    found = faithfulness.randomisation(small_head(), pictures, 0, ["stage3"])
+    found = faithfulness.randomisation(MapHeads(small_head()), pictures, 0, ["stage3"])
     assert found["stage3"]["all"][0] < 0.5
     # a planted detector with one weight cannot be shuffled: its map stays, and the check says so
-    assert faithfulness.randomisation(planted(), pictures, 0, ["difference"])["difference"]["all"][0] == pytest.approx(1)
+    assert faithfulness.randomisation(MapHeads(planted()), pictures, 0, ["difference"])["difference"]["all"][0] == pytest.approx(1)
 
 
 # --- all of it, and in words ---------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def reddish_examples(folder: Path, splits: Sequence[str]) -> list[Example]:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     examples = reddish_examples(tmp_path_factory.mktemp("data"), ["val"])
-    return faithfulness.measure_maps(planted(), examples, faithfulness.MeasurePlan(seed=1, images=6, triples=5, shuffles=2))
+    return faithfulness.measure_maps(MapHeads(planted()), examples, faithfulness.MeasurePlan(1, images=6, splices=5, subset=4, shuffles=2))
 
 
 def test_measure_maps_gives_plain_numbers_for_every_layer(measured):
@@ -166,27 +166,39 @@ def test_measure_maps_gives_plain_numbers_for_every_layer(measured):
     json.dumps(measured)
     layers = {"difference", cam.ERROR_LAYER}
     assert set(measured["curves"]) == layers and set(measured["randomisation"]) == layers | {cam.WINDOW_LAYER}
-    assert set(measured["splices"]) == layers | {cam.WINDOW_LAYER, "random", "centre", "edges"}
-    assert measured["counts"] == {"images": 6, "triples": 5, "shuffles": 2}
-    assert measured["splices"]["difference"]["synthetic in real"]["auroc"][0] > 0.9  # it finds what is reddish
-    assert measured["splices"]["difference"]["real in synthetic"]["auroc"][0] > 0.9
-    assert measured["splices"]["difference"]["real in real"]["auroc"][0] == pytest.approx(0.5, abs=0.25)
+    splices = measured["splices"]
+    assert set(splices["maps"]) == layers | {cam.WINDOW_LAYER} and {"random", "JPEG ghost"} <= set(splices["baselines"])
+    assert measured["counts"] == {"images": 6, "splices": 5, "subset": 4, "shuffles": 2}
+    kinds = splices["maps"]["difference"]["kinds"]
+    assert splices["maps"]["difference"]["draws"] == 4  # it needs a gradient
+    assert kinds["synthetic in real"]["auroc"][0] > 0.9 and kinds["real in synthetic"]["auroc"][0] > 0.9  # it finds what is reddish
+    assert kinds["real in real"]["auroc"][0] == pytest.approx(0.5, abs=0.25)
 
 
-def test_the_report_has_every_map_and_baseline(measured):
-    text = faithfulness.maps_report(measured)
-    for name in (*measured["splices"], "deletion", "insertion", "another image's", "lift"):
-        assert name in text
+def test_the_report_has_every_map_control_and_group(measured):
+    text = maps_report(measured)
+    for name in (
+        *measured["splices"]["maps"],
+        *measured["splices"]["baselines"],
+        *KINDS,
+        "deletion",
+        "another image's",
+        "made up",
+        "under 10 %",
+    ):
+        assert name in text, name
     assert "needing the trained weights" in text  # one weight cannot be shuffled
 
 
 def passing() -> dict:
-    good, level = [0.3, 0.1, 0.5], [0.5, 0.4, 0.6]
+    good = [0.3, 0.1, 0.5]
     gain = dict.fromkeys(faithfulness.BASELINES, good)
-    best = {"synthetic in real": {"auroc": [0.8, 0.7, 0.9]}, "lift": {"auroc": good}}
+    kinds = {kind: {"auroc": [0.8, 0.7, 0.9]} for kind in DIRECTED} | {kind: {"auroc": [0.52, 0.4, 0.6]} for kind in CONTROLS}
+    splices = {"draws": 30, "kinds": kinds, "gain": {kind: {"baseline": "edges", "auroc": good} for kind in DIRECTED}}
     return {
+        "counts": {"images": 40, "splices": 30},
         "curves": {"difference": {measure: {"gain": dict(gain)} for measure in faithfulness.CURVES}},
-        "splices": {"difference": best} | {n: {"synthetic in real": {"auroc": level}} for n in ("random", "centre", "edges")},
+        "splices": {"maps": {"difference": splices}},
         "randomisation": {"difference": {"all": [0.1, 0.0, 0.2], "classifier": [0.3, 0.2, 0.4]}},
     }
 
@@ -194,10 +206,14 @@ def passing() -> dict:
 def test_trust_says_what_failed():
     results = passing()
     assert faithfulness.trust(results, "difference") == "beats its baselines"
+    assert faithfulness.worth(results, "difference") == pytest.approx(0.8)
     results["curves"]["difference"]["deletion"]["gain"]["edges"] = [0.1, -0.1, 0.3]
     assert faithfulness.trust(results, "difference") == "does not beat its baselines: deletion against edges"
-    results["splices"]["difference"]["lift"]["auroc"] = [0.0, -0.1, 0.1]
-    assert "telling a synthetic from a real region" in faithfulness.trust(results, "difference")
+    results["splices"]["maps"]["difference"]["gain"]["real in synthetic"]["auroc"] = [0.1, 0.0, 0.2]
+    assert faithfulness.failures(results, "difference")[1:] == ["real in synthetic, against edges"]
+    for value, fails in ((0.56, True), (0.44, True), (0.54, False)):
+        results["splices"]["maps"]["difference"]["kinds"]["synthetic in synthetic"] = {"auroc": [value, 0, 1]}
+        assert ("chance for synthetic in synthetic" in faithfulness.failures(results, "difference")) == fails
 
 
 def test_nan_is_no_success():

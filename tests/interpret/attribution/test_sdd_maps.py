@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from small_models import Head, Red, picture, small_head
 
 from interpret.attribution import cam, overlay
+from interpret.attribution.exact import MapHeads
+from interpret.attribution.map_measures import reference_scales
+from interpret.attribution.region import blurred, strongest_region
 
 # --- the real model ------------------------------------------------------------------------------------------------
 
@@ -66,7 +70,7 @@ def test_overlay_is_orange_for_synthetic_blue_for_real_and_clear_at_zero():
     image = np.asarray(overlay.overlay(np.full((40, 40, 3), 100, np.uint8), given_map(values), scale=1.0, opacity=1.0))
     assert tuple(image[15, 15]) == (213, 94, 0) and tuple(image[15, 30]) == (0, 114, 178)
     assert tuple(image[30, 30]) == tuple(image[30, 15]) == (100, 100, 100)
-    assert tuple(image[0, 0]) == (40, 40, 40)  # the outline of the window
+    assert tuple(image[0, 0]) == (40, 40, 40)  # the outline of the window, which is not read as a whole
 
 
 def test_a_blank_image_is_cold_and_weak_evidence_stays_weak():
@@ -78,9 +82,9 @@ def test_a_blank_image_is_cold_and_weak_evidence_stays_weak():
 
 
 def test_scales_come_from_the_validation_images():
-    head = Head(Red())
+    heads = MapHeads(Head(Red()))
     pictures = [np.full((32, 32, 3), (red, 0, 0), np.uint8) for red in (0, 90, 255)]
-    scales = cam.reference_scales(head, pictures, percentile=100)
+    scales = reference_scales(heads, pictures, percentile=100)
     assert scales["difference"] == pytest.approx(4 * (1 - 1 / 3), rel=1e-4)  # red 1 less the mean of the colours, times the gain
 
 
@@ -93,14 +97,66 @@ def test_rows_read_the_map_aloud():
     assert table["middle left"] == ("", "not read") and table["middle centre"] == ("+0.00", "little")
 
 
-def test_write_names_the_default_map_sdd(tmp_path):
+def spot(shape=(90, 120), sign: float = 1.0) -> cam.Heatmap:
+    """A hill around row 30 and column 80 on gentle noise."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    hill = np.exp(-((y - 30) ** 2 + (x - 80) ** 2) / (2 * 10**2))
+    return given_map(sign * 5 * hill + np.random.default_rng(0).normal(0, 0.1, shape))
+
+
+@pytest.mark.parametrize("sign, side", [(1, "synthetic"), (-1, "real")])
+def test_the_strongest_region_is_around_the_hill_on_either_side(sign, side):
+    region = strongest_region(spot(sign=sign), (900, 1200))  # of a picture ten times the map's size
+    mask = region.mask()
+    rows, columns = np.nonzero(mask)
+    assert region.side == side and abs(rows.mean() - 300) < 12 and abs(columns.mean() - 800) < 12
+    assert mask.mean() == pytest.approx(region.share, rel=0.1)
+    assert mask.sum() == pytest.approx(np.pi * (11.8 * 10) ** 2, rel=0.15)  # half of the height lies at 1.18 deviations
+    assert sign * region.mean > 2 and sign * region.standing_out > 10
+
+
+def test_a_region_as_polygons():
+    feature = strongest_region(spot(), (90, 120)).feature("residual")
+    assert feature["type"] == "Feature" and feature["geometry"]["type"] == "Polygon" and feature["properties"]["map"] == "residual"
+    ring = np.array(feature["geometry"]["coordinates"][0])
+    assert (ring[0] == ring[-1]).all() and len(ring) > 5
+    assert ring[:, 0].min() >= 60 and ring[:, 0].max() <= 100 and ring[:, 1].max() <= 50  # x, y
+
+
+def test_a_flat_map_has_no_region():
+    assert strongest_region(given_map(np.zeros((40, 40))), (40, 40)) is None
+
+
+def test_what_the_map_points_at_is_blurred_and_nothing_else():
+    pixels = picture(90, 120)
+    region = strongest_region(spot(), (90, 120))
+    result, mask = blurred(pixels, region), region.mask() > 0
+    core, far = (
+        cv2.erode(mask.astype(np.uint8), np.ones((9, 9))) > 0,
+        cv2.dilate(mask.astype(np.uint8), np.ones((17, 17))) == 0,
+    )
+    assert result.dtype == np.uint8 and result.shape == pixels.shape
+    assert (result[far] == pixels[far]).all() and result[core].std() < pixels[core].std() / 3
+    assert pixels.tobytes() == picture(90, 120).tobytes()  # the original stays
+
+
+def test_the_overlay_has_the_pictures_size_and_shows_the_outline():
+    pixels = picture(450, 600)
+    region = strongest_region(spot(), (450, 600))
+    image = overlay.overlay_at(pixels, spot(), 1.0, 0.0, region)
+    assert image.size == (600, 450)
+    changed = (np.asarray(image) != np.asarray(overlay.overlay_at(pixels, spot(), 1.0, 0.0, None))).any(2)
+    band = cv2.dilate(region.mask(), np.ones((15, 15))) - cv2.erode(region.mask(), np.ones((15, 15)))
+    assert changed.any() and not (changed & (band == 0)).any()
+
+
+def test_write_gives_a_map_at_the_pictures_size(tmp_path):
     from PIL import Image
 
-    head, pixels = small_head(), picture()
-    found = cam.heatmaps(head, pixels, [cam.WINDOW_LAYER, "stage1"])
-    paths = overlay.write(found, tmp_path / "new", pixels, {cam.WINDOW_LAYER: 1.0, "stage1": 1.0})
-    assert {path.name for path in paths} == {"sdd.npy", "sdd.png", "stage1.npy", "stage1.png"}
-    read = np.load(tmp_path / "new" / "sdd.npy")
-    assert read.dtype == np.float32 and read.shape == pixels.shape[:2]
-    np.testing.assert_array_equal(read, found[cam.WINDOW_LAYER].values)
-    assert Image.open(tmp_path / "new" / "stage1.png").size == (90, 70)
+    found, pixels = cam.heatmaps(small_head(), picture(), [cam.WINDOW_LAYER]), picture()
+    paths = overlay.write(pixels, found[cam.WINDOW_LAYER], 1.0, tmp_path / "new" / "sdd.npy")
+    assert [path.name for path in paths] == ["sdd.npy", "sdd.png"]
+    values = np.load(paths[0])
+    assert values.dtype == np.float32 and values.shape == pixels.shape[:2]
+    np.testing.assert_array_equal(values, found[cam.WINDOW_LAYER].values)
+    assert Image.open(paths[1]).size == (90, 70)
