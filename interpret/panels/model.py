@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from detector import Suite
     from detector.detectors.table import DetectorRow
 
+# An analysis starts from the button, also the one of an open picture that another detector is to lead
+ANALYZE_AGAIN = "() => { if (document.querySelector('#image img')) document.querySelector('#analyze').click(); }"
+
 
 @dataclass(frozen=True)
 class ModelControls:
@@ -136,7 +139,7 @@ def status(suite: Suite) -> str:
     backbones = " and ".join(short_backbone(part.backbone.name) for part in suite.suites)
     leading = suite.roster.leading
     text = f"In use: {backbones}, with {len(suite.roster.names)} detectors."
-    return f"{text} {leading.name} leads; press Analyze." if leading else text
+    return f"{text} {leading.name} leads." if leading else text
 
 
 def build_model() -> ModelControls:
@@ -172,5 +175,6 @@ def wire_model(model: ModelControls) -> None:
     )
     get = model.get.click(get_heads, model.in_use, model.note, api_name="get_heads", **line)
     for event in (use, lead, get):
-        event.success(list_leaders, model.in_use, model.leader, api_visibility="private", show_progress="hidden", **line)
+        listed = event.success(list_leaders, model.in_use, model.leader, api_visibility="private", show_progress="hidden", **line)
+        listed.success(None, js=ANALYZE_AGAIN)
     model.opened.expand(list_detectors, None, model.listing, api_name="detectors", concurrency_id="panels")
