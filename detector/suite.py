@@ -20,6 +20,7 @@ from detector.analysis import Analysis
 from detector.assembly import Assembly
 from detector.assets import EMBEDDED
 from detector.clip.backbone import Backbone
+from detector.clip.captioning import captioner
 from detector.data.images import ImageError, Photo, load_photo
 from detector.detectors.names import FUSED, PIXELS, DetectorError, DetectorName
 from detector.extraction import EVERYTHING, Extractor, evidence
@@ -27,7 +28,7 @@ from detector.hub.catalogue import TRAININGS
 from detector.hub.download import Progress
 from detector.methods.base import Evidence, HeadCard
 from detector.methods.physical.features import luminance_variance
-from detector.methods.registry import METHODS, find_heads, read_heads
+from detector.methods.registry import CAPTIONED, METHODS, find_heads, read_heads
 from detector.methods.released import Released, load_released
 from detector.parts import PartHeads
 from detector.roster import Roster
@@ -135,6 +136,11 @@ class Suite:
         """The same suite with more backbones beside it."""
         return replace(self, beside=(*self.beside, *others))
 
+    def with_captioner(self, captioner: Backbone | None) -> Suite:
+        """The same suite, whose captions another CoCa writes for all its backbones; None: the default one."""
+        beside = tuple(suite.with_captioner(captioner) for suite in self.beside)
+        return replace(self, backbone=self.backbone.with_captioner(captioner), beside=beside)
+
     def with_leader(self, leader: DetectorName) -> Suite:
         """The same suite, led by another detector. DetectorError, one sentence, where its head is not here."""
         if str(leader) not in self.roster.leaders:
@@ -205,6 +211,16 @@ class Suite:
         """Methods that the verdict was fitted with and that have no head here; also "reference" where the reference images that
         belong to the verdict are not here."""
         return tuple(dict.fromkeys(name for suite in self.suites if suite.verdict for name in suite.verdict.absent))
+
+    @property
+    def strange_captions(self) -> tuple[str, ...]:
+        """Full names of the detectors that learned from captions of another captioner than writes them now."""
+        return tuple(
+            str(DetectorName(suite.backbone.name, method))
+            for suite in self.suites
+            for method in CAPTIONED
+            if method in suite.heads and suite.cards[method].details.get("captioner") != captioner(suite.backbone)
+        )
 
     @property
     def digests(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detector.cli.options import Commands, add_backbone, positive
 from detector.cli.output import csv_columns, expand, name_absent, output_file, write_records
-from detector.cli.suites import add_detectors, load_suite
+from detector.cli.suites import add_captioner, add_detectors, load_suite
 from detector.hub.catalogue import TRAININGS
 
 
@@ -17,6 +17,7 @@ def add(commands: Commands) -> None:
     score.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders (searched through, sorted)")
     add_backbone(score)
     add_detectors(score)
+    add_captioner(score)
     score.add_argument("--caption", help="words for the image, instead of a caption made from its pixels; for all images given")
     score.add_argument(
         "--released",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from detector.assets import EMBEDDED
@@ -38,8 +40,31 @@ def add_detector(command: argparse._ActionsContainer) -> None:
     )
 
 
+def add_captioner(command: argparse.ArgumentParser) -> None:
+    """Add --captioner."""
+    command.add_argument(
+        "--captioner",
+        metavar="NAME",
+        default=os.environ.get("CUESCOPE_CAPTIONER") or None,
+        help="what writes captions: embedded, or a CoCa of open_clip as MODEL/TAG (downloaded), such as coca_ViT-B-32/laion2b_s13b_b90k "
+        "(default: CUESCOPE_CAPTIONER, else the backbone's own decoder, else embedded)",
+    )
+
+
 def load_suite(arguments: argparse.Namespace, progress: Progress | None = None, training: str = TRAININGS[0]) -> Suite:
-    """The suite that the options name, led by the first detector named. Errors as for `Suite.load`, and DetectorError."""
+    """The suite that the options name, led by the first detector named, with the captioner that they name where captions are read; who
+    learned from other captions is named on stderr. Errors as for `Suite.load`, and DetectorError."""
+    from detector.clip.captioning import load_captioner
+
+    suite = _suite_of(arguments, progress, training)
+    if arguments.captioner and suite.reads("alignment"):
+        suite = suite.with_captioner(load_captioner(arguments.captioner, arguments.device, progress))
+        for name in suite.strange_captions:
+            print(f"{name} learned from captions that another model wrote; its logits hold less for those of this one.", file=sys.stderr)
+    return suite
+
+
+def _suite_of(arguments: argparse.Namespace, progress: Progress | None, training: str) -> Suite:
     from detector.detectors.names import DetectorError, from_environment, parse_all
     from detector.suite import Suite
 
