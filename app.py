@@ -148,7 +148,7 @@ def _analyze_tab() -> None:
     start = gr.on(triggers, None, None, [card, progress, *hidden], js=start_script(len(hidden)), show_progress="hidden")
     analysis = start.then(
         analyze,
-        [image, model.in_use, model.training],
+        [image, model.in_use, model.training, model.writer],
         [numbers, current],
         api_name="analyze",
         concurrency_id="model",

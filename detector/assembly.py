@@ -39,7 +39,7 @@ class Assembly:
             height=photo.height,
             backbone=self.heads.backbone.name,
             detectors=scores.of_image(index),
-            physical=dict(zip(physical.NAMES, map(_number, values), strict=True)),
+            physical=dict(zip(physical.NAMES, map(_number, values), strict=True)) if len(values) else {},
             physical_contributions=_by_descriptor(parts.physical, index),
             percentiles=_percentiles(values, self.heads.heads.get("physical")),
             orthogonal=self._orthogonal(index, parts),

@@ -81,9 +81,9 @@ class Roster:
             if name == str(DetectorName(suite.backbone.name, FUSED)) and suite.fusion is not None:
                 return Leader(name, {method: self.keys[name_of(suite, method)] for method in suite.fusion.methods}, suite.fusion)
         detector = next(detector for detector in self.keys if str(detector) == name)
-        backbone_suite = next((s for s in self.suites if s.backbone.name == detector.backbone), self.suites[-1])
-        fusion = None if detector.origin else backbone_suite.fusion
-        fitted = fusion.restrict((detector.method,)) if fusion is not None and detector.method in fusion.methods else None
+        suites = [s for s in self.suites if detector.backbone in (PIXELS, s.backbone.name) and not detector.origin]
+        fusions = [s.fusion for s in suites if s.fusion is not None and detector.method in s.fusion.methods]
+        fitted = fusions[-1].restrict((detector.method,)) if fusions else None
         return Leader(name, {detector.method: self.keys[detector]}, fitted)
 
     # --- who fills which panel ---

@@ -20,12 +20,14 @@ from detector.analysis import Analysis
 from detector.assembly import Assembly
 from detector.assets import EMBEDDED
 from detector.clip.backbone import Backbone
+from detector.clip.captioning import captioner
 from detector.data.images import ImageError, Photo, load_photo
-from detector.detectors.names import PIXELS, DetectorError, DetectorName
-from detector.extraction import Extractor, evidence
+from detector.detectors.names import FUSED, PIXELS, DetectorError, DetectorName
+from detector.extraction import EVERYTHING, Extractor, evidence
 from detector.hub.catalogue import TRAININGS
 from detector.hub.download import Progress
 from detector.methods.base import Evidence, HeadCard
+from detector.methods.physical.features import luminance_variance
 from detector.methods.registry import CAPTIONED, METHODS, find_heads, read_heads
 from detector.methods.released import Released, load_released
 from detector.parts import PartHeads
@@ -55,7 +57,8 @@ class Suite:
 
     heads, cards: by method; a method without a head has no entry. verdict: None where nothing is fused. reference: features of the
     validation images, None where there are none for this backbone. beside: suites of other backbones that speak where this one has no
-    head, none of them with a `beside` of its own. leader: the detector whose logit is the verdict; None for the default.
+    head, none of them with a `beside` of its own. leader: the detector whose logit is the verdict; None for the default. selected: of
+    images nothing is computed but what the detectors read; see `only`.
     """
 
     backbone: Backbone
@@ -66,6 +69,7 @@ class Suite:
     reference: Reference | None = None
     beside: tuple[Suite, ...] = ()
     leader: DetectorName | None = None
+    selected: bool = False
 
     @classmethod
     def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None, training: str = TRAININGS[0]) -> Suite:
@@ -94,10 +98,21 @@ class Suite:
         return cls(backbone, heads, cards, verdict, released, reference)
 
     @classmethod
-    def load_detectors(
+    def load_detectors(cls, names: Sequence[DetectorName], device: str | None = None, progress: Progress | None = None) -> Suite:
+        """The named detectors and no others, the first of which leads; of an image nothing is computed but what they read.
+
+        Errors as for `load`, and DetectorError where a head is not here.
+        """
+        backbones = dict.fromkeys([name.backbone for name in names if name.backbone != PIXELS]) or {EMBEDDED: None}
+        training = next((name.training for name in names if name.training), TRAININGS[0])
+        first, *others = (cls.alone(backbone, device, progress, training) for backbone in backbones)
+        return first.with_beside(*others).led_by(names).only(names)
+
+    @classmethod
+    def load_led_by(
         cls, names: Sequence[DetectorName], backbone: str | None = None, device: str | None = None, progress: Progress | None = None
     ) -> Suite:
-        """The suite of the backbones of all named detectors, the first of which leads. Errors as for `load`, and DetectorError.
+        """All detectors of the named ones' backbones; the first named leads. Errors as for `load`, and DetectorError.
 
         backbone: the one that fills the panels where it can; None: the leader's.
         """
@@ -107,9 +122,7 @@ class Suite:
         for other in others:
             if other not in [loaded.backbone.name for loaded in suite.suites]:
                 suite = suite.with_beside(cls.alone(other, device, progress))
-        for name in reversed(names):  # each must be here, and the first leads
-            suite = suite.with_leader(name)
-        return suite
+        return suite.led_by(names)
 
     def with_released(self, released: Released) -> Suite:
         """The same suite with other released heads."""
@@ -123,12 +136,42 @@ class Suite:
         """The same suite with more backbones beside it."""
         return replace(self, beside=(*self.beside, *others))
 
+    def with_captioner(self, captioner: Backbone | None) -> Suite:
+        """The same suite, whose captions another CoCa writes for all its backbones; None: the default one."""
+        beside = tuple(suite.with_captioner(captioner) for suite in self.beside)
+        return replace(self, backbone=self.backbone.with_captioner(captioner), beside=beside)
+
     def with_leader(self, leader: DetectorName) -> Suite:
         """The same suite, led by another detector. DetectorError, one sentence, where its head is not here."""
         if str(leader) not in self.roster.leaders:
             get = f"fetch it with `python -m detector heads --fetch {leader.head}`" if leader.origin else "train it first"
             raise DetectorError(f"The head of '{leader}' is not here; {get}, or choose another detector.")
         return self if leader == self.leader else replace(self, leader=leader, beside=tuple(replace(s, leader=leader) for s in self.beside))
+
+    def led_by(self, names: Sequence[DetectorName]) -> Suite:
+        """The same suite, led by the first of the names. DetectorError where the head of one of them is not here."""
+        suite = self
+        for name in reversed(names):
+            suite = suite.with_leader(name)
+        return suite
+
+    def only(self, names: Sequence[DetectorName]) -> Suite:
+        """The same suite with these detectors alone; of an image nothing is computed but what they read. A fusion keeps all that it fuses.
+
+        names: of detectors that are here; those on other backbones than this suite's are passed over.
+        """
+        here = [name for name in names if name.backbone in (PIXELS, self.backbone.name)]
+        fused = self.fusion.methods if self.fusion and any(name.method == FUSED for name in here) else ()
+        heads = {*fused, *(name.head for name in here)}
+        return replace(
+            self,
+            heads={method: head for method, head in self.heads.items() if method in heads},
+            cards={method: card for method, card in self.cards.items() if method in (*heads, FUSED)},
+            verdict=self.verdict.restrict(heads) if self.verdict else None,
+            released=replace(self.released, heads={name: head for name, head in self.released.heads.items() if name in heads}),
+            beside=tuple(suite.only(names) for suite in self.beside),
+            selected=True,
+        )
 
     # --- several backbones, one leader ---
 
@@ -170,6 +213,16 @@ class Suite:
         return tuple(dict.fromkeys(name for suite in self.suites if suite.verdict for name in suite.verdict.absent))
 
     @property
+    def strange_captions(self) -> tuple[str, ...]:
+        """Full names of the detectors that learned from captions of another captioner than writes them now."""
+        return tuple(
+            str(DetectorName(suite.backbone.name, method))
+            for suite in self.suites
+            for method in CAPTIONED
+            if method in suite.heads and suite.cards[method].details.get("captioner") != captioner(suite.backbone)
+        )
+
+    @property
     def digests(self) -> dict[str, str]:
         """Method or released head → SHA-256, by which a verdict knows the heads that it was fitted with."""
         return digests(self.cards, self.released)
@@ -179,7 +232,13 @@ class Suite:
     @cached_property
     def extractor(self) -> Extractor:
         """Photos → features of the backbone."""
-        return Extractor(self.backbone, not self.heads.keys().isdisjoint(CAPTIONED), self.released.heads)
+        reads = {field for method in self.heads for field in METHODS[method].evidence}
+        captions = {"alignment"} & reads
+        return Extractor(self.backbone, frozenset(reads) if self.selected else EVERYTHING | captions, self.released.heads)
+
+    def reads(self, field: str) -> bool:
+        """Whether a field of `Evidence` is computed of images, by this backbone or one beside it."""
+        return any(field in suite.extractor.fields for suite in self.suites)
 
     @cached_property
     def detectors(self) -> dict[str, Detector]:
@@ -200,6 +259,8 @@ class Suite:
 
     def evidence(self, images: Sequence[Photo | np.ndarray], captions: Sequence[str | None] | None = None) -> Evidence:
         """All that the methods read of B images; see `detector.extraction.evidence`."""
+        if self.selected and not self.reads("alignment"):
+            captions = None
         return evidence(self.extractor, images, captions, [suite.extractor for suite in self.beside])
 
     def score(self, evidence: Evidence) -> Scores:
@@ -222,9 +283,10 @@ class Suite:
         return self.assembly.analyses(photos, evidence, self.score(evidence))
 
     def _with_verdict(self, analysis: Analysis, photo: Photo) -> Analysis:
-        verdict, variance = self.roster.verdict(analysis.detectors), analysis.physical["luminance_variance"]
+        verdict = self.roster.verdict(analysis.detectors)
         if verdict is None:
             return replace(analysis, absent=self.absent)
+        variance = analysis.physical["luminance_variance"] if analysis.physical else luminance_variance(photo.pixels)
         judged = within_limits(verdict, photo, np.inf if variance is None else variance)
         return replace(analysis, verdict=judged, leader=judged.detector, absent=self.absent)
 

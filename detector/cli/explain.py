@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detector.cli.options import Commands, add_backbone, natural
 from detector.cli.output import name_absent
-from detector.cli.suites import add_detector, load_suite
+from detector.cli.suites import add_captioner, add_detector, load_suite
 
 
 def add(commands: Commands) -> None:
@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
     explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
     add_backbone(explain)
     add_detector(explain)
+    add_captioner(explain)
     explain.add_argument("--caption", help="words for the image, as for score")
     explain.add_argument(
         "--windows",

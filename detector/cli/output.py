@@ -8,10 +8,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from detector.hub.catalogue import SOURCES
 from detector.records import AnalysisRecord
+
+if TYPE_CHECKING:
+    from detector.suite import Suite
 
 
 def expand(paths: Iterable[str]) -> Iterator[Path]:
@@ -28,12 +31,13 @@ def expand(paths: Iterable[str]) -> Iterator[Path]:
             yield path
 
 
-def csv_columns(methods: Iterable[str]) -> list[str]:
+def csv_columns(suite: Suite) -> list[str]:
     """The names of the columns of `csv_row`, in their order."""
     from detector.methods.physical.features import NAMES
 
-    scores = [f"{method}_{what}" for method in methods for what in ("probability", "logit")]
-    return ["file", "width", "height", "format", "error", "backbone", "label", "probability", *scores, *NAMES]
+    scores = [f"{method}_{what}" for method in suite.roster.names for what in ("probability", "logit")]
+    descriptors = NAMES if suite.reads("descriptors") else ()
+    return ["file", "width", "height", "format", "error", "backbone", "label", "probability", *scores, *descriptors]
 
 
 def csv_row(record: AnalysisRecord) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detector.cli.options import Commands, add_backbone, positive
 from detector.cli.output import csv_columns, expand, name_absent, output_file, write_records
-from detector.cli.suites import add_detector, load_suite
+from detector.cli.suites import add_captioner, add_detectors, load_suite
 from detector.hub.catalogue import TRAININGS
 
 
@@ -16,7 +16,8 @@ def add(commands: Commands) -> None:
     score = commands.add_parser("score", help="score images: one JSON object or CSV row each, in the order given")
     score.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders (searched through, sorted)")
     add_backbone(score)
-    add_detector(score)
+    add_detectors(score)
+    add_captioner(score)
     score.add_argument("--caption", help="words for the image, instead of a caption made from its pixels; for all images given")
     score.add_argument(
         "--released",
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     analyses = suite.analyze_files(paths, arguments.batch_size, caption=arguments.caption)
     records = (analysis.to_dict() for analysis in progress(analyses, len(paths), "score"))
     with output_file(arguments.out) as file:
-        failed = write_records(records, arguments.format, file, csv_columns(suite.roster.names))
+        failed = write_records(records, arguments.format, file, csv_columns(suite))
     if failed:
         print(f"{failed} of {len(paths)} files could not be read; see their 'error'.", file=sys.stderr)
     return 1 if failed else 0

@@ -1,8 +1,10 @@
-"""Which detectors a command uses: --detector, else CUESCOPE_DETECTORS, on --backbone."""
+"""Which detectors a command uses: --detectors alone, or --detector, else CUESCOPE_DETECTORS, and all others on --backbone."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from detector.assets import EMBEDDED
@@ -13,7 +15,21 @@ if TYPE_CHECKING:
     from detector.suite import Suite
 
 
-def add_detector(command: argparse.ArgumentParser) -> None:
+def add_detectors(command: argparse.ArgumentParser) -> None:
+    """Add --detector and --detectors, of which one can be given."""
+    group = command.add_mutually_exclusive_group()
+    add_detector(group)
+    group.add_argument(
+        "--detectors",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="these detectors alone, the first of which gives the verdict, and nothing computed that they do not read; write the option "
+        "behind the images (names: `python -m detector heads`)",
+    )
+
+
+def add_detector(command: argparse._ActionsContainer) -> None:
     """Add --detector."""
     command.add_argument(
         "--detector",
@@ -24,13 +40,40 @@ def add_detector(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_captioner(command: argparse.ArgumentParser) -> None:
+    """Add --captioner."""
+    command.add_argument(
+        "--captioner",
+        metavar="NAME",
+        default=os.environ.get("CUESCOPE_CAPTIONER") or None,
+        help="what writes captions: embedded, or a CoCa of open_clip as MODEL/TAG (downloaded), such as coca_ViT-B-32/laion2b_s13b_b90k "
+        "(default: CUESCOPE_CAPTIONER, else the backbone's own decoder, else embedded)",
+    )
+
+
 def load_suite(arguments: argparse.Namespace, progress: Progress | None = None, training: str = TRAININGS[0]) -> Suite:
-    """The suite that the options name, led by the first detector named. Errors as for `Suite.load`, and DetectorError."""
-    from detector.detectors.names import from_environment, parse_all
+    """The suite that the options name, led by the first detector named, with the captioner that they name where captions are read; who
+    learned from other captions is named on stderr. Errors as for `Suite.load`, and DetectorError."""
+    from detector.clip.captioning import load_captioner
+
+    suite = _suite_of(arguments, progress, training)
+    if arguments.captioner and suite.reads("alignment"):
+        suite = suite.with_captioner(load_captioner(arguments.captioner, arguments.device, progress))
+        for name in suite.strange_captions:
+            print(f"{name} learned from captions that another model wrote; its logits hold less for those of this one.", file=sys.stderr)
+    return suite
+
+
+def _suite_of(arguments: argparse.Namespace, progress: Progress | None, training: str) -> Suite:
+    from detector.detectors.names import DetectorError, from_environment, parse_all
     from detector.suite import Suite
 
+    if alone := getattr(arguments, "detectors", []):
+        if arguments.backbone != EMBEDDED:
+            raise DetectorError("The names after --detectors say which backbones are read; leave --backbone out.")
+        return Suite.load_detectors(parse_all(alone), arguments.device, progress)
     backbone = None if arguments.backbone == EMBEDDED else arguments.backbone
     names = parse_all(arguments.detector or ([] if backbone else from_environment()))
     if not names:
         return Suite.load(arguments.backbone, arguments.device, progress, training)
-    return Suite.load_detectors(names, backbone, arguments.device, progress)
+    return Suite.load_led_by(names, backbone, arguments.device, progress)

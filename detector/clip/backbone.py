@@ -6,6 +6,7 @@ user's choice only) or a local folder with `open_clip_config.json` and `open_cli
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import time
@@ -150,14 +151,19 @@ def require_known(name: str) -> None:
         raise BackboneError(f"'{name}' has a text tower of another library, which is not supported; choose another backbone.")
 
 
-def text_config(name: str) -> dict[str, Any]:
-    """open_clip's record of a backbone's text tower; {} for a name that is not known."""
+def model_config(name: str) -> dict[str, Any]:
+    """open_clip's record of a backbone's architecture; {} for a name that is not known."""
     import open_clip
 
     if folder := _folder(name):
-        return json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+        return json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
     model_name = name.partition("/")[0]
-    return open_clip.get_model_config(model_name)["text_cfg"] if model_name in open_clip.list_models() else {}
+    return open_clip.get_model_config(model_name) if model_name in open_clip.list_models() else {}
+
+
+def text_config(name: str) -> dict[str, Any]:
+    """The part of `model_config` for the text tower; {} for a name that is not known."""
+    return model_config(name).get("text_cfg", {})
 
 
 def _create(name: str, progress: Progress | None) -> OpenClip:
@@ -216,6 +222,7 @@ class Backbone:
         self.size = self.transform_size(model)
         self.reads_text = "hf_tokenizer_name" not in text_config(name)  # other tokenizers than CLIP's own come from the hub, piece by piece
         self.tokenizer = make_tokenizer(model)
+        self.captioner: Backbone | None = None  # a CoCa that was chosen to write captions for this backbone
         self._texts: dict[str, Tensor] = {}
         self._lock = threading.Lock()
 
@@ -227,6 +234,12 @@ class Backbone:
         """
         target = choose_device(device)
         return cls(name, create_model(name, progress), target)
+
+    def with_captioner(self, captioner: Backbone | None) -> Backbone:
+        """The same backbone, which shares its weights, with another CoCa to write its captions; None: the default one."""
+        twin = copy.copy(self)
+        twin.captioner = captioner
+        return twin
 
     @staticmethod
     def transform_size(model: OpenClip) -> int:

@@ -1,4 +1,7 @@
-"""One sentence for an image: from a CoCa's own decoder, from a list of nouns, or from the user.
+"""One sentence for an image: from a CoCa's decoder, from a list of nouns, or from the user.
+
+A backbone's own decoder writes, or that of a CoCa which the user chose; for a backbone from the hub without a decoder the embedded model's.
+A local folder without a decoder stands alone and gets nouns.
 
 Nothing but pixels and the user's words goes in: no file name, no metadata, no generator's prompt, no label (docs/methods.md, 3).
 The decoder is greedy, so the same image gets the same caption.
@@ -9,17 +12,22 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.clip.backbone import Backbone, ClipFeatures
+from detector.assets import EMBEDDED
+from detector.clip.backbone import Backbone, BackboneError, ClipFeatures, model_config, require_known
 from detector.clip.decoding import Decoder
 from detector.clip.stored_texts import encode_fixed
 from detector.clip.vocabulary import CONCEPTS
+from detector.hub.download import Progress
 from detector.steps import checkpoint
 
 NOUNS = CONCEPTS.with_name("nouns.txt")
@@ -31,7 +39,7 @@ NOUN_COUNT = 5  # nouns that stand in for a sentence where there is no decoder
 
 @dataclass(frozen=True)
 class Caption:
-    """text: the words, or "" where there are none worth reading. source: "user", the backbone's name, or "nouns"."""
+    """text: the words, or "" where there are none worth reading. source: "user", the name of the CoCa that wrote them, or "nouns"."""
 
     text: str
     source: str
@@ -73,22 +81,47 @@ def has_decoder(backbone: Backbone) -> bool:
     return hasattr(backbone.model, "text_decoder")
 
 
+def load_captioner(name: str, device: str | None = None, progress: Progress | None = None) -> Backbone:
+    """The CoCa of a name, "embedded" or MODEL/TAG, which is downloaded where it is not here. BackboneError, one sentence, where it cannot
+    be had or writes no captions. progress: as for `Backbone.load`."""
+    if name != EMBEDDED and "multimodal_cfg" not in model_config(name):
+        require_known(name)
+        raise BackboneError(f"'{name}' writes no captions; choose '{EMBEDDED}' or a CoCa such as coca_ViT-B-32/laion2b_s13b_b90k.")
+    return Backbone.load(name, device, progress)
+
+
+@lru_cache(maxsize=2)
+def _embedded(device: str) -> Backbone:
+    return Backbone.load(EMBEDDED, device)
+
+
+def writer_of(backbone: Backbone) -> Backbone | None:
+    """The CoCa that writes captions for a backbone; None for a local folder without a decoder, whose captions are nouns."""
+    if backbone.captioner is not None and backbone.captioner.fingerprint != backbone.fingerprint:
+        return backbone.captioner
+    if has_decoder(backbone):
+        return backbone
+    return None if Path(backbone.name).is_dir() else _embedded(str(backbone.device))
+
+
 def captioner(backbone: Backbone) -> str:
     """Identity of what writes captions: sixteen hex digits of the decoder's weights, or "nouns" and sixteen of the noun list."""
-    digest = hashlib.sha256(NOUNS.read_bytes())
-    if not has_decoder(backbone):
+    digest, writer = hashlib.sha256(NOUNS.read_bytes()), writer_of(backbone)
+    if writer is None:
         return f"nouns {digest.hexdigest()[:16]}"
-    for parameter in backbone.model.text_decoder.parameters():
+    for parameter in writer.model.text_decoder.parameters():
         digest.update(parameter.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def image_tokens(backbone: Backbone, images: Tensor, features: ClipFeatures) -> Tensor:
-    """(B, N, D) what the decoder attends to. With CLS pooling these are the patch tokens of `features` after the final
-    layer norm; a CoCa with an attentional pooler needs another forward."""
+def image_tokens(backbone: Backbone, images: Tensor, features: ClipFeatures | None = None) -> Tensor:
+    """(B, N, D) what the decoder attends to. With CLS pooling these are the patch tokens of `features` (None: computed here) after the
+    final layer norm; a CoCa with an attentional pooler needs another forward."""
     visual = backbone.model.visual
-    if getattr(visual, "attn_pool", None) is None and features.patches is not None:
-        return visual.ln_post(features.patches.to(backbone.device))
+    if getattr(visual, "attn_pool", None) is None:
+        features = features or backbone.encode(images)
+        if features.patches is not None:
+            return visual.ln_post(features.patches.to(backbone.device))
     return backbone.model._encode_image(images.to(backbone.device))[1]
 
 
@@ -134,9 +167,16 @@ def retrieve(backbone: Backbone, projected: Tensor) -> list[str]:
     return [", ".join(singular[i] for i in row) for row in best.tolist()]
 
 
-def caption(backbone: Backbone, images: Tensor, features: ClipFeatures) -> list[Caption]:
-    """A caption for each of the B images, prepared (B, 3, S, S) and encoded; one that `is_usable` rejects becomes ""."""
-    decoder = has_decoder(backbone)
-    texts = write(backbone, image_tokens(backbone, images, features)) if decoder else retrieve(backbone, features.projected)
-    source = backbone.name if decoder else "nouns"
-    return [Caption(text if is_usable(text) else "", source) for text in texts]
+def caption(backbone: Backbone, pixels: Sequence[np.ndarray], images: Tensor, features: ClipFeatures) -> list[Caption]:
+    """A caption for each of B images; one that `is_usable` rejects becomes "".
+
+    pixels: (H, W, 3) uint8 each. images, features: the same, prepared (B, 3, S, S) and encoded by the backbone, for its own decoder.
+    """
+    writer = writer_of(backbone)
+    if writer is None:
+        texts = retrieve(backbone, features.projected)
+    elif writer is backbone:
+        texts = write(backbone, image_tokens(backbone, images, features))
+    else:
+        texts = write(writer, image_tokens(writer, torch.stack([writer.prepare(image) for image in pixels])))
+    return [Caption(text if is_usable(text) else "", writer.name if writer else "nouns") for text in texts]

@@ -34,6 +34,8 @@ class HeadError(RuntimeError):
 class Evidence:
     """All that the methods read, for B images.
 
+    What was not computed, because no detector in use reads it, is None or has no columns.
+
     clip: pooled, projected and patch tokens. descriptors: (B, 15) at the fixed scale. residual: (B, F). pixels: the B
     images, (H, W, 3) uint8, for methods that read them at their own resolution. alignment: image against caption, for
     ITEM. physical_text: (B, E) unit embeddings of the descriptors written as text after the caption. released: name of a

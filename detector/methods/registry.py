@@ -34,9 +34,9 @@ class Method:
 
     fit: "module:function", called with (train: Table, val: Table, training: Training) → Fitted; imported when it is needed, as
     training brings libraries that scoring does without. preprocessing: of the images that it reads, `{size}` being the backbone's.
-    features: version of the pixel features of a method that reads no backbone, and so serves every one. captioned: it reads a
-    caption. tower: it runs the backbone's tower itself, adapted, and `from_tensors` builds it from the card and the backbone. text: it
-    reads what the backbone's text tower makes of words.
+    evidence: the fields of `Evidence` that it reads. features: version of the pixel features of a method that reads no backbone, and so
+    serves every one. tower: it runs the backbone's tower itself, adapted, and `from_tensors` builds it from the card and the backbone.
+    text: it reads what the backbone's text tower makes of words.
     """
 
     name: str
@@ -44,8 +44,8 @@ class Method:
     reads: str
     fit: str
     preprocessing: str = WHOLE
+    evidence: tuple[str, ...] = ("clip",)
     features: str = ""
-    captioned: bool = False
     tower: bool = False
     text: bool = False
 
@@ -63,6 +63,7 @@ METHODS = {
             "fifteen descriptors at the fixed 256-pixel scale",
             "detector.methods.physical.train:fit",
             "pixels as decoded",
+            ("descriptors",),
             features=physical.VERSION,
         ),
         Method(
@@ -71,20 +72,26 @@ METHODS = {
             "high-pass residual of the pixels",
             "detector.methods.residual.train:fit",
             "pixels as decoded",
+            ("residual",),
             features=residual.VERSION,
         ),
         Method("linear_probe", LinearProbe, "pooled", "detector.methods.orthogonal.train:fit_probe"),
         Method("orthogonal", OrthogonalHead, "pooled", "detector.methods.orthogonal.train:fit"),
         Method("concepts", ConceptHead, "projected", "detector.methods.concepts.train:fit", text=True),
         Method(
-            "item", ItemHead, "projected image, crops, caption and objects", "detector.methods.item.train:fit", captioned=True, text=True
+            "item",
+            ItemHead,
+            "projected image, crops, caption and objects",
+            "detector.methods.item.train:fit",
+            evidence=("alignment",),
+            text=True,
         ),
         Method(
             "physical_clip",
             PhysicalClipHead,
             "projected image and text, descriptors",
             "detector.methods.physical_clip.train:fit",
-            captioned=True,
+            evidence=("clip", "descriptors", "alignment"),
             text=True,
         ),
         Method(
@@ -93,13 +100,14 @@ METHODS = {
             "pixels of windows, and the tokens of the adapted tower",
             "detector.methods.sdd.train:fit",
             "windows of {size} × {size} pixels at the image's own resolution",
+            ("pixels",),
             tower=True,
         ),
     )
 }
 PIXEL_METHODS = {method.name: method.features for method in METHODS.values() if method.features}
 TOWER_METHODS = tuple(method.name for method in METHODS.values() if method.tower)
-CAPTIONED = tuple(method.name for method in METHODS.values() if method.captioned)
+CAPTIONED = tuple(method.name for method in METHODS.values() if "alignment" in method.evidence)
 BESIDE = {"verdict": ("logits of the methods", "logits as the heads give them"), "reference": ("pooled and projected", WHOLE)}
 
 

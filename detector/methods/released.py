@@ -79,13 +79,13 @@ def _shifted(progress: Progress, before: int, total: int) -> Progress:
 
 
 def released_features(
-    heads: dict[str, PublishedHead], backbone: Backbone, images: Sequence[Photo | np.ndarray], clip: ClipFeatures
+    heads: dict[str, PublishedHead], backbone: Backbone, images: Sequence[Photo | np.ndarray], clip: ClipFeatures | None = None
 ) -> dict[str, Tensor]:
     """Name → (B, D) features as the head's authors made them: their interpolation, or no resize at all.
 
-    One forward for each distinct preprocessing; `clip`, the backbone's own, is used where it is the same.
+    One forward for each distinct preprocessing; `clip`, the backbone's own where it has been computed, is used where it is the same.
     """
-    passes = {(backbone.preprocess["interpolation"], True): clip}
+    passes = {(backbone.preprocess["interpolation"], True): clip} if clip else {}
     features = {}
     for name, head in heads.items():
         key = head.source.interpolation, head.source.resize

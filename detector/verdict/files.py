@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from detector.assets import EMBEDDED, MODELS
@@ -23,6 +23,12 @@ class FusedVerdict:
     fusion: Fusion | None
     card: HeadCard | None = None
     absent: tuple[str, ...] = ()
+
+    def restrict(self, heads: Collection[str]) -> FusedVerdict:
+        """The same for these methods and released heads alone."""
+        methods = tuple(method for method in self.fusion.methods if method in heads) if self.fusion else ()
+        fusion = self.fusion.restrict(methods) if self.fusion and methods else None
+        return replace(self, fusion=fusion, absent=tuple(method for method in self.absent if method in heads))
 
 
 def read_verdict(backbone: Backbone, digests: Mapping[str, str]) -> FusedVerdict:

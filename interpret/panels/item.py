@@ -273,7 +273,8 @@ def _write(suite: Suite, current: CurrentImage, evidence: Evidence) -> Caption:
     """The caption that the model writes, for an image that has none yet."""
     from detector.clip.captioning import caption
 
-    return caption(suite.backbone, suite.backbone.prepare(photo_of(current).pixels)[None], evidence.clip)[0]
+    pixels = photo_of(current).pixels
+    return caption(suite.backbone, [pixels], suite.backbone.prepare(pixels)[None], evidence.clip)[0]
 
 
 def _wording(current: CurrentImage, alignment: Alignment) -> Wording:

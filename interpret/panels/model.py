@@ -14,18 +14,33 @@ from detector.detectors.names import FUSED, DetectorError, DetectorName, short_b
 from detector.hub.catalogue import TRAININGS
 from detector.steps import checkpoint
 from interpret.panels import components as parts
-from interpret.panels.service import backbone_choices, detector_choices, first_choice, get_suite, keep_texts, refresh_released, split_choice
+from interpret.panels.service import (
+    backbone_choices,
+    captioner_choices,
+    detector_choices,
+    first_captioner,
+    first_choice,
+    get_captioner,
+    get_suite,
+    keep_texts,
+    refresh_released,
+    split_choice,
+)
 
 if TYPE_CHECKING:
     from detector import Suite
     from detector.detectors.table import DetectorRow
+
+# An analysis starts from the button, also the one of an open picture that another detector is to lead
+ANALYZE_AGAIN = "() => { if (document.querySelector('#image img')) document.querySelector('#analyze').click(); }"
 
 
 @dataclass(frozen=True)
 class ModelControls:
     """choice: of a backbone; use: loads it; in_use: its name once it is loaded, or that of the detector that leads on it, an input of every
     analysis. leader: of the detectors that are here. released: the row for backbones with released heads: training: which of them give
-    units and concepts; get: downloads them. note: one sentence. listing: all detectors known here, filled when `opened` is."""
+    units and concepts; get: downloads them. captioner: of what may
+    write captions; writer: what does. note: one sentence. listing: all detectors known here, filled when `opened` is."""
 
     choice: gr.Dropdown
     use: gr.Button
@@ -34,6 +49,8 @@ class ModelControls:
     released: gr.Row
     training: gr.Dropdown
     get: gr.Button
+    captioner: gr.Dropdown
+    writer: gr.State
     note: gr.Markdown
     opened: gr.Accordion
     listing: gr.HTML
@@ -104,6 +121,30 @@ def get_heads(in_use: str, progress=gr.Progress()) -> str:  # noqa: B008
     return status(get_suite(in_use))
 
 
+def use_captioner(captioner: str, in_use: str, progress=gr.Progress()) -> tuple[str, str, str]:  # noqa: B008
+    """Load what is to write captions, downloading it where it is not here yet; on failure the embedded model writes them.
+
+    Args:
+        captioner: "embedded", or another of the models offered that write captions.
+        in_use: the backbone's name, or that of a detector on it.
+
+    Returns:
+        The name of what writes captions, for the list and for the session, and one sentence about it.
+    """
+    from detector.clip.backbone import BackboneError
+    from detector.methods.base import HeadError
+
+    if captioner not in captioner_choices():
+        return EMBEDDED, EMBEDDED, f"**That is not offered here; there are {', '.join(captioner_choices())}.**"
+    try:
+        suite = get_suite(_known(in_use)[0]).with_captioner(get_captioner(captioner, _in_bytes(progress, "weights")))
+    except (BackboneError, DetectorError, HeadError) as error:
+        return EMBEDDED, EMBEDDED, f"**{parts.plain(str(error))}** Captions are still written by: {EMBEDDED}."
+    names = " and ".join(suite.strange_captions)
+    warning = f" {names} learned from captions that another model wrote, so that their logits hold less." if names else ""
+    return captioner, captioner, f"Captions are written by: {captioner}.{warning}"
+
+
 def list_leaders(in_use: str) -> gr.Dropdown:
     """The detectors that can lead with what is in use, and the one that does."""
     suite = get_suite(_known(in_use)[0])
@@ -136,7 +177,7 @@ def status(suite: Suite) -> str:
     backbones = " and ".join(short_backbone(part.backbone.name) for part in suite.suites)
     leading = suite.roster.leading
     text = f"In use: {backbones}, with {len(suite.roster.names)} detectors."
-    return f"{text} {leading.name} leads; press Analyze." if leading else text
+    return f"{text} {leading.name} leads." if leading else text
 
 
 def build_model() -> ModelControls:
@@ -155,11 +196,15 @@ def build_model() -> ModelControls:
                 gr.Dropdown(list(TRAININGS), value=TRAININGS[0], scale=4, label="Released heads to show, by training data")
             )
             get = gr.Button("Get the heads (4 MB)", scale=0, min_width=160, elem_id="get-heads")
+        writers = [(label, name) for name, label in captioner_choices().items()]
+        captioner = parts.accept_any(gr.Dropdown(writers, value=first_captioner(), label="Captions written by", elem_id="captioner"))
         note = gr.Markdown(f"In use: {backbone_choices()[backbone]}.", elem_classes="reading", elem_id="model-status")
         with gr.Accordion("All detectors known here", open=False, elem_id="all-detectors") as opened:
             listing = gr.HTML("", elem_id="detectors")  # a table, filled while it is folded, takes more than a telephone's width
     in_use = gr.Textbox(first, visible=False, label="backbone in use")
-    return ModelControls(choice, use, in_use, leader, released, training, get, note, opened, listing)
+    return ModelControls(
+        choice, use, in_use, leader, released, training, get, captioner, gr.State(first_captioner()), note, opened, listing
+    )
 
 
 def wire_model(model: ModelControls) -> None:
@@ -171,6 +216,11 @@ def wire_model(model: ModelControls) -> None:
         use_model, [model.leader, model.in_use], outputs, api_visibility="private", show_progress_on=model.note, **line
     )
     get = model.get.click(get_heads, model.in_use, model.note, api_name="get_heads", **line)
+    written = [model.captioner, model.writer, model.note]
+    inputs = [model.captioner, model.in_use]
+    writer = model.captioner.input(use_captioner, inputs, written, api_name="use_captioner", show_progress_on=model.note, **line)
+    writer.success(None, js=ANALYZE_AGAIN)
     for event in (use, lead, get):
-        event.success(list_leaders, model.in_use, model.leader, api_visibility="private", show_progress="hidden", **line)
+        listed = event.success(list_leaders, model.in_use, model.leader, api_visibility="private", show_progress="hidden", **line)
+        listed.success(None, js=ANALYZE_AGAIN)
     model.opened.expand(list_detectors, None, model.listing, api_name="detectors", concurrency_id="panels")

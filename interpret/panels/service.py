@@ -23,6 +23,7 @@ from interpret.render.words import PIXEL_METHODS
 
 if TYPE_CHECKING:
     from detector import Suite
+    from detector.clip.backbone import Backbone
     from detector.data.images import Photo
     from detector.methods.base import Evidence
 
@@ -32,11 +33,18 @@ BACKBONES = {
     "ViT-L-14-quickgelu/openai": "CLIP ViT-L/14 with UniversalFakeDetect's released head (downloads 0.9 GB or more)",
 }
 
+CAPTIONERS = {
+    EMBEDDED: "Each model's own writer, else the embedded one",
+    "coca_ViT-B-32/laion2b_s13b_b90k": "CoCa ViT-B/32 (downloads 1 GB)",
+    "coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k": "CoCa ViT-B/32, finetuned on COCO captions (downloads 1 GB)",
+}
+
 GONE = "The image is no longer on the server; choose it again."
 
 SUITE_LIMIT = 4 * 2**30  # bytes of weights beside the embedded model (choice): two ViT-L/14 in single precision
 
 _suites: dict[str, Suite] = {}  # by backbone, the one used last at the end
+_captioners: dict[str, Backbone] = {}  # at most one, the one used last; the embedded one is not among them
 _locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
@@ -59,6 +67,7 @@ class CurrentImage:
     file: str
     backbone: str = EMBEDDED
     training: str = TRAININGS[0]
+    captioner: str = EMBEDDED
 
     @property
     def record(self) -> AnalysisRecord:
@@ -101,6 +110,31 @@ def detector_choices(backbone: str) -> list[str]:
     pixels = [DetectorName(PIXELS, method) for method in PIXEL_METHODS]
     released = [name for name in RELEASED.values() if name.backbone == backbone]
     return list(map(str, [*released, *names, *pixels]))
+
+
+def captioner_choices() -> dict[str, str]:
+    """What may write captions: CAPTIONERS and the one that `CUESCOPE_CAPTIONER` names."""
+    more = os.environ.get("CUESCOPE_CAPTIONER", "").strip()
+    return CAPTIONERS | ({more: more} if more and more not in CAPTIONERS else {})
+
+
+def first_captioner() -> str:
+    """What writes captions before a visitor chooses."""
+    return os.environ.get("CUESCOPE_CAPTIONER", "").strip() or EMBEDDED
+
+
+def get_captioner(name: str, progress=None) -> Backbone | None:
+    """The CoCa of an offered name, loaded when first needed, one at a time; None for the default. Raises BackboneError, one sentence."""
+    if name == EMBEDDED:
+        return None
+    from detector.clip.captioning import load_captioner
+
+    with _locks[name]:
+        if name not in _captioners:
+            captioner = load_captioner(name, page_device(), progress)
+            _captioners.clear()
+            _captioners[name] = captioner
+        return _captioners[name]
 
 
 def split_choice(choice: str) -> tuple[str, str]:
@@ -205,7 +239,8 @@ def refresh_released(name: str) -> None:
 
 def suite_of(current: CurrentImage) -> Suite:
     """The suite that an image was analysed with."""
-    return get_suite(current.backbone).with_training(current.training)
+    suite = get_suite(current.backbone).with_training(current.training)
+    return suite if current.captioner == EMBEDDED else suite.with_captioner(get_captioner(current.captioner))
 
 
 def part_of(current: CurrentImage, method: str) -> tuple[Suite, Evidence | None]:
@@ -257,7 +292,9 @@ def _analyze_file(current: CurrentImage) -> StoredAnalysis:
     return StoredAnalysis(replace(analysis, file=name).to_dict(), evidence.without_pixels())
 
 
-def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININGS[0]) -> tuple[AnalysisRecord | None, CurrentImage | None]:
+def analyze(
+    image: str | None, backbone: str = EMBEDDED, training: str = TRAININGS[0], captioner: str = EMBEDDED
+) -> tuple[AnalysisRecord | None, CurrentImage | None]:
     """Analyse one image file.
 
     Args:
@@ -265,6 +302,7 @@ def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININ
         backbone: "embedded", or another of the models offered, which is downloaded first where it is not here yet; or the full name of the
             detector that is to lead, such as "embedded/sdd".
         training: the data set of the released heads whose units and concepts are shown, on backbones that have some.
+        captioner: "embedded", or another of the models offered that write captions, which is downloaded first where it is not here yet.
 
     Returns:
         The same JSON object that the command line writes; `error` holds one sentence if something is unusable.
@@ -273,9 +311,9 @@ def analyze(image: str | None, backbone: str = EMBEDDED, training: str = TRAININ
         return None, None
     from detector.analysis import Analysis
 
-    if refusal := _unknown_choice(backbone) or _unknown_training(training):
+    if refusal := _unknown_choice(backbone) or _unknown_training(training) or _unknown_captioner(captioner):
         return Analysis(os.path.basename(image), error=refusal).to_dict(), None
-    current = CurrentImage(new_key(), image, backbone, training)
+    current = CurrentImage(new_key(), image, backbone, training, captioner)
     return STORE.put((current.key, "analysis"), _analyze_file(current)).record, current
 
 
@@ -291,3 +329,8 @@ def _unknown_choice(choice: str) -> str:
 
 def _unknown_training(name: str) -> str:
     return "" if name in TRAININGS else f"No head was trained on data of that name; there are {', '.join(TRAININGS)}."
+
+
+def _unknown_captioner(name: str) -> str:
+    known = isinstance(name, str) and name in captioner_choices()
+    return "" if known else f"No writer of captions of that name is offered; there are {', '.join(captioner_choices())}."

@@ -301,7 +301,7 @@ def place_id(panel: Panel) -> str:
 
 def leader_first(record: AnalysisRecord) -> str:
     """CSS in HTML that moves the panel of the detector that leads below the table of methods; "" for a fusion."""
-    method = record.get("leader", "").rpartition("/")[2].partition("@")[0]
+    method = report.leading_method(record)
     panel = next((panel for panel in PANELS if method in panel.methods), None)
     return f"<style>#place-methods {{order: -2}} #{place_id(panel)} {{order: -1}}</style>" if panel else ""
 

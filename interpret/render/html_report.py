@@ -33,6 +33,7 @@ SECTION_KEYS = {
     "format",
     "error",
     "backbone",
+    "leader",
     "verdict",
     "detectors",
     "physical",
@@ -82,7 +83,7 @@ def html_report(record: AnalysisRecord, suite: Suite, photo: Photo, time: dateti
         f"<header><h1>Cuescope report</h1><p>{escape(record.get('file') or 'an image')} · {moment} · backbone "
         f"{escape(str(record.get('backbone')))}</p></header>{report.verdict_card(record)}"
     )
-    body = "" if record.get("error") else "".join([*_sections(record, suite, photo), *_others(record)])
+    body = "" if record.get("error") else "".join(_sections(record, suite, photo))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
         f'content="{POLICY}"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -93,13 +94,21 @@ def html_report(record: AnalysisRecord, suite: Suite, photo: Photo, time: dateti
 
 
 def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
-    """What the page shows, in its order."""
+    """What the page shows: the section of the detector that leads, then all others in the page's order."""
+    sections = {**_methods(record, suite, photo), **_others(record)}
+    method = report.leading_method(record)
+    panel = "physical" if method == "physical_clip" else method  # one section for both
+    first = [sections.pop(panel)] if panel in sections else []
+    table = _table(["method", "probability of synthetic", "share of verdict"], report.method_rows(record))
+    overview = [_section("Methods", "methods", "", table), _pixels(suite, photo)]
+    return [_good("verdict", record), *first, *overview, *sections.values()]
+
+
+def _methods(record: AnalysisRecord, suite: Suite, photo: Photo) -> dict[str, str]:
+    """Method → its section."""
     physical, residual = suite.heads.get("physical"), suite.heads.get("residual")
-    return [
-        _good("verdict", record),
-        _section("Methods", "methods", "", _table(["method", "probability of synthetic", "share of verdict"], report.method_rows(record))),
-        _pixels(suite, photo),
-        _section(
+    return {
+        "concepts": _section(
             "Photographic concepts",
             "concepts",
             report.concept_reading(record),
@@ -107,7 +116,7 @@ def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
             _chart(figures.concept_chart(record), "Concepts that push the concept model most"),
             _concepts(record),
         ),
-        _section(
+        "orthogonal": _section(
             "Orthogonal units",
             "units",
             report.unit_reading(record),
@@ -115,7 +124,7 @@ def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
             _chart(figures.unit_chart(record), "What each unit contributes"),
             _table(["unit", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"], figures.unit_rows(record)),
         ),
-        _section(
+        "residual": _section(
             "Pixel residual",
             "residual",
             report.residual_reading(record),
@@ -123,7 +132,7 @@ def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
             _chart(figures.residual_chart(photo.pixels, residual), "Residual spectrum against the mean real one"),
             _table(["part", "logits"], figures.residual_rows(record)),
         ),
-        _section(
+        "physical": _section(
             "Fifteen physical descriptors",
             "descriptors",
             report.descriptor_reading(record),
@@ -132,7 +141,7 @@ def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
             _descriptors(record),
             gallery(photo.pixels),
         ),
-    ]
+    }
 
 
 def _section(title: str, how: str, reading: str, *parts: str) -> str:
@@ -180,15 +189,15 @@ def _descriptors(record: AnalysisRecord) -> str:
     return _table(["descriptor", "256 px", "% of real below", "% of synthetic below", "logits"], rows)
 
 
-def _others(record: AnalysisRecord) -> list[str]:
-    """A section for each part of the record that has none above, as indented JSON."""
-    sections = []
+def _others(record: AnalysisRecord) -> dict[str, str]:
+    """Key → section, for each part of the record that has none above, as indented JSON."""
+    sections = {}
     for name, value in record.items():
         if name not in SECTION_KEYS and value not in (None, {}, []):
             text = json.dumps(value, indent=1, ensure_ascii=False)
             short = len(text) <= LONGEST_SECTION
             content = f"<pre>{escape(text)}</pre>" if short else "<p>Too long to print: see the JSON record.</p>"
-            sections.append(f"<section><h2>{escape(str(name))}</h2>{content}</section>")
+            sections[name] = f"<section><h2>{escape(str(name))}</h2>{content}</section>"
     return sections
 
 

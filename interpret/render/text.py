@@ -220,6 +220,11 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def leading_method(record: AnalysisRecord) -> str:
+    """The method of the detector that leads, "verdict" for a fusion; "" where none leads."""
+    return record.get("leader", "").rpartition("/")[2].partition("@")[0]
+
+
 def summary(record: AnalysisRecord) -> str:
     """Plain text for copying: verdict, methods, descriptors and concepts in a few lines."""
     if record.get("error"):

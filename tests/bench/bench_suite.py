@@ -76,7 +76,7 @@ def random_heads(backbone: Backbone) -> tuple[OrthogonalHead, ConceptHead]:
 
 def synthclic(backbone: Backbone, paths: Sequence[Path]) -> None:
     """Files → logits of the two heads, and nothing else."""
-    extractor, (orthogonal, concepts) = Extractor(backbone), random_heads(backbone)
+    extractor, (orthogonal, concepts) = Extractor(backbone, frozenset({"clip"})), random_heads(backbone)
     for part in batches(paths):
         clip = extractor.features([load_photo(path).pixels for path in part]).clip
         orthogonal.logits(clip.pooled)

@@ -10,6 +10,7 @@ from detector.clip.captioning import (
     MAX_TOKENS,
     MIN_TOKENS,
     caption,
+    captioner,
     has_decoder,
     image_tokens,
     is_truncated,
@@ -67,8 +68,8 @@ def test_greedy_writing_is_the_textbook_loop(tiny, images):
 
 def test_the_same_image_gets_the_same_caption_alone_or_in_a_batch(embedded, photographs):
     prepared = torch.stack([embedded.prepare(p) for p in photographs])
-    together = caption(embedded, prepared, embedded.encode(prepared))
-    alone = caption(embedded, prepared[1:], embedded.encode(prepared[1:]))
+    together = caption(embedded, [], prepared, embedded.encode(prepared))
+    alone = caption(embedded, [], prepared[1:], embedded.encode(prepared[1:]))
     assert together[1] == alone[0] and together[0].source == "embedded"
 
 
@@ -84,17 +85,20 @@ def test_only_pixels_go_in(embedded, photographs, tmp_path):
     texts = []
     for path in (told, plain):
         prepared = embedded.prepare(load_photo(path))[None]
-        texts.append(caption(embedded, prepared, embedded.encode(prepared))[0].text)
+        texts.append(caption(embedded, [], prepared, embedded.encode(prepared))[0].text)
     assert texts[0] == texts[1] and "elephant" not in texts[0]
 
 
-def test_a_backbone_without_a_decoder_gets_nouns(embedded, photographs, monkeypatch):
-    prepared = embedded.prepare(photographs[0])[None]
-    features = embedded.encode(prepared)
-    monkeypatch.setattr("detector.clip.captioning.has_decoder", lambda backbone: False)
-    found = caption(embedded, prepared, features)[0]
-    assert found.source == "nouns" and len(found.text.split(", ")) == 5
-    assert found.text == retrieve(embedded, features.projected)[0]
+def test_a_folder_without_a_decoder_gets_nouns_and_a_backbone_from_the_hub_the_embedded_model_s_words(embedded, photographs, tmp_path):
+    alone = Backbone.load(str(write_tiny(tmp_path / "alone", decoder=False)))
+    pixels, prepared = photographs[0], alone.prepare(photographs[0])[None]
+    features = alone.encode(prepared)
+    nouns = caption(alone, [pixels], prepared, features)[0]
+    assert nouns.source == "nouns" and len(nouns.text.split(", ")) == 5 and nouns.text == retrieve(alone, features.projected)[0]
+    alone.name = "ViT-B-32/openai"  # as if it came from the hub
+    read = embedded.prepare(pixels)[None]
+    (written,), (expected,) = caption(alone, [pixels], prepared, features), caption(embedded, [pixels], read, embedded.encode(read))
+    assert written == expected and written.source == "embedded" and captioner(alone) == captioner(embedded)
 
 
 def test_two_thousand_words_fit_the_text_tower(tiny):

@@ -27,6 +27,18 @@ def test_figures_by_hand():
     assert without_partner["accuracy"] == pytest.approx(3 / 5)  # against all four real images, two of them above 0
 
 
+@pytest.mark.parametrize(
+    "source, partner",
+    [("guided", "imagenet"), ("progan", "progan"), ("deepfake", "deepfake")]
+    + [(name, "laion") for name in "ldm_200 ldm_200_cfg ldm_100 glide_100_27 glide_50_27 glide_100_10 dalle".split()],
+)
+def test_universalfakedetect_pairs_each_generator_with_its_own_real_images_and_diffusion_with_imagenet_or_laion(source, partner):
+    real = ["progan", "deepfake", "imagenet", "laion"]
+    sources, labels = np.array([*real, source]), np.array([0, 0, 0, 0, 1])
+    (mask,) = PROTOCOLS["univfd"].run.args[0].masks(labels, sources).values()
+    assert list(sources[mask & (labels == 0)]) == [partner]
+
+
 def test_the_best_accuracy_in_hindsight_weighs_classes_as_they_come():
     assert best_accuracy(np.array([0, 0, 0, 1]), np.array([1.0, 2.0, 3.0, 0.0])) == 0.75  # calling all real
     assert best_accuracy(np.array([0, 1, 1, 1]), np.array([9.0, 2.0, 3.0, 0.0])) == 0.75  # calling all synthetic

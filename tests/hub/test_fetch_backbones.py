@@ -4,21 +4,19 @@ Like the hub, the stand-in names a file's size and SHA-256 in a redirect, which 
 `CUESCOPE_SLOW=1` adds the whole way with randomly initialised weights of the real ViT-L/14-336 (1.7 GB, some minutes).
 """
 
-import hashlib
 import io
 import json
 import os
 import resource
 import subprocess
 import sys
-import threading
 from collections import namedtuple
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from hub_server import serve
 from open_clip import pretrained
 from paths import ROOT
 from PIL import Image
@@ -37,79 +35,6 @@ ARCHITECTURE = {
 RECORD = {"hf_hub": f"{REPOSITORY}/", "mean": (0.1, 0.2, 0.3), "std": (0.5,) * 3, "interpolation": "bilinear", "quick_gelu": True}
 
 
-class Hub:
-    """What the stand-in serves, how much of a file it sends before it hangs up, and what it was asked."""
-
-    def __init__(self):
-        self.files: dict[str, bytes] = {}
-        self.checksums: dict[str, str] = {}
-        self.cut: int | None = None
-        self.refusal: int | None = None  # an HTTP status for every request
-        self.asked: list[tuple[str, str, str | None]] = []
-
-    def put(self, path: str, content: bytes, checksum: str | None = None) -> None:
-        self.files[path] = content
-        self.checksums[path] = checksum or hashlib.sha256(content).hexdigest()
-
-
-def handler(hub: Hub):
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-        def _send(self, status: int, length: int = 0, **headers) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name.replace("_", "-"), str(value))
-            self.send_header("Content-Length", str(length))
-            self.end_headers()
-
-        def do_HEAD(self):
-            hub.asked.append((self.command, self.path, self.headers.get("Range")))
-            if hub.refusal:
-                return self._send(hub.refusal)
-            if self.path not in hub.files:
-                return self._send(404, X_Error_Code="EntryNotFound")
-            place = f"http://localhost:{self.server.server_port}/content{self.path}?signature=1"
-            self._send(
-                302,
-                Location=place,
-                ETag='"of the redirect"',
-                X_Repo_Commit="0" * 40,
-                X_Linked_Size=len(hub.files[self.path]),
-                X_Linked_Etag=f'"{hub.checksums[self.path]}"',
-            )
-
-        def do_GET(self):
-            if not self.path.startswith("/content/"):
-                return self.do_HEAD()
-            hub.asked.append((self.command, self.path, self.headers.get("Range")))
-            content = hub.files[self.path.removeprefix("/content").partition("?")[0]]
-            start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])
-            span = {"Content_Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
-            self._send(206 if start else 200, len(content) - start, **span)
-            self.wfile.write(memoryview(content)[start:][: hub.cut])
-
-    return Handler
-
-
-@pytest.fixture
-def stand_in(monkeypatch, tmp_path):
-    """A running stand-in with nothing on it; every cache is empty."""
-    state = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(state))
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    state.stop = lambda: (server.shutdown(), server.server_close())
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.setenv("CUESCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)  # it would ask the real hub for something
-    monkeypatch.setenv("no_proxy", "*")
-    yield state
-    state.stop()
-
-
 @pytest.fixture
 def tiny_tag(monkeypatch, tmp_path):
     """A tiny architecture that open_clip knows by name, with a tag on the hub, and its random weights."""
@@ -121,14 +46,8 @@ def tiny_tag(monkeypatch, tmp_path):
     return open_clip.create_model(MODEL, force_quick_gelu=True)
 
 
-def serve(stand_in: Hub, model, name: str = hub.SAFE_NAME, **options) -> bytes:
-    content = save({key: value.contiguous() for key, value in model.state_dict().items()})
-    stand_in.put(f"/{REPOSITORY}/resolve/main/{name}", content, **options)
-    return content
-
-
 def test_a_backbone_arrives_with_progress_and_its_own_preprocessing(stand_in, tiny_tag):
-    content, seen = serve(stand_in, tiny_tag), []
+    content, seen = serve(stand_in, tiny_tag, REPOSITORY), []
     backbone = Backbone.load(f"{MODEL}/{TAG}", progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (len(content), len(content)) and [done for done, _ in seen] == sorted(done for done, _ in seen)
     image = torch.randn(1, 3, 32, 32)
@@ -141,14 +60,14 @@ def test_a_backbone_arrives_with_progress_and_its_own_preprocessing(stand_in, ti
 def test_a_file_gets_the_preprocessing_of_its_tag(stand_in, tiny_tag, monkeypatch, name):
     record = open_clip.get_pretrained_cfg(*name.split("/")) | {"hf_hub": f"{REPOSITORY}/"}
     monkeypatch.setitem(pretrained._PRETRAINED, MODEL, {TAG: record})
-    serve(stand_in, tiny_tag)
+    serve(stand_in, tiny_tag, REPOSITORY)
     seen = Backbone.load(f"{MODEL}/{TAG}").preprocess
     assert {key: seen[key] for key in ("mean", "std", "interpolation", "resize_mode")}.items() <= record.items()
     assert seen["size"] == (32, 32) and (seen["mean"] == (0.48145466, 0.4578275, 0.40821073)) == ("SigLIP" not in name)
 
 
 def test_what_is_here_asks_no_network(stand_in, tiny_tag):
-    serve(stand_in, tiny_tag)
+    serve(stand_in, tiny_tag, REPOSITORY)
     path = hub.fetch_weights(MODEL, TAG)
     asked = len(stand_in.asked)
     stand_in.stop()
@@ -156,7 +75,7 @@ def test_what_is_here_asks_no_network(stand_in, tiny_tag):
 
 
 def test_a_cut_download_says_so_and_goes_on_where_it_stopped(stand_in, tiny_tag):
-    content = serve(stand_in, tiny_tag)
+    content = serve(stand_in, tiny_tag, REPOSITORY)
     stand_in.cut = len(content) // 2
     with pytest.raises(BackboneError, match="goes on where it stopped") as caught:
         Backbone.load(f"{MODEL}/{TAG}")
@@ -197,7 +116,7 @@ def test_a_sign_in_page_is_not_taken_for_the_hub(stand_in, tiny_tag):
 
 
 def test_a_disk_too_small_is_noticed_before_the_download(stand_in, tiny_tag, monkeypatch):
-    serve(stand_in, tiny_tag)
+    serve(stand_in, tiny_tag, REPOSITORY)
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda folder: namedtuple("Usage", "total used free")(10, 0, 10))
     with pytest.raises(BackboneError, match="make room.*CUESCOPE_CACHE"):
         Backbone.load(f"{MODEL}/{TAG}")
@@ -205,7 +124,7 @@ def test_a_disk_too_small_is_noticed_before_the_download(stand_in, tiny_tag, mon
 
 
 def test_a_disk_that_takes_no_more_gets_one_sentence(stand_in, tiny_tag):
-    content, limits = serve(stand_in, tiny_tag), resource.getrlimit(resource.RLIMIT_FSIZE)
+    content, limits = serve(stand_in, tiny_tag, REPOSITORY), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, limits[1]))
     try:
         with pytest.raises(PublishedError, match="cannot be kept in .*File too large.*make room") as caught:
@@ -217,7 +136,7 @@ def test_a_disk_that_takes_no_more_gets_one_sentence(stand_in, tiny_tag):
 
 
 def test_a_file_that_is_not_the_one_promised_is_deleted(stand_in, tiny_tag, tmp_path):
-    serve(stand_in, tiny_tag, checksum="0" * 64)
+    serve(stand_in, tiny_tag, REPOSITORY, checksum="0" * 64)
     with pytest.raises(PublishedError, match="checksum.*embedded"):
         hub.fetch_weights(MODEL, TAG)
     assert [p.name for p in (tmp_path / "cache").rglob("*") if p.suffix in (".safetensors", ".partial")] == []
@@ -240,7 +159,7 @@ def test_weights_of_another_model_get_one_sentence(stand_in, tiny_tag, wrong):
 
 
 def test_a_file_cut_after_its_download_is_named(stand_in, tiny_tag):
-    serve(stand_in, tiny_tag)
+    serve(stand_in, tiny_tag, REPOSITORY)
     path = hub.fetch_weights(MODEL, TAG)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(BackboneError, match="is damaged.*delete it") as caught:
@@ -262,7 +181,7 @@ def test_a_pickle_that_would_run_something_is_refused(stand_in, tiny_tag, tmp_pa
 
 
 def test_too_little_memory_is_not_called_a_damaged_file(stand_in, tiny_tag, monkeypatch):
-    serve(stand_in, tiny_tag)
+    serve(stand_in, tiny_tag, REPOSITORY)
     monkeypatch.setattr(open_clip, "create_model", lambda *given, **named: torch.empty(2**60))
     with pytest.raises(BackboneError, match="not enough memory"):
         Backbone.load(f"{MODEL}/{TAG}")
@@ -280,6 +199,7 @@ def test_a_file_that_another_program_keeps_is_used(stand_in, tiny_tag, tmp_path)
 COMMANDS = f"""
 import os, sys
 import open_clip
+from hub_server import serve
 from open_clip import pretrained
 from detector.cli.main import main
 config, image, nowhere = sys.argv[1:]
@@ -295,7 +215,7 @@ print(main(["score", image, "--backbone", "ViT-B-32-quickgelu/openai"]))
 @pytest.mark.slow
 def test_the_command_line_downloads_then_works_without_network_and_refuses_in_one_line(stand_in, tiny_tag, tmp_path):
     """In a process of its own, whose caches lie in `tmp_path`: first with the hub, then with an address where nobody answers."""
-    serve(stand_in, tiny_tag)
+    serve(stand_in, tiny_tag, REPOSITORY)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "image.png")
     variables = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     variables |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT)}
@@ -318,6 +238,8 @@ def test_the_papers_backbones_have_a_place_on_the_hub():
     for name in ("ViT-L-14-336-quickgelu", "ViT-L-14-quickgelu"):
         repository, names = hub.hub_files(name, "openai")
         assert repository.count("/") == 1 and names[0].endswith(".safetensors")
+    repository, (file, *_) = hub.hub_files("ViT-L-14-336-quickgelu", "openai")
+    assert f"preload_from_hub:\n  - {repository} {file}\n" in (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not os.environ.get("CUESCOPE_SLOW"), reason="slow: set CUESCOPE_SLOW=1")

@@ -93,5 +93,6 @@ def test_a_head_reads_what_it_says_and_nothing_else(method, suite, evidence):
     }.get(method, {"clip"})
     before, head = logits(suite.heads[method], evidence), suite.heads[method]
     assert method in PIXEL_METHODS or reads & {"clip", "pixels", "alignment"}
+    assert reads <= set(METHODS[method].evidence)  # what is computed where no other method is in use
     for name, other in changed.items():
         assert (np.abs(logits(head, other) - before).max() > 1e-3) == (name in reads), name

@@ -138,7 +138,7 @@ def align(
     """
     given = list(captions) if captions is not None else [None] * len(pixels)
     missing = [i for i, text in enumerate(given) if text is None]
-    written = iter(caption(backbone, images[missing], _rows_of(features, missing)) if missing else ())
+    written = iter(caption(backbone, [pixels[i] for i in missing], images[missing], _rows_of(features, missing)) if missing else ())
     complete = [next(written) if text is None else text for text in given]
     objects = [find_objects(c.text) for c in complete]
     return _measured(backbone, pixels, F.normalize(features.projected, dim=1), patch_embeddings(backbone, features), complete, objects)

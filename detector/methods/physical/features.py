@@ -89,6 +89,11 @@ def measure(pixels: np.ndarray) -> np.ndarray:
     return describe(fixed_scale(pixels))
 
 
+def luminance_variance(pixels: np.ndarray) -> float:
+    """The descriptor of that name alone, at the fixed scale: (H, W, 3) uint8 → luminance², 0 … 0.25; strong contrast: higher."""
+    return float(np.var(fixed_scale(pixels).astype(np.float64) @ (299, 587, 114)) / WHITE**2)
+
+
 def describe(pixels: np.ndarray) -> np.ndarray:
     """The descriptors of the pixels as they are: (H, W, 3) uint8 → (15,) float64 in the order of `NAMES`.
 

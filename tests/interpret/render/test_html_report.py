@@ -96,6 +96,22 @@ def test_parts_that_it_does_not_know_get_their_own_section(analysed, suite):
     assert "<h2>maps</h2><p>Too long" in text and "<h2>none" not in text
 
 
+@pytest.mark.parametrize(
+    "leader, title",
+    [
+        ("embedded/verdict", "Methods"),
+        ("embedded/orthogonal", "Orthogonal units"),
+        ("vit-l-14-336/concepts@synthclic-combined", "Photographic concepts"),
+        ("embedded/physical_clip", "Fifteen physical descriptors"),
+        ("embedded/item", "item"),
+    ],
+)
+def test_the_section_of_the_detector_that_leads_comes_first(analysed, suite, leader, title):
+    record, photo = analysed
+    titles = re.findall("<section><h2>([^<]*)</h2>", html_report(record | {"leader": leader}, suite, photo))
+    assert titles[0] == title and len(set(titles)) == len(titles) >= 6
+
+
 def test_a_record_with_an_error_gives_its_sentence(analysed, suite):
     text = html_report({"file": "a.jpg", "error": "“<a>” is empty.", "backbone": "embedded"}, suite, analysed[1])
     assert "“&lt;a&gt;” is empty." in text and "<h2>Methods" not in text and Tags(text).open == []
