@@ -30,7 +30,8 @@ POOLED_PLACES = 64  # of each splice, drawn at random, for the AUROC over the pl
 BLOCK = 4  # pixels: maps are compared with the truth by the mean of such squares
 THREADS = 2
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 MapFunction = Callable[[np.ndarray, Sequence[str]], Mapping[str, np.ndarray]]
 
 
