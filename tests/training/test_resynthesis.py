@@ -19,7 +19,7 @@ from detector.data.datasets import DataError, Pictures, read_datasets, training_
 from detector.methods.base import Evidence
 from detector.methods.table import Table, Training
 from detector.training import train as train_module
-from detector.training.resynthesis import ARCHITECTURES, Resynthesis, whole_resynthesis, with_resyntheses
+from detector.training.resynthesis import ARCHITECTURES, Resynthesis, as_sharp, sharpness, whole_resynthesis, with_resyntheses
 from detector.training.splits import Splits
 from detector.training.stacking import fold_count, out_of_source_logits
 
@@ -31,6 +31,13 @@ def test_every_architecture_keeps_the_size_of_the_picture(architecture):
     pixels = np.random.default_rng(0).integers(0, 256, (37, 51, 3)).astype(np.uint8)
     assert whole_resynthesis(pixels, Autoencoder(architecture).eval()).shape == pixels.shape
     assert Autoencoder(architecture).encoder(torch.rand(1, 3, 64, 64)).shape[2:] == (64 // architecture.factor, 64 // architecture.factor)
+
+
+def test_a_blurred_picture_becomes_about_as_sharp_as_its_photograph(photographs):
+    blurred = cv2.GaussianBlur(photographs[0], (0, 0), 0.6)
+    before, after = (sharpness(image) / sharpness(photographs[0]) for image in (blurred, as_sharp(blurred, photographs[0])))
+    assert before < 0.5 < 0.9 < after < 1.1
+    np.testing.assert_array_equal(as_sharp(photographs[0], photographs[0]), photographs[0])
 
 
 def test_quantised_numbers_take_few_values_and_pass_the_gradient_on():
