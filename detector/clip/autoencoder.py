@@ -6,7 +6,7 @@ in latent diffusion, and no picture of anybody's has to be shipped. It is no det
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
 class AutoencoderTrainer(Trainer[Autoencoder, Tensor]):
     """Trains on random crops of photographs, as many steps as the schedule of the rate has."""
 
-    def __init__(self, images: Sequence[np.ndarray], crops: Crops, architecture: Architecture = Architecture()):
+    def __init__(self, images: list[np.ndarray], crops: Crops, architecture: Architecture = Architecture()):
         model = Autoencoder(architecture).to(choose_device())
         optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
         super().__init__(model, [optimiser], Plan(-(-crops.steps // EPOCH_STEPS), title="autoencoder"))
@@ -136,7 +136,7 @@ def train_autoencoder(pairs: Path, crops: Crops = Crops(), out: Path = WEIGHTS) 
     return trainer.state.log[-1]["loss"]
 
 
-def _crop(images: Sequence[np.ndarray], size: int, generator: np.random.Generator) -> np.ndarray:
+def _crop(images: list[np.ndarray], size: int, generator: np.random.Generator) -> np.ndarray:
     image = images[generator.integers(len(images))]
     y, x = (int(generator.integers(length - size + 1)) for length in image.shape[:2])
     return image[y : y + size, x : x + size]
