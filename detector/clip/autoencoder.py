@@ -1,7 +1,8 @@
-"""A small convolutional autoencoder: photographs re-synthesised from an eighth of their resolution.
+"""Small convolutional autoencoders: photographs re-synthesised from a fraction of their resolution.
 
-It makes the project's own synthetic examples: every pixel of its output comes from a decoder with learned upsampling, as
-in latent diffusion, and no picture of anybody's has to be shipped. It is no detector and no detector is trained on it.
+The shipped one (an eighth) makes the project's own synthetic examples: every pixel of its output comes from a decoder with learned
+upsampling, as in latent diffusion, and no picture of anybody's has to be shipped. It is no detector and no detector is trained on it.
+`detector/training/resynthesis.py` trains others, whose pictures heads can learn from.
 """
 
 from __future__ import annotations
@@ -44,14 +45,12 @@ class Architecture:
 
 
 def doubling(upsampling: str, ins: int, outs: int) -> list[nn.Module]:
-    """Layers that take (B, ins, H, W) to (B, outs, 2H, 2W). KeyError for an unknown `upsampling`."""
-    layers: dict[str, list[nn.Module]] = {
-        "nearest": [nn.Upsample(scale_factor=2), nn.Conv2d(ins, outs, 3, 1, 1)],
-        "bilinear": [nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(ins, outs, 3, 1, 1)],
-        "transposed": [nn.ConvTranspose2d(ins, outs, 4, 2, 1)],
-        "shuffle": [nn.Conv2d(ins, 4 * outs, 3, 1, 1), nn.PixelShuffle(2)],
-    }
-    return [*layers[upsampling], nn.GELU()]
+    """Layers that take (B, ins, H, W) to (B, outs, 2H, 2W)."""
+    if upsampling == "transposed":
+        return [nn.ConvTranspose2d(ins, outs, 4, 2, 1), nn.GELU()]
+    if upsampling == "shuffle":
+        return [nn.Conv2d(ins, 4 * outs, 3, 1, 1), nn.PixelShuffle(2), nn.GELU()]
+    return [nn.Upsample(scale_factor=2, mode=upsampling), nn.Conv2d(ins, outs, 3, 1, 1), nn.GELU()]
 
 
 class Autoencoder(nn.Module):
