@@ -61,7 +61,7 @@ def add(commands: Commands) -> None:
     evaluate.add_argument(
         "--method", action="append", metavar="METHOD", help="for --protocol; may be repeated (default: all that have a head)"
     )
-    evaluate.add_argument("--fold-seed", type=natural, default=0, help="of the folds, for --protocol (default 0)")
+    evaluate.add_argument("--fold-seed", type=natural, default=0, help="of the folds and of training, for --protocol (default 0)")
     add_given(evaluate)
     add_resyntheses(evaluate)
     evaluate.set_defaults(run=run)
