@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from detector.cli.options import Commands, add_backbone, add_data, add_given, natural, positive
+from detector.cli.options import Commands, add_backbone, add_data, add_given, add_resyntheses, natural, positive
 from detector.cli.output import write_json
 
 LEAVE_SOURCES_OUT = "leave-sources-out"
@@ -61,7 +61,9 @@ def add(commands: Commands) -> None:
     evaluate.add_argument(
         "--method", action="append", metavar="METHOD", help="for --protocol; may be repeated (default: all that have a head)"
     )
+    evaluate.add_argument("--fold-seed", type=natural, default=0, help="of the folds and of training, for --protocol (default 0)")
     add_given(evaluate)
+    add_resyntheses(evaluate)
     evaluate.set_defaults(run=run)
 
 
@@ -99,11 +101,11 @@ def run_leave_sources_out(arguments: argparse.Namespace) -> dict[str, Any]:
     methods = arguments.method or [method for method in METHODS if method in find_heads(arguments.backbone)]
     if unknown := set(methods) - set(METHODS):
         raise ValueError(f"There is no method '{min(unknown)}'; there are {', '.join(METHODS)}.")
-    names = ("data", "backbone", "copies", "cache", "device")
+    names = ("data", "backbone", "copies", "cache", "device", "resyntheses")
     training_run = TrainingRun(**{name: getattr(arguments, name) for name in names}, given=dict(arguments.given))
     backbone = Backbone.load(arguments.backbone, arguments.device)
     splits = split_tables(training_run, backbone, set(methods), set(methods))
-    results = leave_sources_out(stack_of(methods, training_run, Training(backbone), splits, fold_options({})))
+    results = leave_sources_out(stack_of(methods, training_run, Training(backbone, arguments.fold_seed), splits, fold_options({})))
     print(leave_sources_out_table(results))
     return {"corpora": results}
 

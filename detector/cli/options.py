@@ -44,6 +44,27 @@ def add_given(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_resyntheses(command: argparse.ArgumentParser) -> None:
+    """Add --resyntheses, from 0 to 1."""
+    command.add_argument(
+        "--resyntheses",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="of the training photographs, that heads also learn from as synthetic images made of them by small autoencoders (default 0)",
+    )
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
+    return value
+
+
 def _method_file(text: str) -> tuple[str, Path]:
     method, equals, path = text.partition("=")
     if not (method and equals and path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from detector.cli.options import Commands, add_backbone, add_data, add_given, natural, positive
+from detector.cli.options import Commands, add_backbone, add_data, add_given, add_resyntheses, natural, positive
 
 
 def add(commands: Commands) -> None:
@@ -44,6 +44,7 @@ def add(commands: Commands) -> None:
     )
     train.add_argument("--resume", action="store_true", help="go on from sdd's last checkpoint")
     add_given(train)
+    add_resyntheses(train)
     train.set_defaults(run=run)
 
 
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     start = cast(SddOptions, options.get("sdd", SddOptions()))
     sdd = replace(start, checkpoints=arguments.checkpoints, resume=arguments.resume)
     sdd = replace(sdd, recipe=replace(sdd.recipe, epochs=arguments.epochs)) if arguments.epochs else sdd
-    names = ("data", "backbone", "out", "copies", "seed", "cache", "device")
+    names = ("data", "backbone", "out", "copies", "seed", "cache", "device", "resyntheses")
     run = TrainingRun(**{name: getattr(arguments, name) for name in names}, given=dict(arguments.given))
     files = train_heads(methods, run, options | {"sdd": sdd})
     for method, path in files.items():

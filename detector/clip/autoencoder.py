@@ -1,7 +1,8 @@
-"""A small convolutional autoencoder: photographs re-synthesised from an eighth of their resolution.
+"""Small convolutional autoencoders: photographs re-synthesised from a fraction of their resolution.
 
-It makes the project's own synthetic examples: every pixel of its output comes from a decoder with learned upsampling, as
-in latent diffusion, and no picture of anybody's has to be shipped. It is no detector and no detector is trained on it.
+The shipped one (an eighth) makes the project's own synthetic examples: every pixel of its output comes from a decoder with learned
+upsampling, as in latent diffusion, and no picture of anybody's has to be shipped. It is no detector and no detector is trained on it.
+`detector/training/resynthesis.py` trains others, whose pictures heads can learn from.
 """
 
 from __future__ import annotations
@@ -22,32 +23,61 @@ from detector.hub.weights import read_weights, write_weights
 from detector.trainer import Losses, Plan, Trainer
 
 WEIGHTS = MODELS / "autoencoder" / "autoencoder.safetensors"
-STRIDE = 8
-WIDTHS = (32, 64, 96)
 EPOCH_STEPS = 50  # after which the mean loss is printed
 RATE = 2e-3  # at its peak
 LATENT = 12  # channels at an eighth of the resolution: 16 times fewer numbers than the image has
 
 
-class Autoencoder(nn.Module):
-    """(B, 3, H, W) in [0, 1] → the same shape; H and W multiples of 8."""
+@dataclass(frozen=True)
+class Architecture:
+    """upsampling: "nearest", "bilinear", "transposed" or "shuffle" (pixel shuffle). widths: channels at a half, a quarter, … of the
+    resolution. latent: channels at the lowest. levels: values that a latent number can take; 0: any (no quantisation)."""
 
-    def __init__(self):
+    upsampling: str = "nearest"
+    widths: tuple[int, ...] = (32, 64, 96)
+    latent: int = LATENT
+    levels: int = 0
+
+    @property
+    def factor(self) -> int:
+        """The image's side over the latent's side."""
+        return int(2 ** len(self.widths))
+
+
+def doubling(upsampling: str, ins: int, outs: int) -> list[nn.Module]:
+    """Layers that take (B, ins, H, W) to (B, outs, 2H, 2W)."""
+    if upsampling == "transposed":
+        return [nn.ConvTranspose2d(ins, outs, 4, 2, 1), nn.GELU()]
+    if upsampling == "shuffle":
+        return [nn.Conv2d(ins, 4 * outs, 3, 1, 1), nn.PixelShuffle(2), nn.GELU()]
+    return [nn.Upsample(scale_factor=2, mode=upsampling), nn.Conv2d(ins, outs, 3, 1, 1), nn.GELU()]
+
+
+class Autoencoder(nn.Module):
+    """(B, 3, H, W) in [0, 1] → the same shape; H and W multiples of the architecture's factor."""
+
+    def __init__(self, architecture: Architecture = Architecture()):
         super().__init__()
-        ins = (3, *WIDTHS[:-1])
-        down = [layer for i, o in zip(ins, WIDTHS, strict=True) for layer in (nn.Conv2d(i, o, 4, 2, 1), nn.GELU())]
-        self.encoder = nn.Sequential(*down, nn.Conv2d(WIDTHS[-1], LATENT, 1))
-        outs = (*WIDTHS[-2::-1], 24)
-        up = [
-            layer
-            for i, o in zip(WIDTHS[::-1], outs, strict=True)
-            for layer in (nn.Upsample(scale_factor=2), nn.Conv2d(i, o, 3, 1, 1), nn.GELU())
-        ]
-        self.decoder = nn.Sequential(nn.Conv2d(LATENT, WIDTHS[-1], 3, 1, 1), nn.GELU(), *up, nn.Conv2d(24, 3, 3, 1, 1))
+        self.architecture, widths = architecture, architecture.widths
+        ins, last = (3, *widths[:-1]), widths[0] * 3 // 4
+        down = [layer for i, o in zip(ins, widths, strict=True) for layer in (nn.Conv2d(i, o, 4, 2, 1), nn.GELU())]
+        self.encoder = nn.Sequential(*down, nn.Conv2d(widths[-1], architecture.latent, 1))
+        outs = (*widths[-2::-1], last)
+        up = [layer for i, o in zip(widths[::-1], outs, strict=True) for layer in doubling(architecture.upsampling, i, o)]
+        self.decoder = nn.Sequential(nn.Conv2d(architecture.latent, widths[-1], 3, 1, 1), nn.GELU(), *up, nn.Conv2d(last, 3, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] → its reconstruction, in [0, 1]."""
-        return self.decoder(self.encoder(images * 2 - 1)).sigmoid()
+        return self.decoder(quantised(self.encoder(images * 2 - 1), self.architecture.levels)).sigmoid()
+
+
+def quantised(latent: Tensor, levels: int) -> Tensor:
+    """Each number bounded and rounded to one of `levels` values, with the gradient of no rounding (finite scalar quantisation,
+    arXiv 2309.15505, for odd `levels`); the latent as it is for 0."""
+    if not levels:
+        return latent
+    bounded = latent.tanh() * (levels // 2)
+    return bounded + (bounded.round() - bounded).detach()
 
 
 @dataclass(frozen=True)
@@ -71,8 +101,8 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
 class AutoencoderTrainer(Trainer[Autoencoder, Tensor]):
     """Trains on random crops of photographs, as many steps as the schedule of the rate has."""
 
-    def __init__(self, images: list[np.ndarray], crops: Crops):
-        model = Autoencoder().to(choose_device())
+    def __init__(self, images: list[np.ndarray], crops: Crops, architecture: Architecture = Architecture()):
+        model = Autoencoder(architecture).to(choose_device())
         optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
         super().__init__(model, [optimiser], Plan(-(-crops.steps // EPOCH_STEPS), title="autoencoder"))
         self.images, self.crops, self.generator = images, crops, np.random.default_rng(crops.seed)
@@ -111,16 +141,17 @@ def _crop(images: list[np.ndarray], size: int, generator: np.random.Generator) -
     return image[y : y + size, x : x + size]
 
 
-def load_autoencoder(path: Path = WEIGHTS) -> Autoencoder:
+def load_autoencoder(path: Path = WEIGHTS, architecture: Architecture = Architecture()) -> Autoencoder:
     """The autoencoder of a weights file. WeightsError, one sentence, if the file is missing or damaged."""
-    model = Autoencoder()
+    model = Autoencoder(architecture)
     model.load_state_dict({name: value.float() for name, value in read_weights(path)[0].items()})
     return model.eval()
 
 
 @torch.inference_mode()
 def resynthesise(pixels: np.ndarray, model: Autoencoder) -> np.ndarray:
-    """(H, W, 3) uint8 → the decoder's picture of it, cut to multiples of 8 pixels."""
-    height, width = (length // STRIDE * STRIDE for length in pixels.shape[:2])
+    """(H, W, 3) uint8 → the decoder's picture of it, cut to multiples of the architecture's factor."""
+    factor = model.architecture.factor
+    height, width = (length // factor * factor for length in pixels.shape[:2])
     image = torch.from_numpy(pixels[:height, :width].copy()).to(next(model.parameters()).device).permute(2, 0, 1)[None].float() / 255
     return to_numpy((model(image)[0].permute(1, 2, 0) * 255).round().byte())

@@ -29,13 +29,14 @@ class DataError(ValueError):
 @dataclass(frozen=True)
 class Example:
     """One labelled image. label: 0 real, 1 synthetic; source: data set or generator; split: '' where none is given; corpus: name of the
-    data folder."""
+    data folder; origin: of a re-synthesis, the source of its photograph."""
 
     path: Path
     label: int
     source: str
     split: str = ""
     corpus: str = ""
+    origin: str = ""
 
 
 def photo_of(example: Example) -> Photo:

@@ -41,6 +41,15 @@ class Table:
         corpora = self.corpora[mask] if len(self.corpora) else self.corpora
         return Table(self.evidence.rows(mask), self.labels[mask], self.sources[mask], self.copy[mask], pictures, corpora)
 
+    @property
+    def origins(self) -> np.ndarray:
+        """(N,) source of the photograph that a row's image re-synthesises; "" for all other images."""
+        return np.array([example.origin for example in self.pictures.examples] if self.pictures else [""] * len(self.labels))
+
+    def without(self, sources: np.ndarray) -> Table:
+        """The rows of other sources than the named ones, without re-syntheses of photographs from these."""
+        return self.rows(~np.isin(self.sources, sources) & ~np.isin(self.origins, sources))
+
     def originals(self) -> Table:
         """The rows of the images as they are."""
         return self.rows(self.copy == 0)

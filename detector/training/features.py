@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,10 @@ def _named(examples: Sequence[Example], copies: int, seed: int) -> str:
     return "".join(f"{e.path} {e.path.stat().st_mtime_ns} {e.label}\n" for e in examples) + f"{copies} {seed}"
 
 
-def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str) -> Table:
-    """Evidence of every view; kept under a key of the files, the settings, the versions of the features and the
-    backbone's weights."""
+def _measured(
+    backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str
+) -> dict[str, np.ndarray]:
+    """Arrays of every view; kept under a key of the files, the settings, the versions of the features and the backbone's weights."""
     named = _named(examples, copies, seed)
     pixels = _stored(
         folder,
@@ -132,14 +134,22 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
         " ".join([named, *VIEWS, backbone_module.VERSION, backbone.fingerprint]),
         lambda: extract_clip(backbone, examples, copies, seed, title),
     )
-    features = ClipFeatures(torch.from_numpy(clip["pooled"]), torch.from_numpy(clip["projected"]), None)
+    return pixels | clip
+
+
+def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str) -> Table:
+    """Evidence of every view, see `_measured`. Re-syntheses, which stand last, are kept apart: the others serve without them, too."""
+    groups = [list(group) for _, group in groupby(examples, key=lambda example: bool(example.origin))]
+    parts = [_measured(backbone, group, copies, seed, folder, title) for group in groups]
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+    features = ClipFeatures(torch.from_numpy(arrays["pooled"]), torch.from_numpy(arrays["projected"]), None)
     each = copies + 1
     labels, sources = (np.repeat(values, each) for values in ([e.label for e in examples], [e.source for e in examples]))
     copy = np.tile(np.arange(each), len(examples))
     pictures = Pictures([e for e in examples for _ in range(each)], copy.tolist(), seed)
     corpora = np.repeat([e.corpus for e in examples], each)
-    windows = WindowRows(pixels["windows"], pixels["counts"])
-    evidence = Evidence(features, pixels["descriptors"], pixels["residual"], pixels=pictures, residual_windows=windows)
+    windows = WindowRows(arrays["windows"], arrays["counts"])
+    evidence = Evidence(features, arrays["descriptors"], arrays["residual"], pixels=pictures, residual_windows=windows)
     return Table(evidence, labels, sources, copy, pictures, corpora)
 
 

@@ -10,7 +10,9 @@ from detector.methods.table import Table
 
 @dataclass(frozen=True)
 class Splits:
-    """Tables of `train` and `val`, both with random copies. captioned: of `train` with captions; None where no method learns from them."""
+    """Tables of `train` and `val`, both with random copies; `train` may hold re-syntheses.
+
+    captioned: of `train` with captions; None where no method learns from them."""
 
     train: Table
     val: Table
@@ -18,8 +20,8 @@ class Splits:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Images of `train` and of `val`."""
-        return int((self.train.copy == 0).sum()), int((self.val.copy == 0).sum())
+        """Images of `train` and of `val`, re-syntheses left out."""
+        return int(((self.train.copy == 0) & (self.train.origins == "")).sum()), int((self.val.copy == 0).sum())
 
     def training_table(self, method: str) -> Table:
         """The table that a method is trained on."""

@@ -52,9 +52,12 @@ class Stack:
 
 
 def scored_rows(splits: Splits) -> list[Table]:
-    """The rows that are scored: of `train`, then of `val`, images and as many copies as both have, at most SCORED_COPIES."""
+    """The rows that are scored: of `train`, then of `val`, images and as many copies as both have, at most SCORED_COPIES.
+
+    Re-syntheses are not among them.
+    """
     copies = min(SCORED_COPIES, int(splits.train.copy.max()), int(splits.val.copy.max()))
-    return [table.rows(table.copy <= copies) for table in (splits.train, splits.val)]
+    return [table.rows((table.copy <= copies) & (table.origins == "")) for table in (splits.train, splits.val)]
 
 
 def row_names(table: Table) -> np.ndarray:
@@ -118,12 +121,12 @@ def _tables(method: str, splits: Splits) -> tuple[Table, Table]:
 
 
 def fold_head(method: str, splits: Splits, held: np.ndarray, training: Training) -> Head:
-    """The method's calibrated head, trained without the sources `held` (names)."""
-    table = splits.training_table(method)
-    rest = table.rows(~np.isin(table.sources, held))
+    """The method's calibrated head, trained without the sources `held` (names) and without re-syntheses of their photographs."""
+    learned = splits.training_table(method).without(held)
+    rest = learned.rows(learned.origins == "")
     parts = source_folds(rest.labels, rest.sources, _parts(rest), training.seed)
     stopping = np.unique(rest.sources[parts == 0])
-    fitted = METHODS[method].fitter()(rest.rows(parts != 0), rest.rows(parts == 0).originals(), training)
+    fitted = METHODS[method].fitter()(learned.without(stopping), rest.rows(parts == 0).originals(), training)
     known = splits.val.rows(~np.isin(splits.val.sources, np.concatenate([held, stopping]))).originals()
     if len(np.unique(known.labels)) < 2:
         raise DataError("The validation images come from other sources than the training images; divide the images of each source.")

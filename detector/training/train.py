@@ -38,6 +38,7 @@ from detector.methods.registry import (
 from detector.methods.sdd.train import SddOptions
 from detector.methods.table import Table, Training
 from detector.training.features import CAPTIONED_COPIES, cached, captioned, windowed
+from detector.training.resynthesis import Resynthesis, with_resyntheses
 from detector.training.splits import Splits
 from detector.training.stacking import FOLDS, Stack, fold_count, out_of_source_logits, read_logits, write_logits
 from detector.verdict.fusion import Fusion
@@ -61,7 +62,8 @@ class TrainingRun:
 
     data: folders of labelled images. backbone: its name. out: folder of the head files; None: the user's own. copies: random copies
     of each training image. cache: folder of measured features; None: nothing is written. device: None: a GPU where there is one. given:
-    method → file of out-of-source logits, see `stacking.write_logits`.
+    method → file of out-of-source logits, see `stacking.write_logits`. resyntheses: share of the training photographs that are
+    re-synthesised, see `resynthesis`.
     """
 
     data: Sequence[Path]
@@ -72,6 +74,7 @@ class TrainingRun:
     cache: Path | None = None
     device: str | None = None
     given: Mapping[str, Path] = field(default_factory=dict)
+    resyntheses: float = 0.0
 
     @property
     def name(self) -> str:
@@ -101,9 +104,10 @@ def card_of(fit: Fit, run: TrainingRun, backbone: Backbone, counts: tuple[int, i
     """The card of a fit. counts: of training images and of validation images."""
     method, copies = fit.method, min(run.copies, CAPTIONED_COPIES) if fit.method in CAPTIONED else run.copies
     views = "random windows of each, drawn anew in every epoch" if method in TOWER_METHODS else f"{copies} random copies of each"
+    more = f" --resyntheses {run.resyntheses}" if run.resyntheses else ""
     return replace(
         expected_card(method, backbone),
-        command=f"python -m detector train {method if method in METHODS else 'all'} --data DIR --copies {copies} --seed {run.seed}",
+        command=f"python -m detector train {method if method in METHODS else 'all'} --data DIR --copies {copies} --seed {run.seed}{more}",
         details=fit.details,
         metrics=fit.metrics,
         training_data=f"{run.name}: {counts[0]} training images, {views}; {counts[1]} for validation",
@@ -116,6 +120,7 @@ def split_tables(run: TrainingRun, backbone: Backbone, trained: set[str], fused:
     Captions cost more than all else together: training images get them only where a method that reads them is trained.
     """
     train, val = training_splits(read_datasets(run.data), run.name)
+    train = with_resyntheses(train, Resynthesis(run.resyntheses), run.cache)
     parts = ((train, run.copies, "train"), (val, min(run.copies, VAL_COPIES), "val"))
     tables = [cached(backbone, part, copies, run.seed, run.cache, title) for part, copies, title in parts]
     learned = captioned(tables[0], backbone, run.seed, run.cache, "train") if (trained | _stacked(fused, tables)) & set(CAPTIONED) else None
