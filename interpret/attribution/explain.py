@@ -117,9 +117,9 @@ def sdd_head(suite: Suite):
     """The sdd head. ExplainError where the backbone has none."""
     heads = suite.roster.suite_for("sdd").heads
     if "sdd" not in heads:
-        raise ExplainError(
-            f"There are no heatmaps for '{suite.backbone.name}': no sdd head was trained on it (`python -m detector train sdd`)."
-        )
+        untrained = "no sdd head was trained on it (`python -m detector train sdd`)"
+        why = untrained if suite.backbone.is_transformer else "an sdd head adapts a vision transformer, and its tower is none"
+        raise ExplainError(f"There are no heatmaps for '{suite.backbone.name}': {why}.")
     return heads["sdd"]
 
 

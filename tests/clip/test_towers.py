@@ -84,6 +84,11 @@ def test_every_tower_trains_what_it_can_and_says_what_it_cannot(tower, data, tmp
     record = suite.analyze(next(data.rglob("*.png"))).to_dict()
     assert {"linear_probe", "orthogonal"} <= set(record["detectors"]) and len(record["orthogonal"]["activations"]) == 8
     assert np.isfinite(record["verdict"]["logit"])
+    capsys.readouterr()
+    explained = main(["explain", str(next(data.rglob("*.png"))), "--backbone", str(folder), "--out", str(tmp_path / "out")])
+    assert explained == ("sdd" in REFUSED[kind]) and (tmp_path / "out" / "explanation.json").is_file()
+    error = capsys.readouterr().err
+    assert ("sdd head" in error and error.count("\n") == 1) == ("sdd" in REFUSED[kind])
 
 
 def test_sizes_are_those_of_the_features(tower):
