@@ -22,7 +22,7 @@ LEADING_KINDS = ("cm_antonyms", "clip_orthogonal", "linear_probe")  # released h
 
 def name_of(suite: Suite, head: str) -> DetectorName:
     """The full name of one of the heads of a suite's own backbone."""
-    return RELEASED.get(head) or DetectorName(PIXELS if head in PIXEL_METHODS else suite.backbone.name, head)
+    return RELEASED.get(head) or DetectorName(PIXELS if head in PIXEL_METHODS else suite.backbone.name, head, suite.origins.get(head, ""))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class Roster:
                 return Leader(name, {method: self.keys[name_of(suite, method)] for method in suite.fusion.methods}, suite.fusion)
         detector = next(detector for detector in self.keys if str(detector) == name)
         backbone_suite = next((s for s in self.suites if s.backbone.name == detector.backbone), self.suites[-1])
-        fusion = None if detector.origin else backbone_suite.fusion
+        fusion = None if detector in RELEASED.values() else backbone_suite.fusion
         fitted = fusion.restrict((detector.method,)) if fusion is not None and detector.method in fusion.methods else None
         return Leader(name, {detector.method: self.keys[detector]}, fitted)
 
