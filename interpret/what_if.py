@@ -180,12 +180,14 @@ def levels_of(operation: str) -> list[Settings]:
 def sweep(suite: Suite, photo: Photo, references: Sequence[Photo], operation: str, detector: str) -> Sweep:
     """A detector's logit over the whole range of one operation, for the photo and for reference photographs.
 
-    detector: name in an analysis' "detectors", or "verdict". SettingsError for one that is not here.
+    detector: name in an analysis' "detectors", or "verdict". SettingsError for one without an answer.
     """
     import numpy as np
 
     settings = levels_of(operation)
     curves = np.array([_curve(suite, each, settings, detector) for each in (photo, *references)])
+    if not np.isfinite(curves[0]).all():
+        raise SettingsError("That detector has no answer for this picture; choose another.")
     levels = [_level(each, operation) for each in settings]
     if len(references):
         low, high = np.nanpercentile(curves[1:], [10, 90], axis=0).tolist()

@@ -264,7 +264,7 @@ def batch_view(key: str, sort: str = "number", verdict: str = "", source: str = 
         verdict: synthetic, real or inconclusive; "" for all.
         source: a folder; "" for all.
         concept: a concept, for the images in which it is among the five that contribute most; "" for all.
-        page: from 1, fifty images each.
+        page: from 1, fifty images each; the last page for a number beyond it.
 
     Returns:
         Rows: number, thumbnail as HTML, file, folder, verdict, probability in percent, logit, strongest concept or what is wrong.
@@ -275,7 +275,8 @@ def batch_view(key: str, sort: str = "number", verdict: str = "", source: str = 
         return []
     batch = _batch(key)
     rows = select_rows(batch, View(sort, verdict, source, concept))
-    first = PAGE_ROWS * (max(int(page or 1), 1) - 1)
+    last = max(len(rows) - 1, 0) // PAGE_ROWS
+    first = PAGE_ROWS * min(max(int(page or 1), 1) - 1, last)
     return [table_row(batch, row) for row in rows[first : first + PAGE_ROWS]]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradio as gr
 
 from detector.data.collections import ImageFile, allowed_folders, folder_files, read_collection
@@ -35,7 +37,5 @@ def files_of_folder(name: str) -> list[ImageFile]:
 
 def files_of(uploads: list[str] | None, folder: str) -> list[ImageFile]:
     """The images of uploads, archives among them, and of an allowed folder. DataError, one sentence, where there are none."""
-    from pathlib import Path
-
     chosen = files_of_folder(folder) if folder else []
-    return [*read_collection([Path(path) for path in uploads]), *chosen] if uploads or not chosen else chosen
+    return chosen if chosen and not uploads else [*read_collection([Path(path) for path in uploads or []]), *chosen]

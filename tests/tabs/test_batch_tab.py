@@ -117,9 +117,7 @@ def test_a_map_has_a_dot_for_each_usable_image(done, method, monkeypatch):
     monkeypatch.setattr(tab, "_batch", lambda key: done)
     for colour in ("folder", "verdict", f"concept: {done.concepts[0]}", "descriptor: saturation"):
         plot = tab.batch_map("key", method, colour).value
-        dots = [
-            number for trace in json.loads(plot.plot if hasattr(plot, "plot") else plot.to_json())["data"] for number in trace["customdata"]
-        ]
+        dots = [number for trace in json.loads(plot["plot"])["data"] for number in trace["customdata"]]
         assert sorted(dots) == [1, 2, 3, 4, 5, 6]
 
 

@@ -76,6 +76,12 @@ def test_bad_input_gets_one_sentence(picture, tmp_path):
     assert "no operation" in live.sweep_image(picture, "x").sweep_reading
 
 
+def test_a_detector_without_an_answer_is_one_sentence(picture, suite, monkeypatch):
+    monkeypatch.setattr(what_if, "LEVELS", 2)
+    with pytest.raises(what_if.SettingsError, match="no answer"):
+        what_if.sweep(suite, load_photo(picture), [], "scale", "nothing")
+
+
 def test_settings_that_change_nothing_change_no_pixel(photographs):
     assert np.array_equal(what_if.applied(photographs[0], what_if.Settings()), photographs[0])
     assert what_if.parse(what_if.Settings(jpeg=50).to_json()) == what_if.Settings(jpeg=50)
