@@ -12,7 +12,7 @@ from detector.records import AnalysisRecord
 from interpret.render.figures import words_of
 from interpret.render.text import HEADLINES, method_name
 
-HEADERS = ["what", "kind", "first", "second", "difference", "size, 0 to 1"]
+HEADERS = ["what", "kind", "first", "second", "change", "size, 0 to 1"]
 NAMED = 3
 
 
@@ -43,23 +43,22 @@ def differences(first: AnalysisRecord, second: AnalysisRecord) -> list[Differenc
 
 
 def _methods(first: AnalysisRecord, second: AnalysisRecord) -> list[Difference]:
-    pairs = [(method_name(name), score, second["detectors"].get(name)) for name, score in first.get("detectors", {}).items()]
-    pairs.append(("Verdict", first.get("verdict"), second.get("verdict")))
-    return [
-        Difference(name, "probability", one["probability"], other["probability"], abs(one["probability"] - other["probability"]))
-        for name, one, other in pairs
-        if one and other
-    ]
+    scores, others = first.get("detectors", {}), second.get("detectors", {})
+    pairs = [(method_name(name), scores[name]["probability"], others[name]["probability"]) for name in scores if name in others]
+    verdicts = first.get("verdict"), second.get("verdict")
+    if verdicts[0] and verdicts[1]:
+        pairs.append(("Verdict", verdicts[0]["probability"], verdicts[1]["probability"]))
+    return [Difference(name, "probability", one, other, abs(one - other)) for name, one, other in pairs]
 
 
 def _descriptors(first: AnalysisRecord, second: AnalysisRecord) -> list[Difference]:
-    ranks = [record.get("physical_percentiles", {}) for record in (first, second)]
+    ranks, others = first.get("physical_percentiles", {}), second.get("physical_percentiles", {})
     rows = []
     for name, value in first.get("physical", {}).items():
         other = second.get("physical", {}).get(name)
-        places = [rank.get(name, {}).get("real") for rank in ranks]
-        if value is not None and other is not None and None not in places:
-            rows.append(Difference(words_of(name), "descriptor", value, other, abs(places[0] - places[1]) / 100))
+        place, other_place = (known[name]["real"] if name in known else None for known in (ranks, others))
+        if value is not None and other is not None and place is not None and other_place is not None:
+            rows.append(Difference(words_of(name), "descriptor", value, other, abs(place - other_place) / 100))
     return rows
 
 

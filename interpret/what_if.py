@@ -174,7 +174,9 @@ def levels_of(operation: str) -> list[Settings]:
     steps = [low + (high - low) * place / (LEVELS - 1) for place in range(LEVELS)]
     if name == "jpeg":
         steps.reverse()
-    return [Settings(operation=operation if name == "strength" else NONE, **{name: step}) for step in steps]
+    start = Settings(operation=operation if name == "strength" else NONE)
+    changes: list[dict[str, Any]] = [{name: step} for step in steps]
+    return [replace(start, **change) for change in changes]
 
 
 def sweep(suite: Suite, photo: Photo, references: Sequence[Photo], operation: str, detector: str) -> Sweep:

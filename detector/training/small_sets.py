@@ -34,6 +34,7 @@ from detector.verdict.fusion import Fusion
 
 FEWEST = 20  # images of a class (choice): below, the band has no edge and the interval says nothing
 FOLDS = 5
+FLAT = 0.01  # slope of a head that is no better than chance (choice)
 BATCH = 16  # images decoded at once
 AFFINE = AffineRecipe(batch=32, rate=3e-3, patience=15)
 CONCEPTS = ConceptRecipe(batch=32, rate=1e-2, patience=15)
@@ -125,11 +126,25 @@ def train_small(method: str, images: SmallSet, backbone: Backbone, seed: int = 0
         checkpoint()
         logits[folds == fold] = _logits(_fit(method, images, folds != fold, backbone, seed), images, folds == fold)
     head = _fit(method, images, np.full(len(folds), True), backbone, seed)
-    slope, offset = fit_logistic(logits[:, None], images.labels, 1e-3)
+    slope, offset = platt_scaling(logits, images.labels)
     logits = logits * slope + offset
     card = _card(method, head, images, backbone, seed)
-    fusion = Fusion.fit({method: logits}, images.labels)
-    return SmallTraining(method, head.scaled(float(slope), float(offset)), logits, folds, fusion, card)
+    return SmallTraining(method, head.scaled(slope, offset), logits, folds, fusion_of(method, logits, images.labels), card)
+
+
+def platt_scaling(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Slope, above 0, and offset that make (N,) logits log-odds. Logits that go against the labels, as those of a head no better
+    than chance may, get `FLAT` and 0: such a head is not turned around, it says next to nothing."""
+    slope, offset = fit_logistic(logits[:, None], labels, 1e-3)
+    return (float(slope), float(offset)) if slope > FLAT else (FLAT, 0.0)
+
+
+def fusion_of(method: str, logits: np.ndarray, labels: np.ndarray) -> Fusion:
+    """The verdict of the head alone; one without a label for any image where its logits go against the labels."""
+    fusion = Fusion.fit({method: logits}, labels)
+    if fusion.platt[0, 0] > 0 and fusion.weights[0] > 0:
+        return fusion
+    return replace(fusion, platt=np.array([[1.0, 0.0]]), weights=np.array([1.0, 0.0]), band=(-np.inf, np.inf))
 
 
 def _folds(labels: np.ndarray, sources: np.ndarray, seed: int) -> np.ndarray:

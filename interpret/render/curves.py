@@ -66,7 +66,8 @@ def map_chart(places: np.ndarray, values: list, numbers: list[int], names: list[
         scale = [[0, REAL], [0.5, "rgb(220,220,220)"], [1, SYNTHETIC]]
         figure.update_traces(marker={"colorscale": scale, "showscale": True, "colorbar": {"thickness": 10}}, showlegend=False)
     _layout(figure, 0, "").update_layout(height=480, showlegend=True)
-    return figure.update_xaxes(showticklabels=False).update_yaxes(showticklabels=False, autorange=True)
+    bare = {"showticklabels": False, "showgrid": False, "zeroline": False}
+    return figure.update_xaxes(**bare).update_yaxes(**bare, autorange=True)
 
 
 def _dots(figure: go.Figure, places: np.ndarray, rows: list[int], about: tuple[list[int], list[str]], colour, name: str) -> None:

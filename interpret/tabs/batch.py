@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from html import escape
 from importlib.util import find_spec
@@ -13,11 +12,11 @@ import gradio as gr
 from detector.data.datasets import DataError
 from interpret.batch import SORTS, Batch, View
 from interpret.panels import components as parts
-from interpret.panels.downloads import HAND_OVER
 from interpret.panels.service import get_suite
 from interpret.panels.uploads import folder
+from interpret.tabs.batch_files import build_exports
 from interpret.tabs.inputs import files_of, folder_choice, many_files
-from interpret.tabs.jobs import JOBS
+from interpret.tabs.jobs import JOBS, batch_of
 from interpret.tabs.links import ANALYZE, AnalyzeLinks
 
 SLICE = 3.0  # seconds of one turn at the model, after which the next visitor gets theirs (choice)
@@ -28,7 +27,7 @@ ABOUT = (
     "named real and synthetic say what the images are; then the verdicts are measured against them."
 )
 HEADERS = ["number", "picture", "file", "folder", "verdict", "synthetic, %", "logit", "strongest concept"]
-KINDS = ["number", "html", "str", "str", "str", "number", "number", "str"]
+KINDS: Any = ["number", "html", "str", "str", "str", "number", "number", "str"]
 REMEMBER = "(key) => { sessionStorage.setItem('cuescope-batch', key || ''); return key }"
 RECALL = "() => sessionStorage.getItem('cuescope-batch') || ''"
 # A dot that is clicked puts its number into the field and presses the button beside it, as the keyboard does.
@@ -43,7 +42,6 @@ CLICKS = """() => { setTimeout(function listen(tries = 20) {
     setTimeout(() => document.querySelector("#batch-open").click(), 300);
   });
 }, 250) }"""
-PARQUET = find_spec("pyarrow") is not None
 MAPS = ["PCA", "t-SNE"] + (["UMAP"] if find_spec("umap") else [])
 
 
@@ -117,13 +115,14 @@ def build_batch(links: AnalyzeLinks) -> None:
     for control in (tab.sort, tab.verdict, tab.folder, tab.concept, tab.page):
         show_table(control.input)
     tab.cancel.click(batch_cancel, tab.key, [tab.progress, tab.timer], api_name="batch_cancel", **panels)
+    tab.show.click(batch_open, [tab.key, tab.number], [links.image, links.tabs], api_name="batch_open", **panels)
     tab.table.select(_number_of, None, tab.number, api_visibility="private", **panels).success(
         batch_open, [tab.key, tab.number], [links.image, links.tabs], api_visibility="private", **panels
     )
-    tab.show.click(batch_open, [tab.key, tab.number], [links.image, links.tabs], api_name="batch_open", **panels)
     drawn = tab.draw.click(batch_map, [tab.key, tab.method, tab.colour], tab.map, api_name="batch_map", concurrency_id="map")
     drawn.success(None, None, None, js=CLICKS)
-    _wire_exports(tab)
+    with tab.result:
+        build_exports(tab.key)
 
 
 def _layout() -> BatchTab:
@@ -142,10 +141,10 @@ def _layout() -> BatchTab:
         controls = _view_controls()
         table = gr.Dataframe(
             headers=HEADERS, datatype=KINDS, label="Images", interactive=False, wrap=True, max_height=520, elem_id="batch-table",
-            column_widths=["70px", "80px", "180px", "160px", "110px", "100px", "80px", "180px"],
+            column_widths=["80px", "80px", "190px", "170px", "140px", "130px", "90px", "210px"],
         )  # fmt: skip
         with gr.Row():
-            number = gr.Number(None, label="Image number", precision=0, elem_id="batch-number", min_width=120)
+            number = gr.Number(1, label="Image number", precision=0, elem_id="batch-number", min_width=120)
             show = gr.Button("Open it in Analyze", elem_id="batch-open")
         gr.Markdown("### Map of the backbone's features: images that lie close look alike to it")
         with gr.Row():
@@ -166,19 +165,6 @@ def _view_controls() -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown, gr.Dropdown
         concept = parts.accept_any(gr.Dropdown([("all", "")], value="", label="Strong concept", min_width=150))
         page = gr.Number(1, label="Page", precision=0, minimum=1, min_width=80)
     return sort, verdict, source, concept, page
-
-
-def _wire_exports(tab: BatchTab) -> None:
-    """One button for each kind of file; Parquet where its library is installed."""
-    kinds = {"csv": ("CSV", batch_csv), "jsonl": ("JSONL", batch_jsonl), "parquet": ("Parquet", batch_parquet)}
-    with tab.result, gr.Row():
-        for kind, (name, make) in kinds.items():
-            if kind == "parquet" and not PARQUET:
-                continue
-            button = gr.DownloadButton(f"Download {name}", size="sm", elem_id=f"batch-{kind}")
-            file = gr.File(label=name, visible=False)
-            event = button.click(make, tab.key, file, api_name=f"batch_{kind}", concurrency_id="panels", show_progress="hidden")
-            event.success(None, file, None, js=HAND_OVER, show_progress="hidden")
 
 
 # --- actions -------------------------------------------------------------------------------------------------------
@@ -250,7 +236,7 @@ def batch_cancel(key: str) -> tuple[str, gr.Timer]:
     """
     from interpret.batch import progress_line
 
-    batch = _batch(key)
+    batch = batch_of(key)
     batch.stopped = True
     return _line(progress_line(batch)), gr.Timer(active=False)
 
@@ -273,7 +259,7 @@ def batch_view(key: str, sort: str = "number", verdict: str = "", source: str = 
 
     if not key:
         return []
-    batch = _batch(key)
+    batch = batch_of(key)
     rows = select_rows(batch, View(sort, verdict, source, concept))
     last = max(len(rows) - 1, 0) // PAGE_ROWS
     first = PAGE_ROWS * min(max(int(page or 1), 1) - 1, last)
@@ -292,7 +278,7 @@ def batch_open(key: str, number: float | None) -> tuple[str, gr.Tabs]:
     """
     from gradio.processing_utils import save_bytes_to_cache
 
-    batch = _batch(key)
+    batch = batch_of(key)
     place = int(number or 0) - 1
     if not 0 <= place < len(batch.files):
         raise gr.Error(f"Choose a number from 1 to {len(batch.files)}.", print_exception=False)
@@ -322,54 +308,12 @@ def batch_map(key: str, method: str = "PCA", colour: str = "verdict") -> gr.Plot
     from interpret.batch import colours, embedding
     from interpret.render.curves import map_chart
 
-    batch = _batch(key)
+    batch = batch_of(key)
     rows = batch.usable
     if len(rows) < FEWEST_OF_A_MAP or method not in MAPS:
         raise gr.Error(f"A map needs {FEWEST_OF_A_MAP} images, and one of the methods {', '.join(MAPS)}.", print_exception=False)
     places = embedding(np.stack([row.pooled for row in rows]), method)
     return parts.chart(map_chart(places, colours(batch, colour)[: len(rows)], [row.number for row in rows], [row.file for row in rows]))
-
-
-def batch_csv(key: str) -> str:
-    """The table of a batch as CSV.
-
-    Args:
-        key: the key that /batch_start gave.
-
-    Returns:
-        The file.
-    """
-    from interpret.batch import to_csv
-
-    return _file(to_csv(_batch(key)), "csv")
-
-
-def batch_jsonl(key: str) -> str:
-    """The table of a batch as JSON, one object a line.
-
-    Args:
-        key: the key that /batch_start gave.
-
-    Returns:
-        The file.
-    """
-    from interpret.batch import to_jsonl
-
-    return _file(to_jsonl(_batch(key)), "jsonl")
-
-
-def batch_parquet(key: str) -> str:
-    """The table of a batch as Parquet.
-
-    Args:
-        key: the key that /batch_start gave.
-
-    Returns:
-        The file.
-    """
-    from interpret.batch import to_parquet
-
-    return _file(to_parquet(_batch(key)), "parquet")
 
 
 # --- helpers -------------------------------------------------------------------------------------------------------
@@ -380,27 +324,20 @@ def _number_of(event: gr.SelectData) -> int:
     return int(event.row_value[0])
 
 
-def _batch(key: str) -> Batch:
-    """The batch under a key. gr.Error, one sentence, where there is none."""
-    try:
-        return JOBS.get(key)
-    except DataError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
 def _state(batch: Batch) -> StepValues:
     from interpret.batch import colour_choices, labels_and_logits, measures_sentence, progress_line
     from interpret.render.curves import calibration_chart, roc_chart
 
     folders = sorted({row.folder for row in batch.rows if row.folder})
-    lists = [gr.Dropdown([("all", ""), *[(name, name) for name in names]]) for names in (folders, batch.concepts)]
+    sources, concepts = (gr.Dropdown([("all", ""), *[(name, name) for name in names]]) for names in (folders, batch.concepts))
     measured = batch.labelled and not batch.running
-    charts = [parts.chart(draw(*labels_and_logits(batch)) if measured else None) for draw in (roc_chart, calibration_chart)]
+    roc, calibration = (parts.chart(draw(*labels_and_logits(batch)) if measured else None) for draw in (roc_chart, calibration_chart))
     words = measures_sentence(batch) if measured else ""
     done = len(batch.rows) / max(len(batch.files), 1)
     shown = gr.Column(visible=bool(batch.rows))
     line = _line(progress_line(batch), done if batch.running else None)
-    return StepValues(line, gr.Timer(active=batch.running), shown, *lists, gr.Dropdown(colour_choices(batch)), words, *charts)
+    colour = gr.Dropdown(colour_choices(batch))
+    return StepValues(line, gr.Timer(active=batch.running), shown, sources, concepts, colour, words, roc, calibration)
 
 
 def _only(sentence: str) -> StepValues:
@@ -413,9 +350,3 @@ def _only(sentence: str) -> StepValues:
 def _line(sentence: str, share: float | None = None) -> str:
     bar = "" if share is None else f'<progress max="1" value="{share:.4f}"></progress>'
     return f'<div class="progress" role="status">{bar}{escape(sentence)}</div>'
-
-
-def _file(data: bytes, ending: str) -> str:
-    from gradio.processing_utils import save_bytes_to_cache
-
-    return save_bytes_to_cache(data, f"cuescope-batch.{ending}", os.path.join(folder(), "taken"))

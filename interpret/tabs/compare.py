@@ -82,14 +82,14 @@ def _layout() -> CompareTab:
     sentence = gr.Markdown("", elem_classes="reading", elem_id="compare-sentence")
     with gr.Row(elem_classes="stack", equal_height=False):
         cards = gr.HTML("", elem_id="compare-first-card"), gr.HTML("", elem_id="compare-second-card")
-    table = parts.table(compare.HEADERS, "What differs; click a heading to sort", ["26%", "18%", "14%", "14%", "14%", "14%"], 14)
+    table = parts.table(compare.HEADERS, "What differs; click a heading to sort", ["26%", "20%", "13%", "13%", "13%", "15%"], 14)
     maps = gr.Button("Draw both heatmaps", elem_id="compare-maps")
     with gr.Row(elem_classes="stack"):
-        pictures = [
+        left, right = (
             gr.Image(label=f"Where the evidence lies: {name}", format="png", interactive=False, elem_id=f"compare-map-{name}")
             for name in ("first", "second")
-        ]
-    return CompareTab(first, second, operation, strength, edit, start, maps, sentence, *cards, table, *pictures, gr.State())
+        )
+    return CompareTab(first, second, operation, strength, edit, start, maps, sentence, *cards, table, left, right, gr.State())
 
 
 # --- actions -------------------------------------------------------------------------------------------------------
@@ -110,8 +110,8 @@ def compare_images(first: str | None, second: str | None, in_use: str = "embedde
         return CompareValues(BOTH, "", "", [], None)
     (one, left), (other, right) = analyze(first, in_use), analyze(second, in_use)
     if one is None or other is None or left is None or right is None or one["error"] or other["error"]:
-        cards = [verdict_card(record) if record else "" for record in (one, other)]
-        return CompareValues("One of the images cannot be analysed.", *cards, [], None)
+        first_card, second_card = (verdict_card(record) if record else "" for record in (one, other))
+        return CompareValues("One of the images cannot be analysed.", first_card, second_card, [], None)
     rows = [difference.row for difference in compare.differences(one, other)]
     return CompareValues(f"**{parts.plain(compare.sentence(one, other))}**", verdict_card(one), verdict_card(other), rows, (left, right))
 

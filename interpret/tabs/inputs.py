@@ -38,4 +38,6 @@ def files_of_folder(name: str) -> list[ImageFile]:
 def files_of(uploads: list[str] | None, folder: str) -> list[ImageFile]:
     """The images of uploads, archives among them, and of an allowed folder. DataError, one sentence, where there are none."""
     chosen = files_of_folder(folder) if folder else []
-    return chosen if chosen and not uploads else [*read_collection([Path(path) for path in uploads or []]), *chosen]
+    if chosen and not uploads:
+        return chosen
+    return [*read_collection([Path(path) for path in uploads or []]), *chosen]

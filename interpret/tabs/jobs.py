@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import gradio as gr
+
 from detector.data.datasets import DataError
 from interpret.batch import Batch
 from interpret.panels.store import new_key
@@ -57,3 +59,11 @@ class Jobs:
 
 
 JOBS = Jobs()
+
+
+def batch_of(key: str) -> Batch:
+    """The batch under a key. gr.Error, one sentence, where there is none."""
+    try:
+        return JOBS.get(key)
+    except DataError as error:
+        raise gr.Error(str(error), print_exception=False) from error

@@ -109,7 +109,7 @@ def _layout() -> WhatIfTab:
             card = gr.HTML("", elem_id="whatif-card")
             sentence = gr.Markdown("", elem_classes="reading", elem_id="whatif-sentence")
             chart = parts.plot("The verdict's path from setting to setting", "whatif-path", visible=False)
-            table = parts.table(compare.HEADERS, "What moved against the image as it is", ["26%", "18%", "14%", "14%", "14%", "14%"], 8)
+            table = parts.table(compare.HEADERS, "What moved against the image as it is", ["26%", "20%", "13%", "13%", "13%", "15%"], 8)
     gr.Markdown("### Sweep: one operation over its whole range, against what photographs do")
     with gr.Row(elem_classes="stack"):
         operation = gr.Dropdown(list(what_if.SWEEPS), value="JPEG quality", label="Operation")
@@ -125,13 +125,12 @@ def _controls() -> tuple[Any, ...]:
     """One for each of NAMES, in their order."""
     operation = gr.Dropdown([what_if.NONE, *what_if.OPERATIONS], value=what_if.NONE, label="Operation")
     strength = gr.Slider(0, 1, 0.5, step=0.05, label="Strength")
-    with gr.Row():
-        jpeg = gr.Slider(10, 100, 100, step=5, label="JPEG quality (100: not saved again)", min_width=130)
-        scale = gr.Slider(0.25, 2, 1, step=0.05, label="Scale", min_width=130)
-        blur = gr.Slider(0, 4, 0, step=0.25, label="Blur, pixels", min_width=130)
+    jpeg = gr.Slider(10, 100, 100, step=5, label="JPEG quality; 100: not saved again")
+    scale = gr.Slider(0.25, 2, 1, step=0.05, label="Scale")
+    blur = gr.Slider(0, 4, 0, step=0.25, label="Blur, pixels")
     with gr.Accordion("Crop box and caption", open=False):
-        with gr.Row():
-            box = [gr.Slider(0, 1, value, step=0.05, label=name, min_width=130) for name, value in (("Left", 0), ("Top", 0), ("Right", 1), ("Bottom", 1))]  # fmt: skip  # noqa: E501
+        sides = (("Left", 0), ("Top", 0), ("Right", 1), ("Bottom", 1))
+        box = [gr.Slider(0, 1, value, step=0.05, label=f"{name} edge") for name, value in sides]
         caption = gr.Textbox("", label="Caption; empty for the machine's own", max_length=500)
     return operation, strength, jpeg, scale, blur, *box, caption
 

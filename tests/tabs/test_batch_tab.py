@@ -15,6 +15,7 @@ from interpret.panels import service
 from interpret.panels.uploads import upload_at
 from interpret.tabs import batch as tab
 from interpret.tabs import jobs
+from interpret.tabs.batch_files import batch_csv
 
 BROKEN = "set/real/broken.jpg"
 
@@ -71,7 +72,7 @@ def test_a_batch_can_be_stopped(tmp_path, monkeypatch):
 
 
 def test_without_the_key_there_is_nothing():
-    for action in (tab.batch_view, tab.batch_csv, tab.batch_cancel, tab.batch_map):
+    for action in (tab.batch_view, batch_csv, tab.batch_cancel, tab.batch_map):
         with pytest.raises(gr.Error, match="no longer on the server"):
             action("0" * 32)
     assert "no longer on the server" in tab.batch_step("guess").progress and tab.batch_resume("").progress.count("no longer") == 0
@@ -114,7 +115,7 @@ def test_parquet_where_its_library_is(done):
 
 @pytest.mark.parametrize("method", ["PCA", "t-SNE"])
 def test_a_map_has_a_dot_for_each_usable_image(done, method, monkeypatch):
-    monkeypatch.setattr(tab, "_batch", lambda key: done)
+    monkeypatch.setattr(tab, "batch_of", lambda key: done)
     for colour in ("folder", "verdict", f"concept: {done.concepts[0]}", "descriptor: saturation"):
         plot = tab.batch_map("key", method, colour).value
         dots = [number for trace in json.loads(plot["plot"])["data"] for number in trace["customdata"]]
