@@ -67,7 +67,9 @@ CSS = """
 @media (max-width: 1100px) {
   #story th, #story th * {font-size: .72rem !important} #story th, #story td, #story .cell-wrap {padding-inline: 3px !important}
 }
+.tab-wrapper {contain: inline-size}  /* what does not fit goes into a menu; it widens no page */
 @media (max-width: 760px) {
+  .tab-container button {padding-inline: 9px !important}
   .tabs {margin-inline: -20px; width: calc(100% + 40px) !important; max-width: none !important}
   #story th, #story th * {font-size: .66rem !important}
   #story .body-cell, #story .body-cell * {font-size: .72rem !important}
