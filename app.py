@@ -26,6 +26,11 @@ from interpret.panels.queueing import open_queue  # noqa: E402
 from interpret.panels.service import analyze, load_first  # noqa: E402
 from interpret.panels.story import STOPPED, WELCOME, Head, build_story, start_script, wire_story, wire_values  # noqa: E402
 from interpret.render.words import about  # noqa: E402
+from interpret.tabs.batch import build_batch  # noqa: E402
+from interpret.tabs.compare import build_compare  # noqa: E402
+from interpret.tabs.links import ANALYZE, AnalyzeLinks  # noqa: E402
+from interpret.tabs.train import build_train  # noqa: E402
+from interpret.tabs.what_if import build_what_if  # noqa: E402
 
 MAX_UPLOAD = "64mb"  # as `detector.data.images.MAX_BYTES`, which also holds for images that come by address
 
@@ -62,7 +67,9 @@ CSS = """
 @media (max-width: 1100px) {
   #story th, #story th * {font-size: .72rem !important} #story th, #story td, #story .cell-wrap {padding-inline: 3px !important}
 }
+.tab-wrapper {contain: inline-size}  /* what does not fit goes into a menu; it widens no page */
 @media (max-width: 760px) {
+  .tab-container button {padding-inline: 9px !important}
   .tabs {margin-inline: -20px; width: calc(100% + 40px) !important; max-width: none !important}
   #story th, #story th * {font-size: .66rem !important}
   #story .body-cell, #story .body-cell * {font-size: .72rem !important}
@@ -127,7 +134,7 @@ def _examples(image: gr.Image) -> None:
         )
 
 
-def _analyze_tab() -> None:
+def _analyze_tab(page: gr.Blocks, tabs: gr.Tabs) -> AnalyzeLinks:
     with gr.Row(equal_height=False, elem_classes="stack"):
         with gr.Column(scale=2, min_width=300):
             image, button, cancel = _input_column()
@@ -164,14 +171,24 @@ def _analyze_tab() -> None:
     analysis.failure(**stop)
     wire_downloads(downloads, current)
     wire_model(model)
+    return AnalyzeLinks(page, tabs, image, model.in_use, model.note)
 
 
 def build_demo() -> gr.Blocks:
     """The whole page. Loads no weights: that happens with the first image."""
     with Page(title="Cuescope", analytics_enabled=False) as demo:
         gr.Markdown("# Cuescope\nWhy does a CLIP-based detector call an image AI-generated?", elem_id="title")
-        with gr.Tab("Analyze"):
-            _analyze_tab()
+        with gr.Tabs() as tabs:
+            with gr.Tab("Analyze", id=ANALYZE):
+                links = _analyze_tab(demo, tabs)
+            with gr.Tab("Compare"):
+                build_compare(links)
+            with gr.Tab("What if"):
+                build_what_if(links)
+            with gr.Tab("Batch"):
+                build_batch(links)
+            with gr.Tab("Train"):
+                build_train(links)
         if mcp_wanted():
             build_tools(demo)
     return demo

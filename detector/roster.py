@@ -22,7 +22,7 @@ LEADING_KINDS = ("cm_antonyms", "clip_orthogonal", "linear_probe")  # released h
 
 def name_of(suite: Suite, head: str) -> DetectorName:
     """The full name of one of the heads of a suite's own backbone."""
-    return RELEASED.get(head) or DetectorName(PIXELS if head in PIXEL_METHODS else suite.backbone.name, head)
+    return RELEASED.get(head) or DetectorName(PIXELS if head in PIXEL_METHODS else suite.backbone.name, head, suite.origins.get(head, ""))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class Roster:
             if name == str(DetectorName(suite.backbone.name, FUSED)) and suite.fusion is not None:
                 return Leader(name, {method: self.keys[name_of(suite, method)] for method in suite.fusion.methods}, suite.fusion)
         detector = next(detector for detector in self.keys if str(detector) == name)
-        suites = [s for s in self.suites if detector.backbone in (PIXELS, s.backbone.name) and not detector.origin]
+        suites = [s for s in self.suites if detector.backbone in (PIXELS, s.backbone.name) and detector not in RELEASED.values()]
         fusions = [s.fusion for s in suites if s.fusion is not None and detector.method in s.fusion.methods]
         fitted = fusions[-1].restrict((detector.method,)) if fusions else None
         return Leader(name, {detector.method: self.keys[detector]}, fitted)

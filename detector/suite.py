@@ -58,7 +58,8 @@ class Suite:
     heads, cards: by method; a method without a head has no entry. verdict: None where nothing is fused. reference: features of the
     validation images, None where there are none for this backbone. beside: suites of other backbones that speak where this one has no
     head, none of them with a `beside` of its own. leader: the detector whose logit is the verdict; None for the default. selected: of
-    images nothing is computed but what the detectors read; see `only`.
+    images nothing is computed but what the detectors read; see `only`. origins: method → who trained its head, where that was neither this
+    project nor the owner of the machine.
     """
 
     backbone: Backbone
@@ -70,6 +71,7 @@ class Suite:
     beside: tuple[Suite, ...] = ()
     leader: DetectorName | None = None
     selected: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, name: str = EMBEDDED, device: str | None = None, progress: Progress | None = None, training: str = TRAININGS[0]) -> Suite:

@@ -43,6 +43,11 @@ def image_file(payload) -> str | None:
     return _file(payload.path) if payload else None
 
 
+def image_files(payload) -> list[str]:
+    """The `preprocess` of every input of several files, as `image_file`."""
+    return [_file(file.path) for file in payload] if payload else []
+
+
 def page_files(page: gr.Blocks) -> list[str]:
     """Files that the page itself put into the folder: the examples."""
     return [path for block in page.blocks.values() for path in block.keep_in_cache]
@@ -56,6 +61,8 @@ async def _checked(components: Sequence[Block], values: list) -> list:
     for component, value in zip(components, values, strict=False):
         if isinstance(component, gr.Image):
             value = await _upload(value)
+        elif isinstance(component, gr.File):
+            value = _uploads(value)
         elif isinstance(component, gr.State):
             value = None  # Gradio puts in what the session holds
         else:
@@ -72,6 +79,17 @@ async def _upload(value: object) -> dict | None:
     if address.is_address(path):
         path = await address.fetch(path)
     return {"path": _file(path), "meta": {"_type": "gradio.FileData"}}
+
+
+def _uploads(value: object) -> list[dict] | None:
+    """The payload of several files, as `_upload`; no addresses."""
+    if value is None:
+        return None
+    payloads = value if isinstance(value, list) else [value]
+    if len(payloads) > limits.MAX_FILES:
+        raise _refusal(limits.TOO_MUCH)
+    paths = [payload.get("path") if isinstance(payload, dict) else None for payload in payloads]
+    return [{"path": _file(path), "meta": {"_type": "gradio.FileData"}} for path in paths]
 
 
 def _file(path: object) -> str:
@@ -92,6 +110,8 @@ def _rule(component: Block) -> tuple[Callable[[object], bool], str]:
     if isinstance(component, gr.Slider):
         low, high = component.minimum, component.maximum
         return (lambda value: _is_number(value) and low <= value <= high), f"a number from {low} to {high}"
+    if isinstance(component, gr.Number):
+        return (lambda value: value is None or _is_number(value)), "a number"
     if isinstance(component, gr.Dataset) or isinstance(component, gr.Radio) and isinstance(component.value, int):
         return (lambda value: _is_number(value) and value == int(value)), "a whole number"
     if isinstance(component, gr.CheckboxGroup) or getattr(component, "multiselect", False):

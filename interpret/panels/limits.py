@@ -14,8 +14,8 @@ from detector.data.images import MAX_BYTES
 from interpret.panels.uploads import BUDGET
 
 MAX_BODY = 2**20  # bytes of any request but an upload
-MAX_UPLOAD = MAX_BYTES + MAX_BODY  # bytes of one upload, its headers included
-MAX_FILES = 10  # in one upload; Gradio's own limit is 1,000
+MAX_UPLOAD = 4 * MAX_BYTES  # bytes of one upload, its headers included; Gradio holds each file to MAX_BYTES
+MAX_FILES = 1_000  # in one upload, as Gradio's own page sends them
 LONGEST_NAME = 128  # characters of a session's name, which the server keeps
 
 API = "/gradio_api/"
@@ -25,7 +25,7 @@ CLOSED = re.compile(f"{API}(deep_link|proxy=|file[=/]https?:|stream/|component_s
 
 FULL = "The server holds as many uploads as it may; try again later."
 TOO_LONG = f"The request is larger than {MAX_BODY // 2**20} MiB; send images as uploads."
-TOO_MUCH = f"The upload exceeds the maximum allowed size of {MAX_BYTES // 2**20} MiB or {MAX_FILES} files."
+TOO_MUCH = f"The upload exceeds the maximum allowed size of {MAX_UPLOAD // 2**20} MiB or {MAX_FILES:,} files."
 
 
 class Limits:

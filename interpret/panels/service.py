@@ -16,6 +16,7 @@ from detector.assets import EMBEDDED
 from detector.detectors.names import FUSED, PIXELS, RELEASED, DetectorError, DetectorName, from_environment
 from detector.hub.catalogue import TRAININGS
 from detector.records import AnalysisRecord
+from interpret.panels import session_models
 from interpret.panels.gpu import lend, page_device
 from interpret.panels.store import STORE, Value, new_key
 from interpret.render.text import METHOD_NAMES
@@ -141,6 +142,8 @@ def split_choice(choice: str) -> tuple[str, str]:
     """(backbone, full name of the detector that leads or "" for the default one) of a choice: a backbone or a detector on one.
     Raises BackboneError, one sentence that does not repeat the choice, for one that is not offered."""
     backbones = backbone_choices()
+    if model := session_models.MODELS.get(choice):
+        return model.choice, ""
     if isinstance(choice, str) and choice in backbones:
         return choice, ""
     for backbone in backbones:
@@ -148,6 +151,8 @@ def split_choice(choice: str) -> tuple[str, str]:
             return backbone, choice
     from detector.clip.backbone import BackboneError
 
+    if isinstance(choice, str) and choice.startswith(session_models.MARK):
+        raise BackboneError(session_models.GONE)
     raise BackboneError(f"That is not offered here; there are {', '.join(backbones)}, and the detectors listed under Model.")
 
 
@@ -167,6 +172,8 @@ def get_suite(choice: str = EMBEDDED, progress=None) -> Suite:
     """
     backbone, leader = split_choice(choice)
     suite = _loaded(backbone, progress)
+    if model := session_models.MODELS.get(choice):
+        return model.applied(suite)
     if not leader:
         return suite
     from detector.detectors.names import parse

@@ -18,7 +18,7 @@ def test_an_upload_holds_few_files_and_is_not_larger_than_one_may_be(url, folder
     assert many.status_code == 413 and many.text == TOO_MUCH
 
     def endless():
-        for index in range(5):
+        for index in range(8):
             yield f'\r\n--a\r\nContent-Disposition: form-data; name="files"; filename="{index}.png"\r\n\r\n'.encode()
             for _ in range(40):
                 yield bytes(2**20)

@@ -50,7 +50,8 @@ def test_every_image_input_goes_through_the_gate(demo, monkeypatch):
     for page in (demo, app.build_demo()):
         inputs = {block for action in page.fns.values() if action.fn for block in action.inputs}
         files = [block for block in inputs if isinstance(block, gr.Image | gr.File | gr.Gallery | gr.ImageEditor | gr.Video | gr.Audio)]
-        assert files and all(isinstance(block, gr.Image) and block.preprocess is gate.image_file for block in files)
+        checks = {gr.Image: gate.image_file, gr.File: gate.image_files}
+        assert files and all(block.preprocess is checks[type(block)] for block in files)
 
 
 def test_the_preprocess_alone_refuses_too(tmp_path):
