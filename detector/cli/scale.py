@@ -28,6 +28,7 @@ def add_options(score: argparse.ArgumentParser) -> None:
     job.add_argument("--address", metavar="ADDRESS", help="join this Ray cluster instead of starting a local one")
     job.add_argument("--resume", action="store_true", help="go on with the folder --out; rows that it holds are not made again")
     job.add_argument("--features", action="store_true", help="embeddings are columns, too (parquet), for `train --features`")
+    job.add_argument("--part-rows", type=positive, default=4096, metavar="N", help="rows of a part file (default 4096, or a minute)")
     job.add_argument("--image-column", default="", metavar="NAME", help="column of tables with the pictures (default: by its name)")
 
 
@@ -66,9 +67,17 @@ def job_of(arguments: argparse.Namespace) -> Job:
     form, released = arguments.format, arguments.released
     scoring = Scoring(names, backbone, arguments.device, arguments.caption, arguments.features, form, released)
     pool = Pool(arguments.actors, arguments.cpus, arguments.gpus, arguments.cores, arguments.address)
-    size, column = arguments.batch_size, arguments.image_column
-    out = _url(str(arguments.out))
-    return Job(arguments.paths, out, scoring, arguments.engine, pool, size, arguments.resume, column)
+    return Job(
+        arguments.paths,
+        _url(str(arguments.out)),
+        scoring,
+        arguments.engine,
+        pool,
+        size=arguments.batch_size,
+        resume=arguments.resume,
+        image_column=arguments.image_column,
+        part=arguments.part_rows,
+    )
 
 
 def detectors_of(arguments: argparse.Namespace) -> tuple[tuple[str, ...], str | None]:

@@ -103,7 +103,7 @@ class ScoreTable:
         places = {(group.source, group.truth): place for place, group in enumerate(self.groups)}
         query = f"SELECT {self._source} AS s, truth FROM scores WHERE error IS NULL"
         parts = []
-        for batch in self._sql.execute(query).to_arrow_reader(1 << 16):
+        for batch in self._sql.sql(query).to_arrow_reader(1 << 16):
             pairs = zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
             parts.append(np.array([places[pair] for pair in pairs], np.int16))
         return np.concatenate(parts) if parts else np.zeros(0, np.int16)
@@ -122,7 +122,7 @@ class ScoreTable:
         """(B, D) batches of a column of lists, of the readable rows in the order of `column`; NaN rows for no value."""
         import pyarrow as pa
 
-        for batch in self._sql.execute(f'SELECT "{name}" FROM scores WHERE error IS NULL').to_arrow_reader(ROWS):
+        for batch in self._sql.sql(f'SELECT "{name}" FROM scores WHERE error IS NULL').to_arrow_reader(ROWS):
             lists = batch.column(0)
             values = lists.flatten().to_numpy(zero_copy_only=False)  # without those of empty rows
             present = ~np.asarray(lists.is_null())

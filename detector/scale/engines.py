@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BLOCK = 32 * 2**20  # bytes of decoded pictures that travel together
 OBJECT_STORE = 2 * 2**30  # bytes that a local cluster keeps of decoded pictures at most
+STARTS = 3  # attempts to start a cluster: Ray gives its processes 30 seconds, which a busy machine may miss
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def score_on_ray(shards: Sequence[Shard], scoring: Scoring, size: int, rows: Row
     """Tables of the shards' batches, in no order; a cluster must be there, see `cluster`."""
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # after the import, which sets it up
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK
@@ -130,13 +132,12 @@ def cluster(pool: Pool) -> Iterator[None]:
     """A Ray cluster: the one at `pool.address`, or a local one that ends with the block. RuntimeError, one sentence, without Ray or where
     the cluster cannot be reached or started."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a user's job leaves the machine
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine takes its time
     try:
         import ray
     except ImportError as error:
         raise RuntimeError("The engine 'ray' needs Ray; install it with `pip install '.[scale]'`.") from error
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    folder = None if pool.address else tempfile.mkdtemp(prefix="cuescope-ray-")  # a short path: that of a socket lies below it
+    # below /tmp, as Ray has it: the path of a socket must be short
+    folder = None if pool.address else tempfile.mkdtemp(prefix="cuescope-ray-", dir="/tmp")
     try:
         with _connected(ray, _options(pool, folder)):
             yield
@@ -147,12 +148,15 @@ def cluster(pool: Pool) -> Iterator[None]:
 
 @contextmanager
 def _connected(ray: Any, options: Mapping[str, Any]) -> Iterator[None]:
-    try:
-        ray.init(**options, log_to_driver=False, logging_level="error")
-    except Exception as error:  # Ray raises its plain base class
-        ray.shutdown()
-        where = f"at {options['address']} could not be reached" if "address" in options else "did not start"
-        raise RuntimeError(f"The Ray cluster {where} ({type(error).__name__}).") from error
+    for attempt in range(STARTS):
+        try:
+            ray.init(**options, log_to_driver=False, logging_level="error")
+            break
+        except Exception as error:  # Ray raises its plain base class
+            ray.shutdown()
+            if attempt == STARTS - 1:
+                where = f"at {options['address']} could not be reached" if "address" in options else "did not start"
+                raise RuntimeError(f"The Ray cluster {where} ({type(error).__name__}).") from error
     try:
         yield
     finally:

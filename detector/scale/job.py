@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from detector.progress import progress
 from detector.scale.engines import Pool, cluster, score_here, score_on_ray
-from detector.scale.parts import Parts
+from detector.scale.parts import ROWS, Parts
 from detector.scale.places import shards
 from detector.scale.scorer import Scorer, Scoring
 
@@ -21,7 +21,8 @@ SHARD_BATCHES = 4  # batches of files in a shard: what one task reads and decode
 @dataclass(frozen=True)
 class Job:
     """places: see `detector.scale.places.shards`. out: path or URL of the folder for the rows. engine: "local" or "ray". size: pictures in
-    a batch at most. resume: go on with the folder. image_column: of tables."""
+    a batch at most. resume: go on with the folder. image_column: of tables. part: rows of a
+    part file, at least."""
 
     places: Sequence[str]
     out: str
@@ -31,6 +32,7 @@ class Job:
     size: int = 16
     resume: bool = False
     image_column: str = ""
+    part: int = ROWS
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def run(job: Job) -> Outcome:
     """Score what has no row yet. ValueError or RuntimeError, one sentence, where the job cannot start."""
     parts_of_input = shards(job.places, job.size * SHARD_BATCHES, job.image_column)
     scorer = Scorer(job.scoring)
-    parts = Parts(job.out, job.scoring.form, scorer.fingerprint)
+    parts = Parts(job.out, job.scoring.form, scorer.fingerprint, job.part)
     rows = parts.start(job.resume)
     if job.engine == "ray":
         with cluster(job.pool):

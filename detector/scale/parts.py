@@ -16,7 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS, SECONDS = 4096, 60.0  # a part is written after as many rows, or as many seconds, whichever comes first
+ROWS = 4096  # a part is written after as many rows
+SECONDS = 60.0  # or after as many seconds, whichever comes first
 JOB = "_job.json"  # what the parts of a folder have in common
 HASH = "S16"  # 16 bytes: two of 10⁷ inputs share one with a probability of 10⁻²⁵
 
@@ -48,11 +49,13 @@ def hash_of(text: str) -> bytes:
 
 @dataclass
 class Parts:
-    """The folder of a job's rows. place: its path or URL. form: "parquet" or "jsonl". fingerprint: of what made the rows."""
+    """The folder of a job's rows. place: its path or URL. form: "parquet" or "jsonl". fingerprint: of what made the rows. size: rows of a
+    part, at least."""
 
     place: str
     form: str
     fingerprint: str
+    size: int = ROWS
     rows: int = 0
     failed: int = 0
     _waiting: list[pa.Table] = field(default_factory=list)
@@ -78,7 +81,7 @@ class Parts:
     def add(self, table: pa.Table) -> None:
         """Take rows; write a part where enough of them wait."""
         self._waiting.append(table)
-        if sum(map(len, self._waiting)) >= ROWS or time.monotonic() - self._since >= SECONDS:
+        if sum(map(len, self._waiting)) >= self.size or time.monotonic() - self._since >= SECONDS:
             self.flush()
 
     def flush(self) -> None:

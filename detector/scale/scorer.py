@@ -138,7 +138,8 @@ class Scorer:
         start = [("key", pa.string()), ("sha256", pa.string()), ("source", pa.string()), ("truth", pa.int8())]
         if self.scoring.form == "jsonl":
             return pa.schema([*start, ("error", pa.string()), ("record", pa.large_string())])
-        text, number, size = pa.string(), pa.float64(), pa.int32()
+        text, size = pa.string(), pa.int32()
+        number = pa.float32()  # OpenCV's gradients differ in the 13th digit with the place of the pixels in memory
         fields = [*start, ("file", text), ("width", size), ("height", size), ("format", text), ("error", text), ("backbone", text)]
         fields += [("label", text), ("probability", number), ("logit", number)]
         fields += [(f"{name}_{what}", number) for name in self.suite.roster.names for what in ("probability", "logit")]
@@ -148,7 +149,9 @@ class Scorer:
         fields += [("units", pa.list_(pa.float32(), len(sample.orthogonal["contributions"])))] if sample.orthogonal else []
         if self._with_features:
             fields += [(name, _list_type(value)) for name, value in feature_rows(evidence)[0].items()]
-        facts = {"concepts": json.dumps(concepts), "backbone": self.suite.backbone.name, "weights": self.suite.backbone.fingerprint}
+        backbone = self.suite.backbone
+        facts = {"backbone": backbone.name, "weights": backbone.fingerprint, "heads": json.dumps(self.suite.digests)}
+        facts["concepts"] = json.dumps(concepts)
         return pa.schema(fields, facts)
 
 

@@ -119,6 +119,8 @@ class TarShard:
                 if member.isfile() and (suffix in IMAGE_SUFFIXES or suffix == ".json"):
                     content = archive.extractfile(member)
                     yield member.name, content.read(MAX_BYTES + 1) if content else b""
+            if self.place.lower().endswith(".tar"):
+                _require_end(file)
 
     def _with_facts(self, waiting: list[tuple[str, bytes]], facts: Mapping[str, Any]) -> Iterator[Item]:
         for name, data in waiting:
@@ -126,6 +128,13 @@ class TarShard:
             truth = truth_of(facts["label"]) if "label" in facts else class_of(folders)
             source = str(facts.get("source") or source_of(folders) or PurePosixPath(self.place).stem)
             yield Item(f"{self.place}::{name}", data, "", source, truth)
+
+
+def _require_end(file: IO[bytes]) -> None:
+    """ReadError unless the archive ends with an empty block: `tarfile` takes one that is cut off in a header for a whole one."""
+    file.seek(-tarfile.BLOCKSIZE, 2)
+    if any(file.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError("no end of archive")
 
 
 def _stem(name: str) -> str:
