@@ -16,6 +16,7 @@ from detector.cli import (
     measure_maps,
     prepare,
     pretrain,
+    report,
     score,
     select_descriptors,
     study,
@@ -25,6 +26,7 @@ from detector.cli import (
 # in the order of the help
 COMMANDS = (
     score,
+    report,
     explain,
     train,
     calibrate,

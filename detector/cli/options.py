@@ -19,13 +19,13 @@ def add_backbone(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU where there is one)")
 
 
-def add_data(command: argparse.ArgumentParser, several: bool = False) -> None:
+def add_data(command: argparse.ArgumentParser, several: bool = False, required: bool = True) -> None:
     """Add --data and --cache. several: --data takes one folder or more and gives a list."""
     command.add_argument(
         "--data",
         type=Path,
         nargs="+" if several else None,
-        required=True,
+        required=required,
         metavar="DIR",
         help="folder with real/ and synthetic/ (or 0_real/1_fake, nature/ai), or a manifest.csv",
     )

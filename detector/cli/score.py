@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from detector.cli import scale
 from detector.cli.options import Commands, add_backbone, positive
 from detector.cli.output import csv_columns, expand, name_absent, output_file, write_records
 from detector.cli.suites import add_captioner, add_detectors, load_suite
@@ -27,14 +28,17 @@ def add(commands: Commands) -> None:
         "no heads of its own (default combined)",
     )
     score.add_argument("--out", type=Path, help="write here instead of standard output")
-    score.add_argument("--format", choices=["jsonl", "csv"], default="jsonl")
+    score.add_argument("--format", choices=["jsonl", "csv", "parquet"], default="jsonl")
     score.add_argument("--batch-size", type=positive, default=16, help="images in one forward (default 16)")
+    scale.add_options(score)
     score.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from detector.progress import byte_progress, progress
 
+    if scale.is_job(arguments):
+        return scale.run_job(arguments)
     paths = list(expand(arguments.paths))
     if not paths:
         raise ValueError("There is no image in the folder(s) given.")

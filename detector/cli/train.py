@@ -11,7 +11,13 @@ from detector.cli.options import Commands, add_backbone, add_data, add_given, ad
 def add(commands: Commands) -> None:
     train = commands.add_parser("train", help="train heads on labelled folders, then the verdict over them")
     train.add_argument("method", metavar="METHOD", help="a method's name, or all")
-    add_data(train, several=True)
+    add_data(train, several=True, required=False)
+    train.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE.parquet",
+        help="in place of --data: embeddings stored by `score --features`, for linear_probe, orthogonal, concepts, item or all four",
+    )
     add_backbone(train)
     train.add_argument("--out", type=Path, help="folder for the head files (default: in CUESCOPE_HOME)")
     train.add_argument("--copies", type=natural, default=4, help="random copies of each training image (default 4)")
@@ -52,6 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
     from typing import cast
 
+    if (arguments.data is None) == (arguments.features is None):
+        raise ValueError("Name the images with --data, or stored embeddings with --features.")
+    if arguments.features is not None:
+        return run_stored(arguments)
     from detector.methods.physical_clip.train import PhysicalClipOptions
     from detector.methods.registry import METHODS
     from detector.methods.sdd.train import SddOptions
@@ -68,6 +78,24 @@ def run(arguments: argparse.Namespace) -> int:
     names = ("data", "backbone", "out", "copies", "seed", "cache", "device", "resyntheses")
     run = TrainingRun(**{name: getattr(arguments, name) for name in names}, given=dict(arguments.given))
     files = train_heads(methods, run, options | {"sdd": sdd})
+    for method, path in files.items():
+        print(f"{method}\t{path}")
+    return 0
+
+
+def run_stored(arguments: argparse.Namespace) -> int:
+    """Train on stored embeddings."""
+    import tempfile
+
+    from detector.training.recipes import recipe_options
+    from detector.training.stored import TRAINABLE, train_stored
+    from detector.training.train import TrainingRun
+
+    methods = list(TRAINABLE) if arguments.method == "all" else [arguments.method]
+    run = TrainingRun([arguments.features], arguments.backbone, arguments.out, 0, arguments.seed, None, arguments.device)
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="features-", dir=arguments.cache) as folder:  # on the user's disk, where there is room
+        files = train_stored(methods, run, Path(folder), recipe_options(arguments.recipe, arguments.method))
     for method, path in files.items():
         print(f"{method}\t{path}")
     return 0

@@ -1,0 +1,3 @@
+"""Fixtures of `scale_pictures`."""
+
+from scale_pictures import pictures, tiny  # noqa: F401
