@@ -132,6 +132,7 @@ def cluster(pool: Pool) -> Iterator[None]:
     """A Ray cluster: the one at `pool.address`, or a local one that ends with the block. RuntimeError, one sentence, without Ray or where
     the cluster cannot be reached or started."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a user's job leaves the machine
+    os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")  # a busy machine starts a worker slowly; Ray gives up after 60 s
     try:
         import ray
     except ImportError as error:
@@ -159,6 +160,9 @@ def _connected(ray: Any, options: Mapping[str, Any]) -> Iterator[None]:
                 raise RuntimeError(f"The Ray cluster {where} ({type(error).__name__}).") from error
     try:
         yield
+    except ray.exceptions.RayError as error:
+        kind = type(getattr(error, "cause", None) or error).__name__
+        raise RuntimeError(f"The Ray job ended early ({kind}); the rows so far are written, go on with --resume.") from error
     finally:
         ray.shutdown()
 
