@@ -47,8 +47,8 @@ class Row:
     source: str
     numbers: dict[str, float]
     negative: dict[str, float] = field(default_factory=dict)
-    places: np.ndarray | None = None
-    standing: np.ndarray | None = None
+    places: np.ndarray = field(default_factory=lambda: np.zeros((2, 0)))
+    standing: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 # --- one map on one splice -----------------------------------------------------------------------------------------
@@ -210,11 +210,11 @@ def _map_summary(rows: Sequence[Row], controls: Mapping[str, tuple[str, list[Row
 
 def _pooled(rows: Sequence[Row], kind: str, seed: int) -> dict[str, list[float]]:
     """Form of the map → [AUROC over the places of all splices, low, high]: only here do logits and standing out differ."""
-    of_kind = [row for row in rows if row.kind == kind and row.places is not None and row.standing is not None]
-    parts = {"logits": [row.places[0] for row in of_kind], "standing out": [row.standing for row in of_kind]}  # type: ignore[index]
+    of_kind = [row for row in rows if row.kind == kind]
+    parts = {"logits": [row.places[0] for row in of_kind], "standing out": [row.standing for row in of_kind]}
     if not of_kind:
         return {form: [float("nan")] * 3 for form in parts}
-    inside = [row.places[1] > 0 for row in of_kind]  # type: ignore[index]
+    inside = [row.places[1] > 0 for row in of_kind]
     generator = np.random.default_rng(seed)
     draws = [np.arange(len(of_kind)), *generator.integers(len(of_kind), size=(POOLED_BOOTSTRAPS, len(of_kind)))]
 

@@ -96,9 +96,9 @@ def token_map(head: Any, pixels: np.ndarray) -> Heatmap:
 
 
 def coverage(shape: tuple[int, int], boxes: Sequence[Box], size: int) -> np.ndarray:
-    """(H, W) float32 that sums to 1: each place's weight in the mean of a `token_map` that is the logit."""
+    """(H, W) float64 that sums to 1: each place's weight in the mean of a `token_map` that is the logit."""
     count = coverage_counts(shape, boxes, size)
-    return count / count.sum(dtype=np.float64).astype(np.float32)
+    return count / count.sum(dtype=np.float64)
 
 
 def coverage_counts(shape: tuple[int, int], boxes: Sequence[Box], size: int) -> np.ndarray:

@@ -343,8 +343,9 @@ def write(analysis: Analysis, explanation: Explanation | None, pixels: np.ndarra
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [_write_json(to_dict(analysis, explanation), folder / "explanation.json")]
-    for layer in explanation.maps if explanation is not None else ():
-        paths += write_map(explanation, pixels, layer, folder / _name(explanation, layer))  # type: ignore[arg-type]
+    if explanation is not None:
+        for layer in explanation.maps:
+            paths += write_map(explanation, pixels, layer, folder / _name(explanation, layer))
     return paths
 
 

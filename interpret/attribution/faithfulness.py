@@ -211,7 +211,8 @@ def randomisation(heads: MapHeads, pictures: Sequence[np.ndarray], seed: int, la
 
     def compared(item: tuple[int, np.ndarray]) -> dict[str, dict[str, float]]:
         index, pixels = item
-        maps, row = _values(heads, pixels, layers), {}
+        maps = _values(heads, pixels, layers)
+        row: dict[str, dict[str, float]] = {}
         for kind, parts in (("all", None), ("classifier", [CLASSIFIER])):
             others = _values(shuffled(heads, seed + index, parts), pixels, layers)
             row[kind] = {layer: abs(similarity(maps[layer], others[layer])) for layer in layers}
