@@ -134,8 +134,8 @@ def use_captioner(captioner: str, in_use: str, progress=gr.Progress()) -> tuple[
     from detector.clip.backbone import BackboneError
     from detector.methods.base import HeadError
 
-    if captioner not in captioner_choices():
-        return EMBEDDED, EMBEDDED, f"**That is not offered here; there are {', '.join(captioner_choices())}.**"
+    if refused := parts.refusal(captioner, captioner_choices(), "writer of captions"):
+        return EMBEDDED, EMBEDDED, f"**{refused}**"
     try:
         suite = get_suite(_known(in_use)[0]).with_captioner(get_captioner(captioner, _in_bytes(progress, "weights")))
     except (BackboneError, DetectorError, HeadError) as error:

@@ -270,9 +270,9 @@ def test_the_list_of_detectors_fits_the_page(page):
 
 def test_another_leader_speaks_of_the_open_picture_by_itself(page, picture):
     upload(page, picture)
-    page.wait_for_selector("#verdict .card .big", timeout=60_000)
+    page.wait_for_selector("#verdict .card .big", timeout=300_000)
     assert "embedded/residual" not in page.inner_text("#verdict") and "pixels/residual" not in page.inner_text("#verdict")
     page.get_by_text("Model", exact=True).first.click()
     page.locator("#leader input").click()
     page.get_by_role("option", name="pixels/residual").click()
-    page.wait_for_function("document.querySelector('#verdict').innerText.includes('pixels/residual')", timeout=120_000)
+    page.wait_for_function("document.querySelector('#verdict').innerText.includes('pixels/residual')", timeout=300_000)

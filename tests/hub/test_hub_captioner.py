@@ -79,6 +79,10 @@ def test_the_page_downloads_it_when_a_visitor_chooses_it(coca, suite, picture, m
     for other in ("magic/<b>", 5, None):
         refused, nobody = service.analyze(picture, captioner=other)
         assert nobody is None and "is offered; there are" in refused["error"] and "magic" not in refused["error"]
+        *left, sentence = model.use_captioner(other, "embedded")
+        assert left == ["embedded", "embedded"] and "There is no writer of captions of that name" in sentence
+    for other in ([], {"a": 1}):
+        assert model.use_captioner(other, "embedded")[0] == "embedded"
 
 
 def test_a_hub_out_of_reach_leaves_the_embedded_writer(coca, suite, monkeypatch):
