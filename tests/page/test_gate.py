@@ -54,6 +54,14 @@ def test_every_image_input_goes_through_the_gate(demo, monkeypatch):
         assert files and all(block.preprocess is checks[type(block)] for block in files)
 
 
+@pytest.mark.parametrize(
+    "files", [[{"path": "/etc/hostname"}], [{"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}], ["/etc/hostname"]]
+)
+def test_files_that_are_no_uploads_are_refused(demo, files):
+    with pytest.raises(gr.Error, match=gate.NO_UPLOAD):
+        call(demo, "batch_start", [files, "", "embedded", ""])
+
+
 def test_the_preprocess_alone_refuses_too(tmp_path):
     private = tmp_path / "private.png"
     private.write_bytes(b"private")
