@@ -14,6 +14,7 @@ from detector.detectors.names import FUSED, DetectorError, DetectorName, short_b
 from detector.hub.catalogue import TRAININGS
 from detector.steps import checkpoint
 from interpret.panels import components as parts
+from interpret.panels.links import note
 from interpret.panels.service import backbone_choices, detector_choices, first_choice, get_suite, keep_texts, refresh_released, split_choice
 
 if TYPE_CHECKING:
@@ -171,6 +172,8 @@ def wire_model(model: ModelControls) -> None:
         use_model, [model.leader, model.in_use], outputs, api_visibility="private", show_progress_on=model.note, **line
     )
     get = model.get.click(get_heads, model.in_use, model.note, api_name="get_heads", **line)
+    for event in (use, lead):
+        event.success(None, model.in_use, None, js=note("detector"), show_progress="hidden")
     for event in (use, lead, get):
         event.success(list_leaders, model.in_use, model.leader, api_visibility="private", show_progress="hidden", **line)
     model.opened.expand(list_detectors, None, model.listing, api_name="detectors", concurrency_id="panels")

@@ -17,6 +17,8 @@ from gradio.events import Dependency
 from interpret.panels import components as parts
 from interpret.panels.service import CurrentImage, PanelSource, from_store, photo_of, suite_of
 from interpret.render import figures
+from interpret.render.cards import both
+from interpret.render.text import speaker
 
 if TYPE_CHECKING:
     from detector.data.windows import Box
@@ -136,7 +138,7 @@ class HeatmapValues(NamedTuple):
 
 def build_heatmap() -> HeatmapPanel:
     """The picture under its map, the controls, the map in numbers, and the check."""
-    parts.heading("Where the evidence lies", "heatmap")
+    parts.heading("sdd", "heatmap")
     ticket, maps, reading = gr.State(), gr.State(), gr.Markdown(elem_classes="reading", elem_id="heatmap-reading")
     with gr.Column(elem_id="heatmap") as body:
         with gr.Row(elem_classes="stack"):
@@ -151,12 +153,13 @@ def build_heatmap() -> HeatmapPanel:
                     alt_text="The image under its heatmap; the table holds the same in numbers",
                 )
                 legend = gr.HTML()
-                point = gr.Markdown(elem_classes="reading", elem_id="heatmap-point")
+                point = gr.Markdown(elem_classes="reading expert", elem_id="heatmap-point")
             with gr.Column(scale=2):
                 layer, opacity, detail = _build_controls()
                 trust = gr.Markdown(elem_classes="reading", elem_id="heatmap-trust")
-                table = parts.table(["place", "logits", "for"], "Regions, strongest places, shares", ["48%", "22%", "30%"], 9)
-        check = _build_check()
+                table = parts.table(["place", "evidence", "for"], "Regions, strongest places, shares", ["48%", "22%", "30%"], 9)
+        with gr.Column(elem_classes="expert"):
+            check = _build_check()
     return HeatmapPanel(ticket, maps, reading, body, picture, legend, point, layer, opacity, detail, trust, table, **check)
 
 
@@ -170,7 +173,7 @@ def _build_controls() -> tuple[gr.Dropdown, gr.Slider, gr.Radio]:
 
 
 def _build_check() -> dict[str, Any]:
-    gr.Markdown("### Does it hold on this image?")
+    gr.Markdown("#### Does it hold on this image?")
     with gr.Row(elem_classes="stack"):
         button = gr.Button("Blur what the map points at", scale=0, min_width=240, elem_id="heatmap-check")
         reading = gr.Markdown(elem_classes="reading", elem_id="check-reading")
@@ -296,7 +299,8 @@ def _make_maps(current: CurrentImage, window_limit: int, progress: Callable) -> 
         progress(done / total, desc="windows")
 
     explanation = explain.explain(suite_of(current), photo_of(current), window_limit=window_limit, progress=show)
-    reading = f"{explain.pooling(explanation, current.record)}\n\n{parts.trust(current.record, 'sdd')}"
+    words = f"{explain.pooling(explanation, current.record)} {speaker(current.record, 'sdd')}"
+    reading = both("Read window by window. Orange speaks for synthetic, blue for real.", words)
     return StoredMaps(
         explain.shrink(explanation, STORED_SIDE),
         {name: explain.rows(explanation, name) for name in explanation.maps},
@@ -305,14 +309,14 @@ def _make_maps(current: CurrentImage, window_limit: int, progress: Callable) -> 
     )
 
 
-def _maps_of(current: CurrentImage | None, maps: MapKey | None) -> StoredMaps | None:
+def maps_of(current: CurrentImage | None, maps: MapKey | None) -> StoredMaps | None:
     """The maps that the session looks at, if they are of the image analysed last: a client may have analysed another one since."""
     return _stored_maps(current, maps) if current is not None and maps is not None and maps.key == current.key else None
 
 
 def draw(current: CurrentImage | None, maps: MapKey | None, layer: str, opacity: float) -> LayerValues:
     """Words, picture, colour scale, trust and table of one layer of the maps that the session looks at."""
-    stored_maps = _maps_of(current, maps)
+    stored_maps = maps_of(current, maps)
     if stored_maps is None:
         return LayerValues(*[gr.skip()] * len(LayerValues._fields))
     if refusal := parts.refusal(layer, stored_maps.rows, "layer"):
@@ -339,7 +343,7 @@ def _legend(signed: bool, scale: float, measured: bool) -> str:
 
 def value_at(current: CurrentImage | None, maps: MapKey | None, layer: str, place: gr.SelectData) -> str:
     """The evidence where the visitor pointed."""
-    stored_maps = _maps_of(current, maps)
+    stored_maps = maps_of(current, maps)
     if stored_maps is None or layer not in stored_maps.explanation.maps:
         return ""
     values, shape = stored_maps.explanation.maps[layer].values, stored_maps.explanation.shape
@@ -360,7 +364,7 @@ def faithfulness(current: CurrentImage | None, maps: MapKey | None, layer: str =
     Returns:
         The result in words; a chart of deletion and one of insertion; the areas under the curves.
     """
-    stored_maps = _maps_of(current, maps)
+    stored_maps = maps_of(current, maps)
     if current is None or maps is None or stored_maps is None:
         return _only_check("Draw a heatmap first.")
     if refusal := parts.refusal(layer, stored_maps.focus, "layer"):

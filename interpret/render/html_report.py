@@ -16,6 +16,7 @@ from interpret.render import figures
 from interpret.render import text as report
 from interpret.render.descriptor_views import data_url, gallery
 from interpret.render.svg import to_svg
+from interpret.render.text import PANEL_NAMES
 from interpret.render.words import HOW
 
 if TYPE_CHECKING:
@@ -97,10 +98,15 @@ def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
     physical, residual = suite.heads.get("physical"), suite.heads.get("residual")
     return [
         _good("verdict", record),
-        _section("Methods", "methods", "", _table(["method", "probability of synthetic", "share of verdict"], report.method_rows(record))),
+        _section(
+            PANEL_NAMES["methods"],
+            "methods",
+            "",
+            _table(["method", "probability of synthetic", "share of verdict"], report.method_rows(record)),
+        ),
         _pixels(suite, photo),
         _section(
-            "Photographic concepts",
+            PANEL_NAMES["concepts"],
             "concepts",
             report.concept_reading(record),
             _good("concepts", record),
@@ -108,7 +114,7 @@ def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
             _concepts(record),
         ),
         _section(
-            "Orthogonal units",
+            PANEL_NAMES["orthogonal"],
             "units",
             report.unit_reading(record),
             _good("orthogonal", record),
@@ -116,7 +122,7 @@ def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
             _table(["unit", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"], figures.unit_rows(record)),
         ),
         _section(
-            "Pixel residual",
+            PANEL_NAMES["residual"],
             "residual",
             report.residual_reading(record),
             _good("residual", record),
@@ -124,7 +130,7 @@ def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
             _table(["part", "logits"], figures.residual_rows(record)),
         ),
         _section(
-            "Fifteen physical descriptors",
+            PANEL_NAMES["physical"],
             "descriptors",
             report.descriptor_reading(record),
             _good("physical", record),
