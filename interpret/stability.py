@@ -195,11 +195,9 @@ def _limits(result: Stability) -> str:
 
 def headers(result: Stability) -> list[str]:
     """Column titles of `rows`: the change, the verdict, then each method."""
-    return ["the image", "verdict", *(_short(name) for name in result.outcomes[0].probabilities)]
+    from interpret.render.text import method_name
 
-
-def _short(name: str) -> str:
-    return name.removeprefix("clip-cues/").replace("_", " ").replace("/", " ")
+    return ["the image", "verdict", *(method_name(name) for name in result.outcomes[0].probabilities)]
 
 
 def rows(result: Stability) -> list[list[str]]:

@@ -6,12 +6,14 @@ values whose fields are the names of the components that they are for, and `outp
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
 import re
 import uuid
 from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -22,7 +24,7 @@ from PIL import Image
 
 from detector.records import AnalysisRecord
 from interpret.panels.uploads import folder
-from interpret.render.text import speaker
+from interpret.render.text import PANEL_NAMES, speaker
 from interpret.render.words import HOW
 
 if TYPE_CHECKING:
@@ -40,16 +42,16 @@ def outputs(components: object, values: type[NamedTuple]) -> list[Component]:
     return [getattr(components, name) for name in values._fields]
 
 
-def heading(title: str, how: str) -> None:
-    """A panel's title and its fold-out "How it works"."""
-    gr.Markdown(f"## {title}")
+def heading(key: str, how: str) -> None:
+    """A panel's name, as in `PANEL_NAMES`, and its fold-out "How it works"."""
+    gr.Markdown(f"### {PANEL_NAMES[key]}")
     with gr.Accordion("How it works", open=False):
         gr.Markdown(HOW[how])
 
 
-def reading() -> gr.Markdown:
-    """The panel in one sentence."""
-    return gr.Markdown(elem_classes="reading")
+def reading(kind: str = "") -> gr.Markdown:
+    """The panel in one sentence. kind: "expert" for one that only experts see."""
+    return gr.Markdown(elem_classes=["reading", kind])
 
 
 def trust(record: AnalysisRecord, method: str) -> str:
@@ -58,16 +60,17 @@ def trust(record: AnalysisRecord, method: str) -> str:
 
 
 def table(headers: list[str], label: str, widths: Sequence[str], rows: int = 8) -> gr.Dataframe:
-    """A read-only table that scrolls after `rows` rows. widths: CSS, one for each column."""
-    return gr.Dataframe(
-        headers=headers,
-        label=label,
-        column_widths=list(widths),
-        interactive=False,
-        wrap=True,
-        max_height=60 + 36 * rows,
-        elem_classes="table",
-    )
+    """A read-only table behind "Numbers", which scrolls after `rows` rows. widths: CSS, one for each column."""
+    with gr.Accordion("Numbers", open=False, elem_classes="numbers"):
+        return gr.Dataframe(
+            headers=headers,
+            label=label,
+            column_widths=list(widths),
+            interactive=False,
+            wrap=True,
+            max_height=60 + 36 * rows,
+            elem_classes="table",
+        )
 
 
 def plot(label: str, elem_id: str | None = None, visible: bool = True) -> gr.Plot:
@@ -111,6 +114,13 @@ def picture_file(picture: np.ndarray | Image.Image) -> str:
     temporary.write_bytes(data.getvalue())
     os.replace(temporary, target)
     return str(target)
+
+
+def inline_picture(picture: Image.Image, words: str) -> str:
+    """A picture as JPEG that stands in the page itself; `words` are read to those who cannot see it."""
+    data = io.BytesIO()
+    picture.convert("RGB").save(data, "JPEG", quality=85)
+    return f'<img src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}" alt="{escape(words)}">'
 
 
 def plain(text: str) -> str:

@@ -16,6 +16,8 @@ from interpret.panels.service import CurrentImage, PanelSource, from_store, part
 from interpret.render.words import how_good, text_gain
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from detector import Suite
     from detector.clip.captioning import Caption
     from detector.data.images import Photo
@@ -88,7 +90,7 @@ class ScoreValues(NamedTuple):
 
 def build_caption() -> CaptionPanel:
     """Text boxes, the picture with its boxes, the cosines and the ITEM score."""
-    parts.heading("Caption and objects", "caption")
+    parts.heading("item", "caption")
     reading = gr.HTML(elem_classes="reading", elem_id="caption-reading")
     with gr.Row(elem_classes="stack"):
         words = gr.Textbox(label="Caption", info="In English, say what the image shows", elem_id="caption-words", scale=4, max_lines=4)
@@ -108,8 +110,8 @@ def build_caption() -> CaptionPanel:
             table = parts.table(
                 ["no.", "what", "cosine", "box in pixels"], "Cosine of caption and objects with the image", ["10%", "36%", "20%", "34%"], 7
             )
-    with gr.Column(visible=False) as score:
-        gr.Markdown("### Do the words matter to the score?")
+    with gr.Column(visible=False, elem_classes="expert") as score:
+        gr.Markdown("#### Do the words matter to the score?")
         null_reading = gr.HTML(elem_classes="reading", elem_id="caption-null")
         with gr.Row(elem_classes="stack"):
             chart = parts.plot("ITEM logits: real, synthetic, and this image with other captions", "caption-histogram")
@@ -215,6 +217,17 @@ def caption_view(current: CurrentImage | None, wording: Wording | None, view: in
     """
     alignment = _last(current, wording) if current else None
     return None if current is None or alignment is None else _picture(photo_of(current), alignment, view)
+
+
+def objects_over(current: CurrentImage) -> Image.Image | None:
+    """The image with a box around each object of its first caption, for the first screen; None where there is no caption."""
+    from detector.methods.item.alignment import record
+
+    alignment = _first(current)
+    if alignment is None:
+        return None
+    pixels, item = misalignment.resize(photo_of(current).pixels, record(alignment))
+    return misalignment.draw_boxes(pixels, item, None)
 
 
 # --- alignments ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from detector.detectors.names import FUSED, DetectorError, DetectorName, short_b
 from detector.hub.catalogue import TRAININGS
 from detector.steps import checkpoint
 from interpret.panels import components as parts
+from interpret.panels.links import note
 from interpret.panels.service import (
     backbone_choices,
     captioner_choices,
@@ -220,6 +221,8 @@ def wire_model(model: ModelControls) -> None:
     inputs = [model.captioner, model.in_use]
     writer = model.captioner.input(use_captioner, inputs, written, api_name="use_captioner", show_progress_on=model.note, **line)
     writer.success(None, js=ANALYZE_AGAIN)
+    for event in (use, lead):
+        event.success(None, model.in_use, None, js=note("detector"), show_progress="hidden")
     for event in (use, lead, get):
         listed = event.success(list_leaders, model.in_use, model.leader, api_visibility="private", show_progress="hidden", **line)
         listed.success(None, js=ANALYZE_AGAIN)

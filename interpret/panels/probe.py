@@ -13,6 +13,7 @@ from detector.records import AnalysisRecord
 from interpret.panels import components as parts
 from interpret.panels.service import CurrentImage, PanelSource, part_of, suite_of
 from interpret.render import figures
+from interpret.render.text import PANEL_NAMES
 
 HEADS = {"Concept model": "concepts", "Orthogonal units": "orthogonal"}
 
@@ -70,8 +71,8 @@ class ProbeValues(NamedTuple):
 
 def build_probe() -> ProbePanel:
     """The three ways of probing, one below the other."""
-    parts.heading("Probe it", "probe")
-    gr.Markdown("### A concept of your own")
+    parts.heading("probe", "probe")
+    gr.Markdown("#### A concept of your own")
     with gr.Row(elem_classes="stack"):
         phrase = gr.Textbox(label="A phrase", placeholder="for example: soft evening light", max_length=1000, elem_id="phrase")
         opposite = gr.Textbox(label="Its opposite (optional)", placeholder="harsh midday sun", max_length=1000, elem_id="opposite")
@@ -79,24 +80,30 @@ def build_probe() -> ProbePanel:
     with gr.Row(elem_classes="stack"):
         reading = gr.Markdown(elem_classes="reading", elem_id="probe-reading")
         cosines = parts.plot("Cosine with each unit", "cosines", visible=False)
-    gr.Markdown("### Switch parts off")
-    with gr.Row(elem_classes="stack"):
-        units = parts.accept_any(gr.CheckboxGroup([], label="Units to switch off", elem_id="units-off"))
-        concepts = parts.accept_any(
-            gr.Dropdown([], multiselect=True, label="Concepts to switch off, the strongest first", elem_id="concepts-off")
-        )
-    switch_reading = gr.Markdown(elem_classes="reading", elem_id="switch-reading")
-    head, compare, drop_reading, auroc, logit = _build_drop()
+    with gr.Column(elem_classes="expert"):
+        gr.Markdown("#### Switch parts off")
+        with gr.Row(elem_classes="stack"):
+            units = parts.accept_any(gr.CheckboxGroup([], label="Units to switch off", elem_id="units-off"))
+            concepts = parts.accept_any(
+                gr.Dropdown([], multiselect=True, label="Concepts to switch off, the strongest first", elem_id="concepts-off")
+            )
+        switch_reading = gr.Markdown(elem_classes="reading", elem_id="switch-reading")
+        head, compare, drop_reading, auroc, logit = _build_drop()
     return ProbePanel(
         phrase, opposite, measure, reading, cosines, units, concepts, switch_reading, head, compare, drop_reading, auroc, logit
     )
 
 
 def _build_drop() -> tuple[gr.Radio, gr.Button, gr.Markdown, gr.Plot, gr.Plot]:
-    gr.Markdown("### Do the names matter more than chance?")
+    gr.Markdown("#### Do the names matter more than chance?")
     with gr.Row(elem_classes="stack"):
         head = parts.accept_any(
-            gr.Radio(list(HEADS), value=next(iter(HEADS)), label="Head whose strongest directions are dropped", elem_id="drop-head")
+            gr.Radio(
+                [(PANEL_NAMES[key], name) for name, key in HEADS.items()],
+                value=next(iter(HEADS)),
+                label="Head whose strongest directions are dropped",
+                elem_id="drop-head",
+            )
         )
         compare = gr.Button("Compare with random directions", scale=0, min_width=260, elem_id="compare")
     reading = gr.Markdown(elem_classes="reading", elem_id="drop-reading")

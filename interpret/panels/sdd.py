@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import gradio as gr
-import numpy as np
 from gradio.events import Dependency
 
 from interpret.panels import components as parts
@@ -29,7 +28,7 @@ from interpret.panels.map_checks import (
     no_files,
 )
 from interpret.panels.service import CurrentImage, PanelSource, photo_of, suite_of
-from interpret.panels.stored_maps import MapKey, maps_of, stored_maps
+from interpret.panels.stored_maps import MapKey, maps_of, reduced, stored_maps
 from interpret.render import figures
 
 DETAIL_WINDOWS = {"quick": 36, "fine": 100}  # windows read at most
@@ -116,7 +115,7 @@ class HeatmapValues(NamedTuple):
 
 def build_heatmap() -> HeatmapPanel:
     """The picture under its map, the controls, the map in numbers, and the check."""
-    parts.heading("Where the evidence lies", "heatmap")
+    parts.heading("sdd", "heatmap")
     ticket, maps, reading = gr.State(), gr.State(), gr.Markdown(elem_classes="reading", elem_id="heatmap-reading")
     with gr.Column(elem_id="heatmap") as body:
         with gr.Row(elem_classes="stack"):
@@ -131,12 +130,13 @@ def build_heatmap() -> HeatmapPanel:
                     alt_text="The image under its heatmap; the table holds the same in numbers",
                 )
                 legend = gr.HTML()
-                point = gr.Markdown(elem_classes="reading", elem_id="heatmap-point")
+                point = gr.Markdown(elem_classes="reading expert", elem_id="heatmap-point")
             with gr.Column(scale=2):
                 layer, form, opacity, detail = _build_controls()
                 trust = gr.Markdown(elem_classes="reading", elem_id="heatmap-trust")
-                table = parts.table(["place", "logits", "for"], "Regions, strongest places, shares", ["48%", "22%", "30%"], 9)
-        checks = build_checks()
+                table = parts.table(["place", "evidence", "for"], "Regions, strongest places, shares", ["48%", "22%", "30%"], 9)
+        with gr.Column(elem_classes="expert"):
+            checks = build_checks()
     return HeatmapPanel(ticket, maps, reading, body, picture, legend, point, layer, form, opacity, detail, trust, table, **checks)
 
 
@@ -283,16 +283,8 @@ def draw(current: CurrentImage | None, maps: MapKey | None, layer: str, opacity:
     explanation, standing = stored.explanation, form == "standing out"
     heatmap, scale = form_of(explanation, layer, standing)
     legend = _legend(heatmap.signed, scale, standing or layer in explanation.measures.scales)
-    file = parts.picture_file(picture(explanation, _at_most(photo_of(current).pixels), layer, float(opacity), standing))
+    file = parts.picture_file(picture(explanation, reduced(photo_of(current).pixels, PICTURE_SIDE), layer, float(opacity), standing))
     return LayerValues(stored.reading, file, legend, explanation.measures.trust(layer), stored.rows[layer])
-
-
-def _at_most(pixels: np.ndarray, side: int = PICTURE_SIDE) -> np.ndarray:
-    """The picture, reduced to `side` pixels on the longer side where it is larger."""
-    import cv2
-
-    factor = side / max(pixels.shape[:2])
-    return pixels if factor >= 1 else cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
 def _legend(signed: bool, scale: float, measured: bool) -> str:

@@ -196,6 +196,11 @@ def _loaded(name: str, progress=None) -> Suite:
         return _suites[name]
 
 
+def is_loaded(backbone: str) -> bool:
+    """Whether a backbone's weights are in memory."""
+    return backbone in _suites
+
+
 def _let_go() -> None:
     """Forget the suites used least recently until the others fit SUITE_LIMIT; the embedded one and the one used last stay."""
     others = [name for name in _suites if name != EMBEDDED]

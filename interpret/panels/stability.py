@@ -1,17 +1,21 @@
-"""Stability: the same picture saved again, resized, blurred, cropped and mirrored; computed when asked for."""
+"""Stability: the same picture saved again, resized, blurred, cropped and mirrored; computed after all cards are
+filled, or when asked for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import gradio as gr
 from gradio.events import Dependency
 
 from interpret.panels import components as parts
-from interpret.panels.service import CurrentImage, PanelSource, photo_of, suite_of
+from interpret.panels.service import CurrentImage, PanelSource, from_store, photo_of, suite_of
 
-NOT_YET = "Not tried on this image yet."
+if TYPE_CHECKING:
+    from interpret.stability import Stability
+
+NOT_YET = "Being tried; press the button if nothing comes."
 
 
 @dataclass(frozen=True)
@@ -34,20 +38,21 @@ class StabilityValues(NamedTuple):
 
 def build_stability() -> StabilityPanel:
     """A button, and what it brings."""
-    parts.heading("Stability", "stability")
+    parts.heading("stability", "stability")
     with gr.Row(elem_classes="stack"):
         gr.Markdown("Does the verdict hold when the same picture is saved again, resized, blurred, cropped or mirrored?")
-        start = gr.Button("Try it", scale=0, min_width=120, elem_id="try-changes")
+        start = gr.Button("Try again", scale=0, min_width=120, elem_id="try-changes")
     reading = gr.Markdown(NOT_YET, elem_classes="reading", elem_id="stability-reading")
     chart = parts.plot("Verdict and methods, from the image as it is down through the changes", "stability", visible=False)
-    table = gr.Dataframe(
-        label="Probability of synthetic under each change",
-        interactive=False,
-        wrap=True,
-        max_height=560,
-        visible=False,
-        elem_id="stability-table",
-    )
+    with gr.Accordion("Numbers", open=False, elem_classes="numbers"):
+        table = gr.Dataframe(
+            label="Probability of synthetic under each change",
+            interactive=False,
+            wrap=True,
+            max_height=560,
+            visible=False,
+            elem_id="stability-table",
+        )
     return StabilityPanel(start, reading, chart, table)
 
 
@@ -70,9 +75,20 @@ def try_changes(current: CurrentImage | None) -> StabilityValues:
     """
     if current is None or current.evidence is None:
         return _only("Analyse an image first.")
+    return stability_values(changes_of(current))
+
+
+def changes_of(current: CurrentImage) -> Stability:
+    """What the changed copies of an image get, from the store or computed now."""
+    from interpret.stability import stability
+
+    return from_store(current, "stability", lambda: stability(suite_of(current), photo_of(current)))
+
+
+def stability_values(result: Stability) -> StabilityValues:
+    """The panel for a result."""
     from interpret import stability
 
-    result = stability.stability(suite_of(current), photo_of(current))
     table = {"headers": stability.headers(result), "data": stability.rows(result)}
     words = f"**{stability.verdict_sentence(result)}** {stability.details(result)}"
     return StabilityValues(words, parts.chart(stability.stability_chart(result)), gr.Dataframe(table, visible=True))

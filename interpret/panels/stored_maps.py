@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from interpret.panels import components as parts
+import numpy as np
+
 from interpret.panels.service import CurrentImage, from_store, photo_of, suite_of
+from interpret.render.cards import both
+from interpret.render.text import speaker
 
 if TYPE_CHECKING:
     from detector.data.windows import Box
@@ -49,7 +52,8 @@ def _make_maps(current: CurrentImage, window_limit: int, progress: Callable) -> 
         progress(done / total, desc="windows")
 
     explanation = explain.explain(suite_of(current), photo_of(current), window_limit=window_limit, progress=show)
-    reading = f"{explain.pooling(explanation, current.record)}\n\n{parts.trust(current.record, 'sdd')}"
+    words = f"{explain.pooling(explanation, current.record)} {speaker(current.record, 'sdd')}"
+    reading = both("Read window by window. Orange speaks for synthetic, blue for real.", words)
     return StoredMaps(
         explain.shrink(explanation, STORED_SIDE),
         {name: explain.rows(explanation, name) for name in explanation.maps},
@@ -61,3 +65,11 @@ def _make_maps(current: CurrentImage, window_limit: int, progress: Callable) -> 
 def maps_of(current: CurrentImage | None, maps: MapKey | None) -> StoredMaps | None:
     """The maps that the session looks at, if they are of the image analysed last: a client may have analysed another one since."""
     return stored_maps(current, maps) if current is not None and maps is not None and maps.key == current.key else None
+
+
+def reduced(pixels: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, 3) uint8, reduced to `side` pixels on the longer side where it is larger."""
+    import cv2
+
+    factor = side / max(pixels.shape[:2])
+    return pixels if factor >= 1 else cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

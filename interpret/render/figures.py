@@ -171,7 +171,7 @@ def contribution_chart(labels: list[str], values: list[float], hover: list[str])
         )
     )
     reach = max([abs(v) for v in values] + [0.05]) * 1.15
-    return _layout(figure, len(values), "← real · logits · synthetic →", [-reach, reach])
+    return _layout(figure, len(values), "← leans towards real · leans towards synthetic →", [-reach, reach])
 
 
 def pole(concept: ConceptRecord) -> str:

@@ -16,6 +16,7 @@ from interpret.render import figures
 from interpret.render import text as report
 from interpret.render.descriptor_views import data_url, gallery
 from interpret.render.svg import to_svg
+from interpret.render.text import PANEL_NAMES
 from interpret.render.words import HOW
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _sections(record: AnalysisRecord, suite: Suite, photo: Photo) -> list[str]:
     panel = "physical" if method == "physical_clip" else method  # one section for both
     first = [sections.pop(panel)] if panel in sections else []
     table = _table(["method", "probability of synthetic", "share of verdict"], report.method_rows(record))
-    overview = [_section("Methods", "methods", "", table), _pixels(suite, photo)]
+    overview = [_section(PANEL_NAMES["methods"], "methods", "", table), _pixels(suite, photo)]
     return [_good("verdict", record), *first, *overview, *sections.values()]
 
 
@@ -109,7 +110,7 @@ def _methods(record: AnalysisRecord, suite: Suite, photo: Photo) -> dict[str, st
     physical, residual = suite.heads.get("physical"), suite.heads.get("residual")
     return {
         "concepts": _section(
-            "Photographic concepts",
+            PANEL_NAMES["concepts"],
             "concepts",
             report.concept_reading(record),
             _good("concepts", record),
@@ -117,7 +118,7 @@ def _methods(record: AnalysisRecord, suite: Suite, photo: Photo) -> dict[str, st
             _concepts(record),
         ),
         "orthogonal": _section(
-            "Orthogonal units",
+            PANEL_NAMES["orthogonal"],
             "units",
             report.unit_reading(record),
             _good("orthogonal", record),
@@ -125,7 +126,7 @@ def _methods(record: AnalysisRecord, suite: Suite, photo: Photo) -> dict[str, st
             _table(["unit", "follows (correlation)", "spanned by (variance so far)", "activation", "logits"], figures.unit_rows(record)),
         ),
         "residual": _section(
-            "Pixel residual",
+            PANEL_NAMES["residual"],
             "residual",
             report.residual_reading(record),
             _good("residual", record),
@@ -133,7 +134,7 @@ def _methods(record: AnalysisRecord, suite: Suite, photo: Photo) -> dict[str, st
             _table(["part", "logits"], figures.residual_rows(record)),
         ),
         "physical": _section(
-            "Fifteen physical descriptors",
+            PANEL_NAMES["physical"],
             "descriptors",
             report.descriptor_reading(record),
             _good("physical", record),

@@ -144,3 +144,76 @@ def _extent(series: Sequence[Sequence[float]]) -> tuple[float, float]:
     values = np.concatenate([np.asarray(values, np.float64) for values in series])
     values = values[np.isfinite(values)]
     return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+
+
+# --- small charts for cards ----------------------------------------------------------------------------------------
+
+SMALL, SMALL_ROW, SMALL_LABELS = 340, 22, 160  # pixels: width, height of a row, width of the words at the left
+LONGEST_LABEL = 20  # characters
+
+
+def _small(height: float, label: str, content: Sequence[str]) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SMALL} {height}" role="img" aria-label="{escape(label)}">'
+        f"{''.join(content)}</svg>"
+    )
+
+
+def _small_label(words: str, row: int) -> str:
+    short = words if len(words) <= LONGEST_LABEL else words[: LONGEST_LABEL - 1].rstrip() + "…"
+    return _text(SMALL_LABELS - 8, SMALL_ROW * row + 16, short, "end")
+
+
+def small_bars(rows: Sequence[tuple[str, float]], label: str, neutral: bool = False) -> str:
+    """Signed bars, a row for each (words, value): to the right and orange above 0, to the left and blue below; neutral: in one colour
+    from the left. The longest fills its side. `label` and the values are read to those who cannot see the chart."""
+    reach = max([abs(value) for _, value in rows] + [1e-9])
+    zero = SMALL_LABELS + 4 if neutral else (SMALL_LABELS + SMALL) / 2
+    x = _linear(0 if neutral else -reach, reach, zero if neutral else SMALL_LABELS + 4, SMALL - 4)
+    content = [_line(zero, 0, zero, SMALL_ROW * len(rows), "rgba(128,128,128,0.6)")]
+    for row, (words, value) in enumerate(rows):
+        start, end = sorted((zero, x(abs(value) if neutral else value)))
+        kind = "neutral" if neutral else "synthetic" if value > 0 else "real"
+        bar = f'<rect class="{kind}" x="{start}" y="{SMALL_ROW * row + 5}" width="{max(1.0, end - start):.1f}" height="12" rx="2"/>'
+        content += [_small_label(words, row), bar]
+    words = "; ".join(f"{words} {value:+.2f}" for words, value in rows)
+    return _small(SMALL_ROW * len(rows), f"{label}: {words}", content)
+
+
+def small_dots(rows: Sequence[tuple[str, float]], label: str) -> str:
+    """A dot for each (words, percentile from 0 to 100); the band holds the middle half."""
+    x = _linear(0, 100, SMALL_LABELS + 4, SMALL - 8)
+    height = SMALL_ROW * len(rows)
+    content = [f'<rect class="band" x="{x(25)}" y="0" width="{x(75) - x(25):.1f}" height="{height}"/>']
+    for row, (words, place) in enumerate(rows):
+        y = SMALL_ROW * row + SMALL_ROW / 2
+        line = _line(x(0), y, x(100), y, "rgba(128,128,128,0.35)")
+        content += [_small_label(words, row), line, f'<circle class="neutral" cx="{x(place)}" cy="{y}" r="5"/>']
+    words = "; ".join(f"{words} {place:.0f}" for words, place in rows)
+    return _small(height, f"{label}: {words}", content)
+
+
+def small_grid(regions: Sequence[Sequence[float | None]], label: str) -> str:
+    """3 × 3 fields, the stronger the colour the stronger the evidence: orange for synthetic, blue for real."""
+    reach = max([abs(value) for row in regions for value in row if value is not None] + [1e-9])
+    content = []
+    for row, values in enumerate(regions):
+        for column, value in enumerate(values):
+            kind, opacity = ("real", 0.0) if value is None else ("synthetic" if value > 0 else "real", abs(value) / reach)
+            place = f'x="{92 + 52 * column}" y="{37 * row}" width="50" height="35" rx="3"'
+            content.append(f'<rect class="field" {place}/><rect class="{kind}" {place} fill-opacity="{opacity:.2f}"/>')
+    return _small(110, label, content)
+
+
+def small_columns(columns: Sequence[tuple[float, str | None]], label: str) -> str:
+    """A column for each (probability, label of the verdict), the first set apart; the line is one half."""
+    width = (SMALL - 30) / max(1, len(columns))
+    content = [_line(0, 55, SMALL, 55, "rgba(128,128,128,0.6)")]
+    for index, (probability, kind) in enumerate(columns):
+        left, height = index * width + (14 if index else 2), max(2.0, 106 * probability)
+        content.append(
+            f'<rect class="{kind if kind in ("real", "synthetic") else "unsure"}" x="{left:.1f}" y="{108 - height:.1f}" '
+            f'width="{width - 6:.1f}" height="{height:.1f}" rx="2"/>'
+        )
+    words = ", ".join(f"{100 * probability:.0f} %" for probability, _ in columns)
+    return _small(110, f"{label}: {words}", content)

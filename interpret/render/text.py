@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 METHOD_NAMES = {
     "physical": "Physical descriptors",
     "residual": "Pixel residual",
-    "linear_probe": "CLIP linear probe",
-    "orthogonal": "CLIP orthogonal units",
-    "concepts": "Concept model",
+    "linear_probe": "Linear probe",
+    "orthogonal": "Orthogonal units",
+    "concepts": "Photographic concepts",
     "item": "Image against caption",
     "physical_clip": "Descriptors as text",
     "sdd": "Semantic discrepancy",
 }
+PANEL_NAMES = METHOD_NAMES | {"methods": "All methods", "probe": "Probe it", "stability": "Stability"}
 RELEASED_KINDS = {
     "clip_orthogonal": "SynthCLIC's orthogonal head",
     "linear_probe": "SynthCLIC's linear probe",
@@ -113,10 +114,18 @@ def verdict_card(record: AnalysisRecord) -> str:
     return (
         f'<div class="card {verdict["label"]}"><h2>{HEADLINES[verdict["label"]]}</h2>'
         f'<p class="big">{percent:.0f} %<span> {escape(_calibration(verdict))}</span></p>'
+        f'<p class="expert facts">{escape(_sum(record))}</p>'
         f'<div class="scale" role="img" aria-label="{percent:.0f} percent synthetic"><i style="left:{percent:.1f}%"></i></div>'
         '<div class="ends"><span>real</span><span>synthetic</span></div>'
         f'<p>{escape(advice.strip())}</p><p class="facts">{escape(file_reading(record))}</p></div>'
     )
+
+
+def _sum(record: AnalysisRecord) -> str:
+    """The verdict's logit, and what it is the sum of."""
+    verdict = record["verdict"]
+    shares = sum(verdict["contributions"].values())
+    return f"{record.get('leader', '')}: logit {verdict['logit']:+.2f} = bias {verdict['bias']:+.2f} + contributions {shares:+.2f}"
 
 
 def _calibration(verdict: VerdictRecord) -> str:

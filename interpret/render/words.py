@@ -13,7 +13,8 @@ SPLITS = {"test_seen": "on generators seen in training", "test_unseen": "on unse
 
 
 @cache
-def _read_json(file: Path) -> dict:
+def read_json(file: Path) -> dict:
+    """A file of measured figures; {} where there is none."""
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
@@ -23,7 +24,7 @@ def how_good(method: str, backbone: str | None = EMBEDDED, evaluation: Path = EV
     method: as in an analysis' "detectors", or "verdict". evaluation: the file that `python -m detector evaluate` writes.
     A method that was not measured there, such as a released head or one on another backbone, is said not to be.
     """
-    results = _read_json(evaluation).get("splits", {}) if backbone == EMBEDDED or method in PIXEL_METHODS else {}
+    results = read_json(evaluation).get("splits", {}) if backbone == EMBEDDED or method in PIXEL_METHODS else {}
     measures = [(words, results[split][method]["overall"]) for split, words in SPLITS.items() if method in results.get(split, {})]
     if not measures:
         return "How good is this? Not measured by this project for this backbone: take it as a hint."
@@ -36,7 +37,7 @@ def text_gain(backbone: str = EMBEDDED, studies: Path = STUDIES) -> str:
 
     studies: the file that `python -m detector study item` writes. "" for a backbone that was not studied.
     """
-    cells = _read_json(studies).get("item", {}).get("cells", {}) if backbone == EMBEDDED else {}
+    cells = read_json(studies).get("item", {}).get("cells", {}) if backbone == EMBEDDED else {}
     if not cells:
         return ""
     gaps = text_gains(cells, [split for split in SPLITS if split in cells["all"]])

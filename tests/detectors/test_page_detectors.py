@@ -24,14 +24,14 @@ def test_every_panel_is_filled_and_names_its_detector(page, picture):
         "Photographic concepts": CONCEPTS,
         "Orthogonal units": "vit-l-14-336/orthogonal@synthclic-combined",
         "Pixel residual": "pixels/residual",
-        "Fifteen physical descriptors": "pixels/physical",
+        "Physical descriptors": "pixels/physical",
     }
     for title, name in speaks.items():
         assert values[title].chart is not None and len(values[title].table) > 3 and f"{name} speaks here" in values[title].trust
-    assert CONCEPTS in values["Methods"].trust and len(values["Methods"].table) == len(record["detectors"]) == 20
-    words = values["Picture and words"]
+    assert CONCEPTS in values["All methods"].trust and len(values["All methods"].table) == len(record["detectors"]) == 20
+    words = values["Image against caption"]
     assert words.words == record["item"]["caption"] and words.score.visible and "embedded/item speaks here" in words.null_reading
-    assert values["Where the evidence lies"].body.visible and "order: -1" in story.show_verdict(current).card
+    assert values["Semantic discrepancy"].body.visible and "order: -1" in story.show_verdict(current).card
 
 
 def test_probing_and_switching_work_on_the_detector_that_leads(page, picture):

@@ -154,7 +154,7 @@ def test_the_method_that_moves_most_is_named():
         Outcome("mirrored", "mirrored", {"physical": 0.5, "concepts": 0.9}, "real", 0.2),
     )
     assert details(Stability(outcomes)) == (
-        "Its probability lies between 10 % and 30 %. Most moved of the methods: Concept model, "
+        "Its probability lies between 10 % and 30 %. Most moved of the methods: Photographic concepts, "
         "from 20 % to 90 % when the image is mirrored."
     )
 

@@ -71,7 +71,7 @@ def test_it_shows_the_numbers_of_the_record(text, analysed):
         "Photographic concepts",
         "Orthogonal units",
         "Pixel residual",
-        "Fifteen physical descriptors",
+        "Physical descriptors",
     ):
         assert f"<h2>{title}</h2>" in text
     assert text.count("How good is this?") == 5 and text.count("<svg") == 4
