@@ -47,10 +47,10 @@ def test_sdd_s_losses_in_torch_s_own_simulation(folder, native, monkeypatch):  #
         getattr(model, name).register_forward_hook(lambda module, inputs, output, name=name: kinds.__setitem__(name, output.dtype))
     monkeypatch.setattr("detector.methods.sdd.losses.triplet_loss", lambda features, labels, margin: features.sum())
     with on_fake_card(model, native):
-        images, labels = torch.zeros(4, 3, 32, 32, device="cuda"), torch.ones(4, device="cuda")
+        images, shares = torch.zeros(4, 3, 32, 32, device="cuda"), torch.ones(4, 4, 4, device="cuda")
         with pytest.raises(GuardOnDataDependentSymNode):  # how many rows are real is what it would have to know
             with training_autocast(model.device):  # as the trainer does
-                sdd_loss(model(images), labels, SddRecipe())
+                sdd_loss(model(images), shares, SddRecipe())
     assert kinds["enhance"] is torch.float32  # low-level traces are never rounded
     assert kinds["classify"] is (torch.bfloat16 if native else torch.float32)
 

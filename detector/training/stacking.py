@@ -51,6 +51,11 @@ class Stack:
         return np.arange(len(self.labels)) % self.views == 0
 
 
+def unscored_folds(stack: Stack, method: str) -> list[int]:
+    """The folds in which the method has no logit at all."""
+    return [int(fold) for fold in np.unique(stack.folds) if not np.isfinite(stack.logits[method][stack.folds == fold]).any()]
+
+
 def scored_rows(splits: Splits) -> list[Table]:
     """The rows that are scored: of `train`, then of `val`, images and as many copies as both have, at most SCORED_COPIES.
 

@@ -40,7 +40,7 @@ from detector.methods.table import Table, Training
 from detector.training.features import CAPTIONED_COPIES, cached, captioned, windowed
 from detector.training.resynthesis import Resynthesis, with_resyntheses
 from detector.training.splits import Splits
-from detector.training.stacking import FOLDS, Stack, fold_count, out_of_source_logits, read_logits, write_logits
+from detector.training.stacking import FOLDS, Stack, fold_count, out_of_source_logits, read_logits, unscored_folds, write_logits
 from detector.verdict.fusion import Fusion
 from detector.verdict.reference import Reference
 
@@ -244,9 +244,16 @@ def fit_verdict(run: TrainingRun, training: Training, splits: Splits, written: M
 
 
 def stacked_logits(methods: list[str], run: TrainingRun, training: Training, splits: Splits, options: Mapping[str, Any]) -> Logits:
-    """Out-of-source logits of all images of both splits; kept in the cache folder, a file a method."""
+    """Out-of-source logits of the images of both splits; kept in the cache folder, a file a method. A fold of which a given file holds no
+    logit is left out, and named on stderr."""
     stack = stack_of(methods, run, training, splits, options)
-    return Logits(stack.logits, stack.labels, stack.views, stack.sources)
+    missing = {method: unscored_folds(stack, method) for method in run.given if method in stack.logits}
+    for method, folds in missing.items():
+        if folds:
+            print(f"The verdict is fitted without {len(folds)} folds, of which {method} has no logits.", file=sys.stderr)
+    rows = ~np.isin(stack.folds, [fold for folds in missing.values() for fold in folds])
+    logits = {method: values[rows] for method, values in stack.logits.items()}
+    return Logits(logits, stack.labels[rows], stack.views, stack.sources[rows])
 
 
 def stack_of(methods: list[str], run: TrainingRun, training: Training, splits: Splits, options: Mapping[str, Any]) -> Stack:

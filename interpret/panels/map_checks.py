@@ -58,7 +58,7 @@ class FileValues(NamedTuple):
 
 def build_checks() -> dict[str, Any]:
     """The components below the map, by their names in `HeatmapPanel`."""
-    gr.Markdown("### Does it hold on this image?")
+    gr.Markdown("#### Does it hold on this image?")
     with gr.Row(elem_classes="stack"):
         blur = gr.Button("Blur what the map points at", scale=0, min_width=240, elem_id="heatmap-blur")
         check = gr.Button("Compare with maps that know nothing", scale=0, min_width=240, elem_id="heatmap-check")

@@ -110,18 +110,18 @@ def check_panels(large, record, picture, suite, monkeypatch):
     monkeypatch.setattr(service, "_suites", {"embedded": suite, NAME: large})
     current = service.analyze(picture, NAME)[1]
     source = service.PanelSource(current, service.suite_of(current), load_photo(picture))
-    values = {panel.title: panel.show(source) for panel in story.PANELS}
+    values = {panel.key: panel.show(source) for panel in story.PANELS}
     charts = {
-        "Photographic concepts": CONCEPTS,
-        "Orthogonal units": "vit-l-14-336/orthogonal@synthclic-combined",
-        "Pixel residual": "pixels/residual",
-        "Fifteen physical descriptors": "pixels/physical",
+        "concepts": CONCEPTS,
+        "orthogonal": "vit-l-14-336/orthogonal@synthclic-combined",
+        "residual": "pixels/residual",
+        "physical": "pixels/physical",
     }
     for title, name in charts.items():
         assert values[title].chart is not None and len(values[title].table) > 3 and f"{name} speaks here" in values[title].trust
-    words = values["Picture and words"]
+    words = values["item"]
     assert words.words == record["item"]["caption"] and "embedded/item speaks here" in words.null_reading
-    assert values["Where the evidence lies"].body.visible and CONCEPTS in values["Methods"].trust
+    assert values["sdd"].body.visible and CONCEPTS in values["methods"].trust
 
 
 def assert_same(record, expected):

@@ -14,6 +14,7 @@ from detector.detectors.names import DetectorName
 from detector.suite import Suite
 from detector.verdict.fusion import Verdict
 from interpret import stability as module
+from interpret.render.text import method_name
 from interpret.stability import PIXEL_LIMIT, Outcome, Stability, details, headers, rows, stability, stability_chart, verdict_sentence
 
 NAMES = [variant.name for variant in VARIANTS]
@@ -128,7 +129,7 @@ def test_a_copy_whose_caption_says_nothing_leaves_item_out_there_alone(suite, pi
     found = stability(suite, photo)
     assert found.outcomes[0].probabilities["item"] is not None
     assert all(outcome.probabilities["item"] is None for outcome in found.outcomes[1:])
-    column = headers(found).index("item")
+    column = headers(found).index(method_name("item"))
     assert [row[column] for row in rows(found)][1:] == ["–"] * (len(found.outcomes) - 1)
     assert "Image against caption" not in details(found)
     stability_chart(found)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -99,6 +100,19 @@ def test_given_logits_stand_in_for_training(spied, tmp_path):
     (tmp_path / "broken.npz").write_bytes(b"nothing")
     with pytest.raises(DataError, match="'broken.npz' is no file of out-of-source logits"):
         read_logits(tmp_path / "broken.npz", spied)
+
+
+def test_a_fold_that_a_given_file_lacks_is_left_out_of_the_fusion(spied, monkeypatch, capsys):
+    from detector.training import train
+
+    stack = out_of_source_logits(["spy"], spied, Training(SimpleNamespace(device="cpu")), {})
+    values = np.where(stack.folds == 2, np.nan, stack.logits["spy"])
+    monkeypatch.setattr(train, "stack_of", lambda *arguments: replace(stack, logits={"spy": values}))
+    run = train.TrainingRun([Path("a")], given={"spy": Path("spy.npz")})
+    logits = train.stacked_logits(["spy"], run, Training(SimpleNamespace(device="cpu")), spied, {})
+    assert len(logits.labels) == (stack.folds != 2).sum() and np.isfinite(logits.logits["spy"]).all()
+    assert set(logits.sources) == set(stack.sources[stack.folds != 2])
+    assert "without 1 folds, of which spy has no logits" in capsys.readouterr().err
 
 
 def test_few_sources_leave_none_out(spied):

@@ -1,5 +1,6 @@
 """interpret/attribution/exact.py: maps whose mean is the method's logit, and what stands out of a picture."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -102,9 +103,8 @@ def test_the_weighted_mean_of_the_token_map_is_the_methods_logit(token_head, sha
 
 
 def test_a_head_without_token_logits_has_no_token_map(token_head):
-    model = type(token_head.model).__new__(type(token_head.model))
-    torch.nn.Module.__init__(model)
-    model.config = replace(token_head.model.config, readout="summary")
+    model = copy.copy(token_head.model)
+    model.config = replace(model.config, readout="summary")
     head = replace(token_head, model=model)
     assert exact.TOKEN_LAYER in exact.MapHeads(token_head).layers() and exact.TOKEN_LAYER not in exact.MapHeads(head).layers()
     with pytest.raises(HeadError, match="no logits of single tokens"):

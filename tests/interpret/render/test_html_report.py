@@ -66,7 +66,7 @@ def test_it_shows_the_numbers_of_the_record(text, analysed):
     assert strongest["positive"] in text and f"{strongest['contribution']:+.3f}" in text
     assert f"{record['physical_contributions']['saturation']:+.2f}" in text
     for title in (
-        "Methods",
+        "All methods",
         "The exact pixels",
         "Photographic concepts",
         "Orthogonal units",
@@ -99,10 +99,10 @@ def test_parts_that_it_does_not_know_get_their_own_section(analysed, suite):
 @pytest.mark.parametrize(
     "leader, title",
     [
-        ("embedded/verdict", "Methods"),
+        ("embedded/verdict", "All methods"),
         ("embedded/orthogonal", "Orthogonal units"),
         ("vit-l-14-336/concepts@synthclic-combined", "Photographic concepts"),
-        ("embedded/physical_clip", "Fifteen physical descriptors"),
+        ("embedded/physical_clip", "Physical descriptors"),
         ("embedded/item", "item"),
     ],
 )
@@ -114,7 +114,7 @@ def test_the_section_of_the_detector_that_leads_comes_first(analysed, suite, lea
 
 def test_a_record_with_an_error_gives_its_sentence(analysed, suite):
     text = html_report({"file": "a.jpg", "error": "“<a>” is empty.", "backbone": "embedded"}, suite, analysed[1])
-    assert "“&lt;a&gt;” is empty." in text and "<h2>Methods" not in text and Tags(text).open == []
+    assert "“&lt;a&gt;” is empty." in text and "<h2>All methods" not in text and Tags(text).open == []
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_alignment_is_what_its_parts_say(tiny, pixels):
 def test_captions_are_made_where_none_is_given(tiny, pixels, monkeypatch):
     asked = []
 
-    def made(backbone, images, features):
+    def made(backbone, pictures, images, features):
         asked.append(len(images))
         assert len(features) == len(images)
         return [Caption("a dog and a cat", backbone.name)] * len(images)
