@@ -23,6 +23,9 @@ class Page(gr.Blocks):
 
     def launch(self, *args: Any, **options: Any) -> Any:
         """As `gr.Blocks.launch`."""
+        # captum imports it with the first heatmap; Gradio, which sets its backend in every action, would find it half imported then
+        import matplotlib.pyplot  # noqa: F401
+
         return super().launch(*args, **options, app_kwargs={"middleware": [Middleware(limits.Limits)]})
 
     async def process_api(self, block_fn, inputs: list, *args, **options) -> dict:

@@ -53,6 +53,7 @@ class CheckValues(NamedTuple):
 class FileValues(NamedTuple):
     """Values of `HeatmapPanel` for the files of a map."""
 
+    files_reading: str
     files: gr.File
 
 
@@ -63,6 +64,7 @@ def build_checks() -> dict[str, Any]:
         blur = gr.Button("Blur what the map points at", scale=0, min_width=240, elem_id="heatmap-blur")
         check = gr.Button("Compare with maps that know nothing", scale=0, min_width=240, elem_id="heatmap-check")
         export = gr.Button("Files of this map: PNG, NPY, JSON", scale=0, min_width=240, elem_id="heatmap-export")
+    files_reading = gr.Markdown(elem_classes="reading", elem_id="files-reading")
     files = gr.File(label="Files of this map", file_count="multiple", interactive=False, visible=False, elem_id="heatmap-files")
     blur_reading = gr.Markdown(elem_classes="reading", elem_id="blur-reading")
     blur_picture = gr.Image(
@@ -85,7 +87,13 @@ def build_checks() -> dict[str, Any]:
         wrap=True,
     )
     buttons = {"blur": blur, "check": check, "export": export}
-    shown = {"blur_reading": blur_reading, "blur_picture": blur_picture, "files": files, "check_reading": check_reading}
+    shown = {
+        "blur_reading": blur_reading,
+        "blur_picture": blur_picture,
+        "files_reading": files_reading,
+        "files": files,
+        "check_reading": check_reading,
+    }
     return buttons | shown | {"deletion": deletion, "insertion": insertion, "areas": areas}
 
 
@@ -179,9 +187,9 @@ def no_check(sentence: str = "") -> CheckValues:
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-def no_files() -> FileValues:
-    """No files."""
-    return FileValues(gr.File(None, visible=False))
+def no_files(sentence: str = "") -> FileValues:
+    """A sentence, without files."""
+    return FileValues(sentence, gr.File(None, visible=False))
 
 
 def map_files(current: CurrentImage | None, maps: MapKey | None, layer: str = "windows") -> FileValues:
@@ -191,11 +199,12 @@ def map_files(current: CurrentImage | None, maps: MapKey | None, layer: str = "w
         layer: as for /heatmap, which must be called first.
 
     Returns:
-        Overlay (PNG) and values (NPY) in logits and as what stands out, and the outline of the strongest region (JSON).
+        What the files are, or why there are none; overlay (PNG) and values (NPY) in logits and as what stands out, and the outline of the
+        strongest region (JSON).
     """
-    stored, _ = _stored(current, maps, layer)
+    stored, sentence = _stored(current, maps, layer)
     if current is None or stored is None:
-        return no_files()
+        return no_files(sentence)
     from interpret.attribution.explain import write_map
 
     name = hashlib.sha256(f"{current.key} {maps} {layer}".encode()).hexdigest()  # the key is secret; asking twice fills the disk once
@@ -205,4 +214,5 @@ def map_files(current: CurrentImage | None, maps: MapKey | None, layer: str = "w
         write_map(stored.explanation, photo_of(current).pixels, layer, partial / f"cuescope-{layer}")
         with suppress(OSError):  # another request has just written the same files
             partial.rename(target)
-    return FileValues(gr.File(sorted(map(str, target.iterdir())), visible=True))
+    words = "Two pictures and two tables of values, in logits and as what stands out, and the outline of the strongest region."
+    return FileValues(words, gr.File(sorted(map(str, target.iterdir())), visible=True))

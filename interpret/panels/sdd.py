@@ -61,6 +61,7 @@ class HeatmapPanel:
     blur: gr.Button
     check: gr.Button
     export: gr.Button
+    files_reading: gr.Markdown
     files: gr.File
     blur_reading: gr.Markdown
     blur_picture: gr.Image
@@ -104,6 +105,7 @@ class HeatmapValues(NamedTuple):
     layer: gr.Dropdown | parts.Skip
     trust: str
     table: None
+    files_reading: str
     files: gr.File
     blur_reading: str
     blur_picture: gr.Image
@@ -222,7 +224,7 @@ def _wire_blur_and_files(panel: HeatmapPanel, current: gr.State) -> list[Depende
         parts.outputs(panel, FileValues),
         api_name="map_files",
         concurrency_id="panels",
-        show_progress_on=panel.export,
+        show_progress_on=panel.files_reading,
     )
     return [blur_event]
 

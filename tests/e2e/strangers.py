@@ -14,6 +14,7 @@ META = {"meta": {"_type": "gradio.FileData"}}
 MARKUP = "<img src=x onerror=alert(1)> [a](https://a.example) `b`"
 HUGE = 30_000_000
 REST = ["embedded", "combined"]  # the other arguments of /analyze
+QUEUED = [*REST, None]  # the same in the queue, which counts what the session holds
 
 
 def png(side: int = 96) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from strangers import META, REST, answer, error, is_one_sentence, png
+from strangers import META, QUEUED, REST, answer, error, is_one_sentence, png
 
 from interpret.panels.address import REFUSED
 from interpret.panels.gate import NO_UPLOAD
@@ -121,9 +121,9 @@ def test_every_way_to_the_action_refuses_the_same(url, folder):
     path = server_paths(folder)["private"]
     for meta in ({}, META):
         payload = {"path": path} | meta
-        assert NO_UPLOAD in through_queue(url, [payload, *REST], f"thief{len(meta)}")
+        assert NO_UPLOAD in through_queue(url, [payload, *QUEUED], f"thief{len(meta)}")
         for route in ("run/analyze", "api/analyze", "run/predict"):
-            body = {"data": [payload, *REST], "session_hash": "thief"}
+            body = {"data": [payload, *QUEUED], "session_hash": "thief"}
             direct = httpx.post(f"{url}/gradio_api/{route}", json=body, timeout=60)
             assert direct.status_code >= 400 and "private" not in direct.text
         named = httpx.post(f"{url}/gradio_api/call/v2/analyze", json={"image": payload, "backbone": "embedded", "training": "combined"})
@@ -132,7 +132,7 @@ def test_every_way_to_the_action_refuses_the_same(url, folder):
 
 def test_nothing_of_a_refused_file_can_be_looked_at_later(url, folder):
     path = server_paths(folder)["private"]
-    through_queue(url, [{"path": path}, *REST], "later")
+    through_queue(url, [{"path": path}, *QUEUED], "later")
     assert "private" not in httpx.get(f"{url}/gradio_api/deep_link", params={"session_hash": "later"}).text
     assert not list(folder.glob("deep_links/*/state.json"))
     for name in (path, "/etc/passwd", "app.py", f"{folder}/../private.png"):
@@ -144,7 +144,11 @@ def test_an_upload_and_an_example_are_taken(url):
     (path,) = posted.json()
     for meta in ({}, META):
         assert '"error": null' in answer(url, "analyze", [{"path": path} | meta, *REST])
-    shown = httpx.post(f"{url}/gradio_api/run/predict", json={"data": [0], "fn_index": 0, "session_hash": "example"}, timeout=60).json()
+    shown = httpx.post(
+        f"{url}/gradio_api/run/predict",
+        json={"data": [], "fn_index": 0, "event_data": {"index": 0, "value": None}, "session_hash": "example"},
+        timeout=60,
+    ).json()
     example = shown["data"][0]
     example = example.get("value", example) if "path" not in example else example
     assert '"error": null' in answer(url, "analyze", [example, *REST])

@@ -14,7 +14,7 @@ from interpret.panels.uploads import NAME, SIX_HOURS
 
 
 def test_an_upload_holds_few_files_and_is_not_larger_than_one_may_be(url, folder):
-    many = httpx.post(f"{url}/gradio_api/upload", files=[("files", (f"{i}.png", b"many" + bytes([i]))) for i in range(MAX_FILES + 1)])
+    many = httpx.post(f"{url}/gradio_api/upload", files=[("files", (f"{i}.png", b"many" + i.to_bytes(2))) for i in range(MAX_FILES + 1)])
     assert many.status_code == 413 and many.text == TOO_MUCH
 
     def endless():
@@ -27,7 +27,7 @@ def test_an_upload_holds_few_files_and_is_not_larger_than_one_may_be(url, folder
     large = httpx.post(f"{url}/gradio_api/upload", content=endless(), headers=kind, timeout=60)
     assert large.status_code == 413 and large.text == TOO_MUCH
     assert not [path for path in folder.iterdir() if path.name.startswith("tmp")]  # no halves stay
-    some = httpx.post(f"{url}/gradio_api/upload", files=[("files", (f"{i}.png", b"some" + bytes([i]))) for i in range(MAX_FILES)])
+    some = httpx.post(f"{url}/gradio_api/upload", files=[("files", (f"{i}.png", b"some" + i.to_bytes(2))) for i in range(MAX_FILES)])
     assert len(some.json()) == MAX_FILES
 
 

@@ -73,11 +73,13 @@ TEXT = [5, 1.5, True, [], ["a"], [["a"]], {}, {"a": 1}, {"value": "windows"}, "x
 NAMES = [5, True, "unit 1", {}, {"a": 1}, [5], [None], [["unit 1"]], [{"a": 1}], ["x" * 20_000]]
 NUMBER = [None, True, "0.5", "", [], [0.5], {}, {"a": 1}, -1, 2, 1e300]
 WHOLE = [None, True, "1", 0.5, [], [1], {}, {"a": 1}]
+PLACE = [True, "0.5", "", [], [0.5], {}, {"a": 1}]
+FILES = [5, True, "a.png", {"a": 1}, {"path": 5}, [5], [{"path": "a.png"}]]
 IMAGE = [5, True, "a.png", [], {}, {"a": 1}, {"path": 5}, [{"path": "a.png"}]]
 
 
 def wrong_values(about: dict) -> list:
-    kinds = {"Slider": NUMBER, "Image": IMAGE}
+    kinds = {"Slider": NUMBER, "Image": IMAGE, "File": FILES, "Number": PLACE}
     if about["type"].get("type") == "array":
         return NAMES
     if about["component"] == "Radio" and about["parameter_default"] == 0:
@@ -128,6 +130,10 @@ def test_unknown_names_are_refused_without_being_repeated(client):
 def test_an_unexpected_failure_tells_nothing_of_the_server(url):
     """There is no example of that number; Gradio would name the file and the line in which that came out."""
     config = httpx.get(f"{url}/config").json()
-    index = next(d["id"] for d in config["dependencies"] if d["api_name"] == "load_example")
-    told = httpx.post(f"{url}/gradio_api/run/predict", json={"data": [10**9], "fn_index": index, "session_hash": "a"}, timeout=60)
+    index = next(d["id"] for d in config["dependencies"] if d["api_name"] == "choose")
+    told = httpx.post(
+        f"{url}/gradio_api/run/predict",
+        json={"data": [], "fn_index": index, "event_data": {"index": 10**9, "value": None}, "session_hash": "a"},
+        timeout=60,
+    )
     assert is_one_sentence(told.json()["error"])

@@ -198,7 +198,8 @@ def test_heatmap_actions_out_of_order_get_a_sentence(server, picture):
         assert client.predict(api_name="/heatmap")[1]
         words, picture_again = client.predict("residual", api_name="/blur")
         assert "With it blurred the verdict" in words and picture_again
-        files = client.predict("residual", api_name="/map_files")
+        words, files = client.predict("residual", api_name="/map_files")
+        assert "outline" in words
         names = [path.rsplit("/", 1)[-1] for path in (files["value"] if isinstance(files, dict) else files)]
         assert [name.rsplit(".", 1)[1] for name in names] == ["npy", "png", "json", "npy", "png"]
         words, deletion, _, areas = client.predict("tokens", api_name="/faithfulness")

@@ -150,7 +150,7 @@ def leave_cancel(server, client, name, data, gate, noticed) -> None:
 WAYS = pytest.mark.parametrize("leave", [leave_page, leave_curl, leave_cancel], ids=["page", "curl", "cancel"])
 LONG_ACTIONS = {  # name → arguments, the whole work, what is called in each step, calls of one step
     "stability": ((), (stability, "stability"), (physical, "measure"), stability.PASS_SIZE),
-    "heatmap": (("windows", 0.6, "quick"), (explain, "explain"), (cam, "_read"), 1),
+    "heatmap": (("windows", 0.6, "quick", "logits"), (explain, "explain"), (cam, "_read"), 1),
     "drop_directions": (("Concept model",), (concepts, "drop_curve"), (concepts, "without"), 1),
 }
 
@@ -199,7 +199,7 @@ def test_a_stopped_action_leaves_no_trace_in_the_log(demo, server, visitor, gate
     step = gate(cam, "_read")
     step.hold()
     capfd.readouterr()
-    leave_page(server, visitor, "heatmap", ("windows", 0.6, "quick"), step, noticed)
+    leave_page(server, visitor, "heatmap", ("windows", 0.6, "quick", "logits"), step, noticed)
     step.opened.set()
     settle(demo)
     assert "Cancelled" not in "".join(capfd.readouterr())
@@ -209,7 +209,7 @@ def test_an_action_that_was_stopped_can_be_asked_for_again(demo, server, visitor
     settle(demo)
     step = gate(cam, "_read")
     step.hold()
-    leave_page(server, visitor, "heatmap", ("windows", 0.6, "quick"), step, noticed)
+    leave_page(server, visitor, "heatmap", ("windows", 0.6, "quick", "logits"), step, noticed)
     step.opened.set()
     assert "Read through" in visitor.predict("windows", 0.6, "quick", api_name="/heatmap")[0]
 
@@ -286,7 +286,7 @@ def test_answers_for_a_closed_connection_are_not_held(demo, server, visitor, gat
     settle(demo)
     step = gate(cam, "_read")
     step.hold()
-    leave_page(server, visitor, "heatmap", ("windows", 0.6, "quick"), step, noticed)
+    leave_page(server, visitor, "heatmap", ("windows", 0.6, "quick", "logits"), step, noticed)
     step.opened.set()
     settle(demo)
     queue = demo._queue

@@ -67,4 +67,4 @@ def test_the_files_of_a_map_have_the_pictures_size_and_are_written_once(photo):
 def test_without_a_map_or_with_an_unknown_layer_there_is_a_sentence(photo):
     assert map_checks.blur(CURRENT, None)[0] == map_checks.NO_MAP == map_checks.faithfulness(CURRENT, None)[0]
     assert "There is no layer of that name" in map_checks.blur(CURRENT, MAPS, "<b>")[0]
-    assert not map_checks.map_files(CURRENT, None).files.visible
+    assert not map_checks.map_files(CURRENT, None).files.visible and map_checks.map_files(CURRENT, None)[0] == map_checks.NO_MAP

@@ -11,7 +11,6 @@ import torch
 
 from detector.methods.sdd.head import SddHead
 
-
 OLD_WEIGHTS = "the shipped head was trained before the mending that docs/methods.md, section 10, describes"
 
 
