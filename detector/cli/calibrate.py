@@ -19,17 +19,27 @@ def add(commands: Commands) -> None:
     )
     add_data(calibrate, several=True)
     add_backbone(calibrate)
+    calibrate.add_argument(
+        "--detectors",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="fuse these alone, all of one backbone, which they name (names: `python -m detector heads`; default: all at hand)",
+    )
     calibrate.add_argument("--out", type=Path, help="folder for verdict and reference (default: in CUESCOPE_HOME)")
     calibrate.add_argument("--seed", type=natural, default=0, help="of the random copy of each image (default 0)")
     calibrate.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from detector.detectors.names import PIXELS, parse_all
     from detector.training.calibrate import calibrate
     from detector.training.train import TrainingRun
 
-    names = ("data", "backbone", "out", "seed", "cache", "device")
-    result = calibrate(TrainingRun(**{name: getattr(arguments, name) for name in names}))
+    options = {name: getattr(arguments, name) for name in ("data", "backbone", "out", "seed", "cache", "device")}
+    names = parse_all(arguments.detectors)
+    options["backbone"] = next((name.backbone for name in names if name.backbone != PIXELS), options["backbone"])
+    result = calibrate(TrainingRun(**options), names)
     print("detector\tslope\toffset\tweight")
     fusion = result.fusion
     for name, (slope, offset), weight in zip(fusion.methods, fusion.platt, fusion.weights[:-1], strict=True):

@@ -13,6 +13,7 @@ import numpy as np
 
 from detector.clip.backbone import Backbone
 from detector.data.datasets import CLASS_NAMES, DataError, Example, read_datasets, select
+from detector.detectors.names import PIXELS, DetectorError, DetectorName
 from detector.methods.base import HeadCard, save_head
 from detector.methods.registry import CAPTIONED, expected_card, home_folder, read_heads
 from detector.methods.released import load_released
@@ -49,13 +50,20 @@ def calibration_examples(data: Sequence[Path]) -> list[Example]:
     return usable
 
 
-def calibrate(run: TrainingRun) -> Calibrated:
-    """Fit the verdict over all detectors that are at hand for `run.backbone` on the images of `run.data` and a random copy of each,
-    and write it with the images' features. `run.copies` is not read. HeadError where no detector is at hand."""
+def calibrate(run: TrainingRun, names: Sequence[DetectorName] = ()) -> Calibrated:
+    """Fit the verdict over all detectors that are at hand for `run.backbone`, or over the named ones of it, on the images of `run.data` and
+    a random copy of each, and write it with the images' features. `run.copies` is not read.
+
+    HeadError where no detector is at hand; DetectorError where a named one is not, or belongs to another backbone.
+    """
+    strangers = [str(name) for name in names if name.backbone not in (PIXELS, run.backbone)]
+    if strangers:
+        raise DetectorError(f"A verdict fuses detectors of one backbone; '{strangers[0]}' is on another one than '{run.backbone}'.")
     examples = calibration_examples(run.data)
     backbone = Backbone.load(run.backbone, run.device)
     heads, cards = read_heads(backbone)
     suite = Suite(backbone, heads, cards, released=load_released(backbone.name))
+    suite = suite.led_by(names).only(names) if names else suite
     table = detector_table(suite, examples, run)
     logits = {name: detector.logits(table.evidence) for name, detector in suite.detectors.items()}
     readable = {name: values for name, values in logits.items() if reads_enough(values, table.labels)}

@@ -144,3 +144,15 @@ def test_too_few_images_get_one_sentence(backbone, images, capsys):
     error = capsys.readouterr().err
     assert "holds 19 real and 22 synthetic images to calibrate on" in error and "use 20 or more of each class" in error
     assert error.count("\n") == 1 and not home_folder(Backbone.load(backbone)).exists()
+
+
+def test_named_detectors_alone_are_calibrated(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CUESCOPE_HOME", str(tmp_path / "home"))
+    data = ["calibrate", "--data", str(images), "--cache", str(tmp_path / "cache"), "--detectors"]
+    assert main([*data, "embedded/linear_probe", "pixels/physical"]) == 0
+    rows = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()[1:3]]
+    suite = Suite.load()
+    assert set(rows) == set(suite.fusion.methods) == {"linear_probe", "physical"} and len(suite.fusion.labels) == 2 * 44
+    assert len(suite.heads) > 2  # the other heads still speak, beside the verdict
+    assert main([*data, "embedded/linear_probe", "vit-l-14/linear@univfd"]) == 1
+    assert "A verdict fuses detectors of one backbone" in capsys.readouterr().err
