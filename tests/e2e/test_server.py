@@ -218,7 +218,7 @@ def test_a_backbone_without_the_head_says_so():
 
     with gr.Blocks():
         panel = build_heatmap()
-    suite = SimpleNamespace(heads={}, backbone=SimpleNamespace(name="ViT-L-14/openai"))
+    suite = SimpleNamespace(heads={}, backbone=SimpleNamespace(name="ViT-L-14/openai", is_transformer=True))
     suite.roster = SimpleNamespace(suite_for=lambda method: suite)
     values = show_heatmap(SimpleNamespace(suite=suite))
     assert len(outputs(panel, type(values))) == len(values)

@@ -104,8 +104,7 @@ def test_a_batch_goes_on_after_a_reload_and_a_dot_opens_its_image(browser, serve
     page.locator("#batch-start").click()
     page.wait_for_function("document.querySelector('#batch-progress').innerText.includes('of 10 images')", timeout=120_000)
     page.reload()
-    page.wait_for_selector("#image", timeout=120_000)
-    open_tab(page, "Batch")
+    page.wait_for_selector("#batch-progress", timeout=120_000)  # the address names the tab
     page.wait_for_function("document.querySelector('#batch-progress').innerText.includes('All 10 images are done')", timeout=300_000)
     page.wait_for_selector("#batch-roc .js-plotly-plot .main-svg", timeout=60_000)
     page.wait_for_function("document.querySelectorAll('#batch-table img').length > 0", timeout=60_000)
