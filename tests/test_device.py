@@ -277,11 +277,13 @@ def test_which_half_of_sdd_carries_the_signal(folder, data, card, monkeypatch):
     assert set(study.streams(corpus, backbone)["test"]) == {"both", "CLS token", "enhancer"}
 
 
-def test_what_heatmaps_are_worth(folder, pixels, card):
-    from interpret.attribution import cam
+def test_what_heatmaps_are_worth(folder, pixels, card, monkeypatch):
+    from interpret.attribution import bench, cam
     from interpret.attribution import map_measures as mapcard
     from interpret.attribution.exact import MapHeads
     from interpret.attribution.faithfulness import centre_window, curves_of_window, randomised, with_model
+
+    monkeypatch.setattr(bench, "THREADS", 1)  # the fake card is known to its own thread alone
 
     def measured(device):
         backbone = Backbone.load(str(folder), device)

@@ -113,6 +113,8 @@ class BenchPlan:
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """The function's result for each item, in their order, `THREADS` at a time: maps spend their time where Python's lock is free."""
+    if THREADS == 1:
+        return [function(item) for item in items]
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(function, items))
 

@@ -199,7 +199,6 @@ def test_a_file_that_another_program_keeps_is_used(stand_in, tiny_tag, tmp_path)
 COMMANDS = f"""
 import os, sys
 import open_clip
-from hub_server import serve
 from open_clip import pretrained
 from detector.cli.main import main
 config, image, nowhere = sys.argv[1:]
@@ -221,6 +220,7 @@ def test_the_command_line_downloads_then_works_without_network_and_refuses_in_on
     variables |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT)}
     arguments = [str(tmp_path / f"{MODEL}.json"), str(tmp_path / "image.png"), "http://127.0.0.1:1"]
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", COMMANDS, *arguments], env=variables, text=True, capture_output=True)
+    assert not done.returncode, done.stderr
     first, first_code, again, again_code, code = done.stdout.splitlines()
     assert (first_code, again_code, code) == ("0", "0", "1")
     assert json.loads(first)["backbone"] == json.loads(again)["backbone"] == f"{MODEL}/{TAG}"
