@@ -94,7 +94,7 @@ def _layout() -> TrainTab:
     with gr.Row(elem_classes="stack"):
         real = many_files("Real: photographs, or a zip of some", "train-real")
         synthetic = many_files("Synthetic: made images, or a zip of some", "train-synthetic")
-    labelled = folder_choice("A folder of this server with real/ and synthetic/ in it")
+    labelled = folder_choice("A folder of this server that holds real and synthetic")
     method = gr.Radio(list(HEADS.items()), value="linear_probe", label="Head", elem_id="train-method")
     with gr.Row():
         train = gr.Button("Train", variant="primary", elem_id="train-start")

@@ -50,3 +50,13 @@ def analyse(client) -> dict:
     assert client.predict(handle_file(str(path)), api_name="/analyze")["error"] is None
     assert client.predict(api_name="/heatmap")[1]
     return handle_file(str(path))
+
+
+def through_queue(url: str, values: list, session: str, name: str = "analyze", event: dict | None = None) -> str:
+    """What the queue tells of one action of the page, private ones too. event: as of a click in a gallery."""
+    config = httpx.get(f"{url}/config").json()
+    index = next(d["id"] for d in config["dependencies"] if d["api_name"] == name)
+    body = {"data": values, "fn_index": index, "event_data": event, "session_hash": session}
+    joined = httpx.post(f"{url}/gradio_api/queue/join", json=body)
+    assert joined.status_code == 200, joined.text
+    return httpx.get(f"{url}/gradio_api/queue/data", params={"session_hash": session}, timeout=60).text

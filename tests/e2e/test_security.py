@@ -1,11 +1,12 @@
 """What a stranger sends to a real server: paths of its disk, addresses of its network, closed routes."""
 
 import base64
+import json
 from pathlib import Path
 
 import httpx
 import pytest
-from strangers import META, QUEUED, REST, answer, error, is_one_sentence, png
+from strangers import META, QUEUED, REST, answer, error, is_one_sentence, png, through_queue
 
 from interpret.panels.address import REFUSED
 from interpret.panels.gate import NO_UPLOAD
@@ -109,14 +110,6 @@ def test_a_file_in_any_other_argument_is_refused_in_the_same_way(client, url, fo
     assert str(paths["private"]) not in answer(url, "get_heads", [{"path": paths["private"]} | META])
 
 
-def through_queue(url: str, values: list, session: str) -> str:
-    config = httpx.get(f"{url}/config").json()
-    index = next(d["id"] for d in config["dependencies"] if d["api_name"] == "analyze")
-    joined = httpx.post(f"{url}/gradio_api/queue/join", json={"data": values, "fn_index": index, "session_hash": session})
-    assert joined.status_code == 200, joined.text
-    return httpx.get(f"{url}/gradio_api/queue/data", params={"session_hash": session}, timeout=60).text
-
-
 def test_every_way_to_the_action_refuses_the_same(url, folder):
     path = server_paths(folder)["private"]
     for meta in ({}, META):
@@ -144,12 +137,9 @@ def test_an_upload_and_an_example_are_taken(url):
     (path,) = posted.json()
     for meta in ({}, META):
         assert '"error": null' in answer(url, "analyze", [{"path": path} | meta, *REST])
-    shown = httpx.post(
-        f"{url}/gradio_api/run/predict",
-        json={"data": [], "fn_index": 0, "event_data": {"index": 0, "value": None}, "session_hash": "example"},
-        timeout=60,
-    ).json()
-    example = shown["data"][0]
+    told = through_queue(url, [], "example", "choose", {"index": 0, "value": None})
+    completed = next(json.loads(line[6:]) for line in told.splitlines() if "process_completed" in line)
+    example = completed["output"]["data"][0]
     example = example.get("value", example) if "path" not in example else example
     assert '"error": null' in answer(url, "analyze", [example, *REST])
     assert httpx.get(f"{url}/gradio_api/file={example['path']}").status_code == 200
