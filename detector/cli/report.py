@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _score(arguments: argparse.Namespace, out: str) -> None:
-    from detector.cli.scale import detectors_of
+    from detector.cli.suites import detectors_of
     from detector.scale.job import Job, run
     from detector.scale.scorer import Scoring
 

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from detector.assets import EMBEDDED
 from detector.cli.options import positive
+from detector.cli.suites import detectors_of
 
 if TYPE_CHECKING:
     from detector.scale.job import Job
@@ -87,19 +87,6 @@ def job_of(arguments: argparse.Namespace) -> Job:
         image_column=arguments.image_column,
         part=arguments.part_rows,
     )
-
-
-def detectors_of(arguments: argparse.Namespace) -> tuple[tuple[str, ...], str | None]:
-    """The names of --detectors or --detector, else of CUESCOPE_DETECTORS, and --backbone where it is not the default, as `load_suite` takes
-    them; DetectorError as there."""
-    from detector.detectors.names import DetectorError, from_environment
-
-    backbone = None if arguments.backbone == EMBEDDED else arguments.backbone
-    if alone := getattr(arguments, "detectors", []):
-        if backbone:
-            raise DetectorError("The names after --detectors say which backbones are read; leave --backbone out.")
-        return tuple(alone), None
-    return tuple(arguments.detector or ([] if backbone else from_environment())), backbone
 
 
 def _url(out: str) -> str:

@@ -64,16 +64,27 @@ def load_suite(arguments: argparse.Namespace, progress: Progress | None = None, 
     return suite
 
 
+def detectors_of(arguments: argparse.Namespace) -> tuple[tuple[str, ...], str | None]:
+    """The names of --detectors or --detector, else of CUESCOPE_DETECTORS, and --backbone where it is not the default. DetectorError where
+    --detectors meets a backbone."""
+    from detector.detectors.names import DetectorError, from_environment
+
+    backbone = None if arguments.backbone == EMBEDDED else arguments.backbone
+    if alone := getattr(arguments, "detectors", []):
+        if backbone:
+            raise DetectorError("The names after --detectors say which backbones are read; leave --backbone out.")
+        return tuple(alone), None
+    return tuple(arguments.detector or ([] if backbone else from_environment())), backbone
+
+
 def _suite_of(arguments: argparse.Namespace, progress: Progress | None, training: str) -> Suite:
-    from detector.detectors.names import DetectorError, from_environment, parse_all
+    from detector.detectors.names import parse_all
     from detector.suite import Suite
 
-    if alone := getattr(arguments, "detectors", []):
-        if arguments.backbone != EMBEDDED:
-            raise DetectorError("The names after --detectors say which backbones are read; leave --backbone out.")
-        return Suite.load_detectors(parse_all(alone), arguments.device, progress)
-    backbone = None if arguments.backbone == EMBEDDED else arguments.backbone
-    names = parse_all(arguments.detector or ([] if backbone else from_environment()))
+    named, backbone = detectors_of(arguments)
+    names = parse_all(named)
+    if getattr(arguments, "detectors", []):
+        return Suite.load_detectors(names, arguments.device, progress)
     if not names:
         return Suite.load(arguments.backbone, arguments.device, progress, training)
     return Suite.load_led_by(names, backbone, arguments.device, progress)

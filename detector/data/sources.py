@@ -1,4 +1,4 @@
-"""Sources of images: generators and collections of photographs. What they weigh, and folds that hold out whole ones."""
+"""Sources of images: generators and collections of photographs. What they weigh, and folds: of whole sources, and random ones."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ def source_folds(labels: np.ndarray, sources: np.ndarray, count: int = 4, seed: 
         fold[name] = np.argmin(((loads + shares[name]) * (sizes[name] > 0)).max(axis=1))
         loads[fold[name]] += shares[name]
     return fold[source]
+
+
+def random_folds(labels: np.ndarray, seed: int = 0, count: int = 5) -> np.ndarray:
+    """(N,) fold of each row, 0 to count − 1, drawn at random; every fold has its share of both classes."""
+    generator = np.random.default_rng(seed)
+    folds = np.empty(len(labels), int)
+    for label in (0, 1):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        folds[rows] = np.arange(len(rows)) % count
+    return folds

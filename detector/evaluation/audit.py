@@ -14,8 +14,9 @@ import numpy as np
 
 from detector.clip.backbone import Backbone
 from detector.data.datasets import DataError, Example, read_datasets
+from detector.data.sources import random_folds
 from detector.evaluation.audit_facts import GROUPS, NAMES, Facts, measure_facts
-from detector.evaluation.fact_models import CLASSIFIERS, Scorer, boosting_scores, logistic_scores, out_of_fold, random_folds, source_folds
+from detector.evaluation.fact_models import CLASSIFIERS, Scorer, boosting_scores, logistic_scores, out_of_fold, source_folds
 from detector.evaluation.matching import Auroc, Resampling, auroc, effective_sizes, matched_weights, weighted_auroc
 from detector.progress import progress
 

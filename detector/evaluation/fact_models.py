@@ -54,16 +54,6 @@ def out_of_fold(numbers: np.ndarray, labels: np.ndarray, folds: np.ndarray, scor
     return scores
 
 
-def random_folds(labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(N,) fold of each image, drawn at random; every fold has its share of both classes."""
-    generator = np.random.default_rng(seed)
-    folds = np.empty(len(labels), int)
-    for label in (0, 1):
-        rows = generator.permutation(np.flatnonzero(labels == label))
-        folds[rows] = np.arange(len(rows)) % FOLDS
-    return folds
-
-
 def source_folds(labels: np.ndarray, sources: np.ndarray) -> np.ndarray | None:
     """(N,) fold of each image, whole sources in one fold, each fold with sources of both classes; None where there are too few.
 

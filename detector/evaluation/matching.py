@@ -15,7 +15,8 @@ from typing import TypedDict
 import numpy as np
 from scipy.special import expit
 
-from detector.evaluation.fact_models import boosting_scores, logistic_scores, out_of_fold, random_folds
+from detector.data.sources import random_folds
+from detector.evaluation.fact_models import boosting_scores, logistic_scores, out_of_fold
 from detector.evaluation.metrics import BOOTSTRAPS
 
 PENALTY = 0.01  # of the propensity model, small: a ridge leaves the means unequal (choice)

@@ -21,7 +21,7 @@ from detector.clip.vocabulary import vocabulary
 from detector.data.collections import ImageFile
 from detector.data.datasets import CLASS_NAMES, DataError
 from detector.data.images import ImageError, Photo
-from detector.data.sources import source_folds
+from detector.data.sources import random_folds, source_folds
 from detector.logistic import fit_logistic
 from detector.methods.base import Evidence, HeadCard
 from detector.methods.concepts.head import concept_directions
@@ -151,23 +151,14 @@ def _folds(labels: np.ndarray, sources: np.ndarray, seed: int) -> np.ndarray:
     """(N,) folds of whole sources where each class has `FOLDS` of them, else random ones with their share of both classes."""
     if min(len(np.unique(sources[labels == label])) for label in (0, 1)) >= FOLDS:
         return source_folds(labels, sources, FOLDS, seed)
-    return _random_folds(labels, seed)
-
-
-def _random_folds(labels: np.ndarray, seed: int) -> np.ndarray:
-    generator = np.random.default_rng(seed)
-    folds = np.empty(len(labels), int)
-    for label in (0, 1):
-        rows = generator.permutation(np.flatnonzero(labels == label))
-        folds[rows] = np.arange(len(rows)) % FOLDS
-    return folds
+    return random_folds(labels, seed, FOLDS)
 
 
 def _fit(method: str, images: SmallSet, mask: np.ndarray, backbone: Backbone, seed: int) -> Any:
     """A head on the images of the mask, a fifth of which only says when to stop."""
     features = images.features(method)[mask].to(backbone.device)
     labels = torch.as_tensor(images.labels[mask], dtype=torch.float32, device=backbone.device)
-    val = torch.from_numpy(_random_folds(images.labels[mask], seed + 1) == 0).to(backbone.device)
+    val = torch.from_numpy(random_folds(images.labels[mask], seed + 1, FOLDS) == 0).to(backbone.device)
     train, held_out = (features[~val], labels[~val]), (features[val], labels[val])
     if method == "concepts":
         directions = concept_directions(backbone).to(backbone.device)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from detector.evaluation.fact_models import boosting_scores, out_of_fold, random_folds
+from detector.data.sources import random_folds
+from detector.evaluation.fact_models import boosting_scores, out_of_fold
 from detector.evaluation.matching import Resampling, auroc, effective_sizes, matched_weights, weighted_auroc
 
 
