@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from detector.cli.options import Commands, add_backbone
+from detector.cli.options import Commands, add_backbone, add_write
 from detector.cli.output import output_file, write_json
 
 
@@ -18,6 +18,7 @@ def add(commands: Commands) -> None:
     )
     audit.add_argument("--split", default="train", metavar="NAME", help="images of this split, and those of no split (default train)")
     audit.add_argument("--out", type=_report_file, metavar="FILE", help="write all measures to FILE.json, or the tables to FILE.md")
+    add_write(audit, "audit")
     add_backbone(audit)
     audit.set_defaults(run=run)
 
@@ -33,7 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     from detector.clip.backbone import Backbone
     from detector.evaluation.audit import audit_folders
     from detector.evaluation.audit_tables import audit_report
+    from detector.evaluation.tables import marks_of, write_figures
 
+    for path in arguments.write:
+        marks_of(path, "audit")
     result = audit_folders(arguments.data, Backbone.load(arguments.backbone, arguments.device), arguments.split)
     report = audit_report(result)
     print(report)
@@ -42,4 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.out:
         with output_file(arguments.out) as file:
             file.write(report + "\n")
+    for path in arguments.write:
+        write_figures(path, {"audit": result})
     return 0

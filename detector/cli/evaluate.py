@@ -48,8 +48,9 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="FILE.md",
-        help="put the tables between the marks <!-- evaluation -->, <!-- evaluation summary --> or <!-- evaluation METHOD --> and "
-        "their ends; with --robustness also between <!-- robustness … --> and its end",
+        help="put the tables between the marks <!-- evaluation -->, <!-- evaluation summary -->, <!-- evaluation METHOD -->, "
+        "<!-- weights --> and their ends; with --robustness also <!-- robustness … -->; with --protocol leave-sources-out only "
+        "<!-- leave_sources_out -->",
     )
     evaluate.add_argument(
         "--protocol",
@@ -69,9 +70,17 @@ def add(commands: Commands) -> None:
 
 def run_protocol(arguments: argparse.Namespace) -> int:
     """`evaluate --protocol NAME`."""
+    from detector.evaluation.tables import marks_of, write_figures
+
+    for path in arguments.write:
+        if arguments.protocol != LEAVE_SOURCES_OUT:
+            raise ValueError(f"--write takes no tables of {arguments.protocol}; use --out.")
+        marks_of(path, "leave_sources_out")
     result = run_leave_sources_out(arguments) if arguments.protocol == LEAVE_SOURCES_OUT else run_paper_table(arguments)
     if arguments.out:
         write_json(arguments.out, {"protocol": arguments.protocol} | result)
+    for path in arguments.write:
+        write_figures(path, {"leave_sources_out": result["corpora"]})
     return 0
 
 
@@ -93,7 +102,8 @@ def run_paper_table(arguments: argparse.Namespace) -> dict[str, Any]:
 def run_leave_sources_out(arguments: argparse.Namespace) -> dict[str, Any]:
     """Leave sources out, and print the AUROC of each method and corpus."""
     from detector.clip.backbone import Backbone
-    from detector.evaluation.leave_sources_out import leave_sources_out, leave_sources_out_table
+    from detector.evaluation.leave_sources_out import leave_sources_out
+    from detector.evaluation.tables import leave_sources_out_table
     from detector.methods.registry import METHODS, find_heads
     from detector.methods.table import Training
     from detector.training.train import TrainingRun, fold_options, split_tables, stack_of
@@ -115,21 +125,25 @@ def run(arguments: argparse.Namespace) -> int:
         return run_protocol(arguments)
     from detector.evaluation.evaluate import evaluate, measured_on
     from detector.evaluation.robustness import robustness
-    from detector.evaluation.tables import REPORTS, marks_of, report, robustness_report, write_figures, write_sources
+    from detector.evaluation.tables import REPORTS, marks_of, report, robustness_report, weights_report, write_figures, write_sources
+    from detector.evaluation.weights import fusion_weights
     from detector.suite import Suite
 
     for path in arguments.write:
-        marks_of(path, *REPORTS)
+        marks_of(path, *REPORTS, "weights")
     for path in arguments.sources:
         marks_of(path, "sources")
     suite = Suite.alone(arguments.backbone, arguments.device)
     results = evaluate(suite, arguments.data, arguments.cache, arguments.split)
     if "all" in results:
         print("No split is named: all images were measured, also those that `train` on this folder learns from.", file=sys.stderr)
-    curves, stored = None, {"measured_on": measured_on(suite), "splits": results}
+    stored, figures = {"measured_on": measured_on(suite), "splits": results}, {"evaluation": results}
     print(report(results))
+    if suite.fusion:
+        stored["weights"] = figures["weights"] = fusion_weights(suite.fusion)
+        print(f"\n{weights_report(figures['weights'])}")
     if arguments.robustness is not None:
-        curves = robustness(suite, arguments.data, arguments.split, arguments.robustness_images)
+        curves = figures["robustness"] = robustness(suite, arguments.data, arguments.split, arguments.robustness_images)
         print(f"\n{robustness_report(curves)}")
         if arguments.robustness.name:
             write_json(arguments.robustness, {"measured_on": measured_on(suite)} | curves)
@@ -138,7 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         write_json(arguments.out, stored)
     for path in arguments.write:
-        write_figures(path, results, curves)
+        write_figures(path, figures)
     for path in arguments.sources:
         write_sources(path, results)
     return 0

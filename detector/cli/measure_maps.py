@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from detector.cli.options import Commands, add_backbone, natural, positive
+from detector.cli.options import Commands, add_backbone, add_write, natural, positive
 
 
 def add(commands: Commands) -> None:
@@ -32,14 +32,7 @@ def add(commands: Commands) -> None:
     maps.add_argument("--subset", type=positive, default=12, help="of those, for the maps that take seconds (default 12)")
     maps.add_argument("--seed", type=natural, default=0, help="of every draw (default 0)")
     maps.add_argument("--out", type=Path, metavar="FILE.json", help="write here (default: maps.json in CUESCOPE_HOME)")
-    maps.add_argument(
-        "--write",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE.md",
-        help="put the tables between the marks <!-- maps --> and <!-- end maps -->",
-    )
+    add_write(maps, "maps")
     maps.set_defaults(run=run)
 
 

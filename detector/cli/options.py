@@ -32,6 +32,18 @@ def add_data(command: argparse.ArgumentParser, several: bool = False, required: 
     command.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
 
 
+def add_write(command: argparse.ArgumentParser, mark: str) -> None:
+    """Add --write, a list of Markdown files with a mark of this name."""
+    command.add_argument(
+        "--write",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.md",
+        help=f"put the tables between the marks <!-- {mark} --> and <!-- end {mark} -->; may be repeated",
+    )
+
+
 def add_given(command: argparse.ArgumentParser) -> None:
     """Add --given, a list of (method, file)."""
     command.add_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from detector.cli.options import Commands, natural
+from detector.cli.options import Commands, add_write, natural
 from detector.cli.output import write_json
 
 
@@ -15,14 +15,7 @@ def add(commands: Commands) -> None:
     select.add_argument("--seed", type=natural, default=0, help="of the bootstrap (default 0)")
     select.add_argument("--out", type=Path, help="write everything found here as JSON")
     select.add_argument("--plot", type=Path, metavar="FILE.html", help="write the heatmap of descriptor × source here")
-    select.add_argument(
-        "--write",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE.md",
-        help="put the tables between the marks <!-- selection --> and <!-- end selection -->",
-    )
+    add_write(select, "selection")
     select.set_defaults(run=run)
 
 

@@ -12,8 +12,6 @@ NONE = "–"
 def audit_report(result: dict) -> str:
     """Markdown of what `detector.evaluation.audit.audit` measured: warnings, sets of facts, single facts, pairs of sources, matching."""
     (real, synthetic), (real_sources, synthetic_sources) = result["images"], result["sources"]
-    pairs = [auroc for row in result["pairs"].values() for auroc in row.values() if auroc is not None]
-    telling = sum(auroc >= result["telling"] for auroc in pairs)
     parts = [
         f"{real} real images of {real_sources} sources, {synthetic} synthetic images of {synthetic_sources} sources. AUROC of file facts "
         "alone; 0.5: they tell nothing. Intervals of 95 %.",
@@ -23,15 +21,40 @@ def audit_report(result: dict) -> str:
         sets_table(result["sets"]),
         "Single facts; above 0.5: higher in synthetic images. Any shape: boosting on the one fact, cross-validated.",
         facts_table(result["facts"]),
-        f"All facts, logistic regression, pair by pair: {telling} of {len(pairs)} pairs of sources have an AUROC of at least "
-        f"{result['telling']}. The highest:",
-        markdown_table(["real source", "synthetic source", "AUROC"], ([a, b, f"{auroc:.3f}"] for a, b, auroc in result["worst_pairs"])),
+        f"All facts, logistic regression, pair by pair: {_telling_pairs(result)} The highest:",
+        _worst_pairs_table(result),
         "All pairs, real sources in columns:",
         pairs_table(result["pairs"]),
         "Matched subset (overlap weights on all facts): what the facts tell before and after.",
         matched_table(result["matched"]),
     ]
     return "\n\n".join(parts)
+
+
+def audit_summary(result: dict) -> str:
+    """Markdown for a card: what was measured, the warnings, sets of facts, the pairs of sources that differ most, and matching."""
+    (real, synthetic), (real_sources, synthetic_sources) = result["images"], result["sources"]
+    parts = [
+        f"{real} real images of {real_sources} sources, {synthetic} synthetic images of {synthetic_sources} sources "
+        f"(`{result['split']}` of {' and '.join(result['data'])}). AUROC of file facts alone, with 95 % intervals; 0.5: they tell nothing.",
+        *result["warnings"],
+        sets_table(result["sets"]),
+        f"All facts, logistic regression: {_telling_pairs(result)} The highest:",
+        _worst_pairs_table(result),
+        "Matched subset (overlap weights on all facts): what the facts tell before and after.",
+        matched_table(result["matched"]),
+    ]
+    return "\n\n".join(parts)
+
+
+def _telling_pairs(result: dict) -> str:
+    pairs = [auroc for row in result["pairs"].values() for auroc in row.values() if auroc is not None]
+    telling = sum(auroc >= result["telling"] for auroc in pairs)
+    return f"{telling} of {len(pairs)} pairs of sources have an AUROC of at least {result['telling']}."
+
+
+def _worst_pairs_table(result: dict) -> str:
+    return markdown_table(["real source", "synthetic source", "AUROC"], ([a, b, f"{auroc:.3f}"] for a, b, auroc in result["worst_pairs"]))
 
 
 def sets_table(sets: dict[str, dict]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from detector.evaluation.matching import Resampling, weighted_auroc
-from detector.markdown import markdown_table
 from detector.training.stacking import Stack
 from detector.verdict.fusion import cross_fitted
 
@@ -31,19 +30,3 @@ def _measures(stack: Stack, logits: np.ndarray, rows: np.ndarray) -> dict:
         "images": [int((labels == label).sum()) for label in (0, 1)],
         "sources": [len(np.unique(sources[labels == label])) for label in (0, 1)],
     }
-
-
-def leave_sources_out_table(results: dict[str, dict[str, dict]]) -> str:
-    """Markdown: a row for each method, a column for each corpus."""
-    methods = list(next(iter(results.values())))
-    headers = ["method"]
-    for corpus, figures in results.items():
-        real, synthetic = figures[methods[0]]["sources"]
-        headers.append(f"{corpus}, AUROC (95 %), {real} real and {synthetic} synthetic sources")
-    rows = ([method, *(_cell(figures[method]) for figures in results.values())] for method in methods)
-    return markdown_table(headers, rows)
-
-
-def _cell(figures: dict) -> str:
-    low, high = figures["auroc_95"]
-    return f"{figures['auroc']:.3f} ({low:.3f}–{high:.3f})"

@@ -6,15 +6,16 @@ Nothing heavy is imported here, since the page uses this module too.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from detector.data.perturbations import AS_IS
+from detector.evaluation.audit_tables import audit_summary
 from detector.markdown import markdown_table, write_between_marks
 
-_MARK = re.compile(r"<!-- ((evaluation|robustness|sources)(?: [a-z_]+)*) -->")
+_MARK = re.compile(r"<!-- ((evaluation|robustness|sources|weights|leave_sources_out|audit)(?: [a-z_]+)*) -->")
 MEAN_TEXTS = "image and crops: mean texts"  # the control of ITEM's study that shows what the words are worth
 
 NOT_MEASURED = "Not measured."
@@ -287,6 +288,33 @@ def robustness_summary(results: dict) -> str:
     return " ".join(part for part in (images_sentence(results), worst_sentences(results)) if part)
 
 
+# --- whole sources left out, and the fusion's weights ---------------------------------------------------------------
+
+
+def leave_sources_out_table(results: dict[str, dict[str, dict]]) -> str:
+    """Markdown: a row for each method, a column for each corpus."""
+    methods = list(next(iter(results.values())))
+    headers = ["method"]
+    for corpus, figures in results.items():
+        real, synthetic = figures[methods[0]]["sources"]
+        headers.append(f"{corpus}, AUROC (95 %), {real} real and {synthetic} synthetic sources")
+    rows = ([method, *(_interval(figures[method]) for figures in results.values())] for method in methods)
+    return markdown_table(headers, rows)
+
+
+def weights_report(weights: dict[str, dict]) -> str:
+    """Markdown of `fusion_weights`: a sentence on what reads CLIP, and a row for each method, the largest share first."""
+    rows = [
+        [name, f"{m['weight']:.2f} ({m['weight_95'][0]:.2f}–{m['weight_95'][1]:.2f})", f"{m['share']:.0%}"]
+        for name, m in sorted(weights.items(), key=lambda item: -item[1]["share"])
+    ]
+    clip = sum(m["share"] for m in weights.values() if m["reads_clip"])
+    sentence = (
+        f"Of the spread of the verdict's logits, methods that read CLIP account for {clip:.0%}, those of pixels alone for {1 - clip:.0%}."
+    )
+    return f"{sentence}\n\n{markdown_table(['method', 'weight (95 %, over sources)', 'share of the spread'], rows)}"
+
+
 # --- marks in Markdown files ---------------------------------------------------------------------------------------
 
 Report = tuple[Callable[[dict], str], Callable[[dict], str], Callable[[dict, str], str]]  # all methods, summary, one method
@@ -294,12 +322,13 @@ REPORTS: dict[str, Report] = {
     "evaluation": (report, evaluation_summary, method_report),
     "robustness": (robustness_report, robustness_summary, method_robustness),
 }
+WHOLE: dict[str, Callable[[dict], str]] = {"weights": weights_report, "leave_sources_out": leave_sources_out_table, "audit": audit_summary}
 
 
 def marks_of(path: Path, *kinds: str) -> list[str]:
     """The marks `<!-- KIND … -->` of a file, without their brackets. ValueError, one sentence, if it has none.
 
-    kinds: "evaluation" and "robustness", alone or followed by "summary" or a method; "sources", followed by methods.
+    kinds: "evaluation" and "robustness", alone or followed by "summary" or a method; "sources", followed by methods; those of `WHOLE`.
     """
     marks = [mark for mark, kind in _MARK.findall(path.read_text(encoding="utf-8")) if kind in kinds]
     if not marks:
@@ -308,20 +337,21 @@ def marks_of(path: Path, *kinds: str) -> list[str]:
 
 
 def text_of_mark(mark: str, results: dict) -> str:
-    """What stands between a mark and its end. results: of `evaluate` or `robustness`, whichever the mark is for."""
+    """What stands between a mark and its end. results: what was measured for a mark of this kind."""
     kind, *rest = mark.split()
+    if kind in WHOLE:
+        return WHOLE[kind](results)
     everything, summary, one_method = REPORTS[kind]
     if not rest:
         return everything(results)
     return summary(results) if rest == ["summary"] else one_method(results, rest[0])
 
 
-def write_figures(path: Path, results: dict, curves: dict | None = None) -> None:
-    """Fill every mark of evaluation and, with `curves`, of robustness in a file."""
-    for mark in marks_of(path, *REPORTS):
-        figures = results if mark.startswith("evaluation") else curves
-        if figures is not None:
-            write_between_marks(path, mark, text_of_mark(mark, figures))
+def write_figures(path: Path, figures: Mapping[str, dict]) -> None:
+    """Fill the marks of a file whose kind is a key of `figures` (kind → what was measured); marks of other kinds stay as they are."""
+    for mark, kind in _MARK.findall(path.read_text(encoding="utf-8")):
+        if kind in figures:
+            write_between_marks(path, mark, text_of_mark(mark, figures[kind]))
 
 
 # --- what training measured ----------------------------------------------------------------------------------------

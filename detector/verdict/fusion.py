@@ -89,6 +89,17 @@ class Fusion:
         columns = {name: self.logits[:, self.methods.index(name)] for name in methods}
         return Fusion.fit(columns, self.labels, self.views, sources=self.sources)
 
+    def redrawn_weights(self, generator: np.random.Generator) -> np.ndarray:
+        """(M + 1,) fusion weights, fitted on sources that are drawn with replacement within their class (a bootstrap over sources)."""
+        counts = np.zeros(len(self.labels))
+        for label in (0, 1):
+            names = np.unique(self.sources[self.labels == label])
+            drawn, times = np.unique(generator.choice(names, len(names)), return_counts=True)
+            for name, count in zip(drawn, times, strict=True):
+                counts[(self.sources == name) & (self.labels == label)] = count
+        weights = source_weights(self.labels, self.sources, SOURCE_POWER) * counts
+        return _Rows(self.logits, self.labels, self.sources, weights).rows(counts > 0).fit()[1]
+
     def calibrate(self, logits: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:
         """Method → calibrated logit, Platt-scaled, for the methods of this fusion; NaN, which a method gives for an image that
         it cannot read, becomes 0: it speaks for neither side (choice)."""

@@ -63,7 +63,7 @@ def test_marks_of_one_method_and_of_the_summary_are_filled(tmp_path):
         )
     card, marks = tmp_path / "card.md", ["evaluation summary", "evaluation verdict", "evaluation absent", "robustness verdict"]
     card.write_text("".join(f"<!-- {mark} -->\nold\n<!-- end {mark} -->\n" for mark in marks))
-    write_figures(card, results)
+    write_figures(card, {"evaluation": results})
     parts = card.read_text().split("<!-- end")
     assert evaluation_summary(results) in parts[0] and "| probe | 1.000 (1.000–1.000) |" in parts[0]
     assert method_report(results, "verdict") in parts[1] and "| seen | camera | 7 | 25% |" in parts[1] and "probe" not in parts[1]
