@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from detector.markdown import markdown_table
@@ -11,6 +12,9 @@ from interpret.attribution.splices import KINDS
 
 
 def _cell(numbers: Sequence[float]) -> str:
+    """Mean and interval; "–" where there was nothing to measure."""
+    if math.isnan(numbers[0]):
+        return "–"
     return "{:.2f} [{:.2f}, {:.2f}]".format(*numbers)
 
 
@@ -67,6 +71,7 @@ def _group_table(results: Mapping, group: str, title: str) -> str:
         for name, measures in results["splices"]["maps"].items()
         if measures["draws"] == most
         for value, numbers in measures[group].items()
+        if numbers["splices"]
     ]
     return f"AUROC by {title}:\n\n" + markdown_table(["map", title, "splices", *DIRECTED], rows)
 
