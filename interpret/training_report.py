@@ -54,7 +54,7 @@ def train_detector(files: Files, method: str, backbone: Backbone, report: Report
 
 
 def _no_content(count: int) -> np.ndarray:
-    from detector.evaluation.audit_facts import CONTENT
+    from detector.evaluation.groups import CONTENT
 
     return np.full((count, len(CONTENT)), np.nan)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detector.assets import EMBEDDED, MODELS
+from detector.detectors.measured import in_words
 from detector.detectors.names import FUSED, PIXELS, RELEASED, DetectorName
 from detector.hub.backbones import find_weights
 from detector.hub.catalogue import SOURCES
@@ -26,7 +27,6 @@ PAPERS = {
     "sdd": "arXiv 2508.12341",
 }
 EVALUATION = MODELS / EMBEDDED / "evaluation.json"
-SPLITS = {"test_seen": "seen", "test_unseen": "unseen"}
 AUTHORS = "as its authors state, not measured here"
 
 
@@ -74,8 +74,7 @@ def _trained_here(backbone: str) -> Iterator[DetectorRow]:
 def _measured(method: str, evaluation: Path = EVALUATION) -> str:
     """AUROC on this project's test images, from the file that `evaluate` writes; "" where the method is not in it."""
     results = json.loads(evaluation.read_text(encoding="utf-8"))["splits"] if evaluation.is_file() else {}
-    rows = {words: results[split][method]["overall"]["auroc"] for split, words in SPLITS.items() if method in results.get(split, {})}
-    figures = ", ".join(f"{auroc:.2f} on images of generators {words} in training" for words, auroc in rows.items())
+    figures = in_words(results, method, "{auroc:.2f}")
     return f"here, AUROC {figures}" if figures else ""
 
 

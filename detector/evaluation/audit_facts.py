@@ -19,19 +19,9 @@ import torch.nn.functional as F
 from detector.clip.backbone import Backbone
 from detector.data.datasets import Example, photo_of
 from detector.data.images import Photo
+from detector.evaluation.groups import CONTENT, KINDS
 from detector.progress import progress
 
-CONTENT = {  # word → prompt of the zero-shot classification
-    "portrait": "a portrait of a person",
-    "animal": "a photo of an animal",
-    "street": "a photo of a street",
-    "food": "a photo of food",
-    "landscape": "a photo of a landscape",
-    "building": "a photo of a building",
-    "object": "a photo of an object",
-    "painting": "a painting",
-    "text": "a picture with text",
-}
 GROUPS: dict[str, tuple[str, ...]] = {  # in the order of the columns of `Facts.values`
     "size": ("width", "height", "long side", "aspect", "elongation"),
     "compression": ("bytes per pixel", "JPEG quality", "chroma samples", "is JPEG", "is PNG", "is WebP"),
@@ -122,3 +112,9 @@ def content_facts(projected: torch.Tensor, backbone: Backbone) -> np.ndarray:
     """
     cosines = F.normalize(projected, dim=-1) @ backbone.encode_text(list(CONTENT.values())).T
     return (cosines - cosines.mean(dim=1, keepdim=True)).numpy()
+
+
+def kinds_of(content: np.ndarray) -> np.ndarray:
+    """(N, len(CONTENT)) from `content_facts` → (N,) names of `KINDS`: the kind of the prompt that CLIP finds most alike."""
+    kind_of_word = {word: kind for kind, words in KINDS.items() for word in words}
+    return np.array([kind_of_word[list(CONTENT)[place]] for place in content.argmax(1)])

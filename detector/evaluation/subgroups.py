@@ -9,18 +9,12 @@ import numpy as np
 from detector.clip.backbone import Backbone
 from detector.data.datasets import photo_of
 from detector.evaluation.audit import matched, matching_warnings
-from detector.evaluation.audit_facts import CONTENT, NAMES, Facts, content_facts, pixel_facts
+from detector.evaluation.audit_facts import NAMES, Facts, content_facts, kinds_of, pixel_facts
+from detector.evaluation.groups import CONTENT, KINDS, SIZES, size_of
 from detector.evaluation.matching import matched_weights, weighted_auroc
 from detector.methods.table import Table
 from detector.progress import progress
 
-KINDS = {  # kind → words of `CONTENT`, by CLIP's zero-shot classification (choice)
-    "portrait": ("portrait",),
-    "place": ("street", "landscape", "building"),
-    "thing": ("animal", "food", "object", "text"),
-    "art": ("painting",),
-}
-SIZES = ((256, "long side to 256 px"), (512, "long side 257 to 512 px"), (np.inf, "long side over 512 px"))
 FEWEST = 10  # images of each class for an AUROC (choice)
 
 
@@ -30,24 +24,19 @@ def table_facts(table: Table, backbone: Backbone) -> Facts:
     return Facts(np.column_stack([pixels, content_facts(table.evidence.clip.projected, backbone)]), table.labels, table.sources)
 
 
-def kinds_of(facts: Facts) -> np.ndarray:
-    """(N,) names of `KINDS`: the kind of the prompt that CLIP finds most alike."""
-    kind_of_word = {word: kind for kind, words in KINDS.items() for word in words}
-    content = facts.values[:, [NAMES.index(f"content: {word}") for word in CONTENT]]
-    return np.array([kind_of_word[list(CONTENT)[place]] for place in content.argmax(1)])
+def _kinds(facts: Facts) -> np.ndarray:
+    return kinds_of(facts.values[:, [NAMES.index(f"content: {word}") for word in CONTENT]])
 
 
-def sizes_of(facts: Facts) -> np.ndarray:
-    """(N,) names of `SIZES`."""
-    long_sides = facts.values[:, NAMES.index("long side")]
-    return np.array([next(name for limit, name in SIZES if side <= limit) for side in long_sides])
+def _sizes(facts: Facts) -> np.ndarray:
+    return np.array([size_of(side) for side in facts.values[:, NAMES.index("long side")]])
 
 
 def subgroups(facts: Facts, logits: np.ndarray, decide: Callable[[np.ndarray, np.ndarray], dict] | None = None) -> dict[str, dict]:
     """Kind or size → `images` (real, synthetic), `auroc` with `auroc_95` where both classes have `FEWEST` images, and for the verdict what
     `decide` gives of labels and logits, likewise. Groups without images are left out."""
     result: dict[str, dict] = {}
-    for names, groups in ((list(KINDS), kinds_of(facts)), ([name for _, name in SIZES], sizes_of(facts))):
+    for names, groups in ((list(KINDS), _kinds(facts)), ([name for _, name in SIZES], _sizes(facts))):
         for name in names:
             rows = groups == name
             counts = [int((facts.labels[rows] == label).sum()) for label in (0, 1)]

@@ -12,13 +12,14 @@ from gradio.events import Dependency
 
 from interpret.panels import components as parts
 from interpret.panels.item import objects_over
-from interpret.panels.service import CurrentImage, photo_of
+from interpret.panels.service import CurrentImage, photo_of, suite_of
 from interpret.panels.stability import StabilityValues, changes_of, stability_values
 from interpret.panels.stored_maps import MapKey, maps_of, reduced
 from interpret.panels.story import Place, place_of
 from interpret.render.cards import card_html, sdd_card, stability_card
-from interpret.render.overview import TRYING, reasons_html, saved_again_html, trust_html
+from interpret.render.overview import TRYING, reasons_html, saved_again_html
 from interpret.render.text import PANEL_NAMES
+from interpret.render.trust import trust_html
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -114,7 +115,15 @@ def show_overview(current: CurrentImage | None) -> OverviewValues:
     """The reasons, the measured figures, and a line for what is still being tried."""
     if current is None or current.record["error"] or "verdict" not in current.record:
         return OverviewValues("", "", "")
-    return OverviewValues(reasons_html(current.record), trust_html(current.record), TRYING)
+    return OverviewValues(reasons_html(current.record), trust_html(current.record, kind_of(current)), TRYING)
+
+
+def kind_of(current: CurrentImage) -> str:
+    """The kind of picture that CLIP takes an image for, a name in `KINDS`; "" for an image that cannot be used."""
+    from detector.evaluation.audit_facts import content_facts, kinds_of
+
+    evidence = current.evidence
+    return "" if evidence is None else str(kinds_of(content_facts(evidence.clip.projected, suite_of(current).backbone))[0])
 
 
 def show_map(current: CurrentImage | None, maps: MapKey | None, name: str) -> str:

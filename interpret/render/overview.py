@@ -1,25 +1,18 @@
-"""The first screen in words: what speaks for the verdict, and how far to trust it on pictures like this one."""
+"""The first screen in words: what speaks for the verdict, and whether it stays when the picture is saved again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from detector.assets import EMBEDDED, MODELS
 from detector.records import AnalysisRecord
 from interpret.render.cards import both, leaning
 from interpret.render.figures import pole, unit_label, words_of
-from interpret.render.text import detector_of, method_name
-from interpret.render.words import EVALUATION, PIXEL_METHODS, read_json
+from interpret.render.text import method_name
 
 if TYPE_CHECKING:
     from interpret.stability import Stability
 
-ROBUSTNESS = MODELS / EMBEDDED / "robustness.json"
-UNSEEN = "test_unseen"  # the split to trust: generators that no training image comes from
-MEASURED_SIDE = 256  # pixels: the longer side of the test images at most (docs/evaluation.md)
-FEW = 10  # images of a collection below which its figure says little (choice)
 PANEL_OF = {"physical_clip": "physical", "linear_probe": "methods"}  # methods without a panel of their own
 
 
@@ -106,73 +99,7 @@ def reasons_html(record: AnalysisRecord) -> str:
     return f"<h2>{title}</h2><ol>{''.join(items) or '<li>Nothing pushes to this side noticeably.</li>'}</ol>"
 
 
-# --- how far to trust it -------------------------------------------------------------------------------------------
-
-
-def trust_html(record: AnalysisRecord) -> str:
-    """What was measured of the detector that leads, on pictures like this one; "" without a verdict."""
-    if "verdict" not in record:
-        return ""
-    detector = detector_of(record, "verdict")
-    backbone, _, method = detector.rpartition("/")
-    if backbone != EMBEDDED and method not in PIXEL_METHODS:
-        return f"<h2>How far to trust it</h2><ul><li>{escape(detector)} was not measured by this project: take it as a hint.</li></ul>"
-    facts = [_overall(method), _format(record, method), _size(record), _kinds(method)]
-    return f"<h2>How far to trust it</h2><ul>{''.join(f'<li>{fact}</li>' for fact in facts if fact)}</ul>"
-
-
-def _overall(method: str) -> str:
-    row = read_json(EVALUATION).get("splits", {}).get(UNSEEN, {}).get(method, {}).get("overall")
-    return f"Generators it never met: {_figures(row, sum(row['images']))}" if row else "It was not measured."
-
-
-def _figures(row: Mapping, images: int) -> str:
-    """HTML: how often a detector is right, in plain words, and as AUROC with its interval."""
-    low, high = row["auroc_95"]
-    expert = f"AUROC {row['auroc']:.2f} ({low:.2f} to {high:.2f}), {images} images"
-    if "error_of_labelled" in row:
-        labels = f"{100 * row['coverage']:.0f} of 100 pictures get a label, {100 * row['error_of_labelled']:.0f} % of the labels are wrong."
-        return both(labels, f"{expert}; labelled {row['coverage']:.0%}, of these wrong {row['error_of_labelled']:.0%}.")
-    return both(f"of a synthetic and a real picture it picks out the synthetic one {100 * row['auroc']:.0f} times in 100.", f"{expert}.")
-
-
-def _format(record: AnalysisRecord, method: str) -> str:
-    """The measure after the change of file that is nearest to this one."""
-    table, images = read_json(ROBUSTNESS), sum(read_json(ROBUSTNESS).get("images", {}).get(UNSEEN, []))
-    changes = table.get("splits", {}).get(UNSEEN, {})
-    file_format, quality = record["file_facts"]["format"] or "This format", record["file_facts"]["jpeg_quality"]
-    levels = [name for name in changes if name.split()[0].upper() == file_format.upper()]
-    if not levels:
-        return f"Format: {escape(file_format)} was not measured apart from others."
-    wanted = quality if file_format == "JPEG" and quality else 80
-    nearest = min(levels, key=lambda name: abs(int(name.split()[1]) - wanted))
-    row = changes[nearest].get(method)
-    return f"Format: saved again as {escape(nearest)}, {_figures(row, images)}" if row else ""
-
-
-def _size(record: AnalysisRecord) -> str:
-    side = max(record["width"] or 0, record["height"] or 0)
-    fits = "as large as this one" if side <= MEASURED_SIDE else f"smaller than this one ({side} pixels): less is known here"
-    return f"Size: measured on pictures of at most {MEASURED_SIDE} pixels, {fits}."
-
-
-def _kinds(method: str) -> str:
-    """The collection of real pictures that the detector takes for synthetic most often."""
-    splits = read_json(EVALUATION).get("splits", {})
-    rows = [
-        (row["false_positive_rate"], source)
-        for split in splits.values()
-        for source, row in split.get(method, {}).get("real_sources", {}).items()
-        if row["images"] >= FEW
-    ]
-    if not rows:
-        return ""
-    (least, best), (most, worst) = min(rows), max(rows)
-    return (
-        f"Kind: of real pictures {100 * most:.0f} % look synthetic to it in the worst collection ({escape(worst)}), "
-        f"{100 * least:.0f} % in the best ({escape(best)})."
-    )
-
+# --- the same picture, saved again ---------------------------------------------------------------------------------
 
 TRYING = '<ul><li class="trying">Saved again: being tried …</li></ul>'
 

@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 
 from detector.assets import EMBEDDED, MODELS
+from detector.detectors.measured import IN_WORDS, in_words
 from detector.evaluation.tables import text_gains
 
 STUDIES, EVALUATION = MODELS / EMBEDDED / "studies.json", MODELS / EMBEDDED / "evaluation.json"
 PIXEL_METHODS = ("physical", "residual")  # read no CLIP feature, so that their figures hold beside any backbone
-SPLITS = {"test_seen": "on generators seen in training", "test_unseen": "on unseen ones"}
 
 
 @cache
@@ -25,11 +25,10 @@ def how_good(method: str, backbone: str | None = EMBEDDED, evaluation: Path = EV
     A method that was not measured there, such as a released head or one on another backbone, is said not to be.
     """
     results = read_json(evaluation).get("splits", {}) if backbone == EMBEDDED or method in PIXEL_METHODS else {}
-    measures = [(words, results[split][method]["overall"]) for split, words in SPLITS.items() if method in results.get(split, {})]
-    if not measures:
+    figures = in_words(results, method, "{auroc:.2f} [{auroc_95[0]:.2f} to {auroc_95[1]:.2f}]")
+    if not figures:
         return "How good is this? Not measured by this project for this backbone: take it as a hint."
-    figures = ", ".join(f"{r['auroc']:.2f} ({r['auroc_95'][0]:.2f} to {r['auroc_95'][1]:.2f}) {words}" for words, r in measures)
-    return f"How good is this? AUROC {figures}, with 95 % intervals; 0.5 is chance, 1 perfect."
+    return f"How good is this? AUROC {figures}, with 95 % intervals in brackets; 0.5 is chance, 1 perfect."
 
 
 def text_gain(backbone: str = EMBEDDED, studies: Path = STUDIES) -> str:
@@ -40,8 +39,8 @@ def text_gain(backbone: str = EMBEDDED, studies: Path = STUDIES) -> str:
     cells = read_json(studies).get("item", {}).get("cells", {}) if backbone == EMBEDDED else {}
     if not cells:
         return ""
-    gaps = text_gains(cells, [split for split in SPLITS if split in cells["all"]])
-    figures = ", ".join(f"{gap:+.3f} {SPLITS[split]}" for split, gap in gaps.items())
+    gaps = text_gains(cells, [split for split in IN_WORDS if split in cells["all"]])
+    figures = ", ".join(f"{gap:+.3f} {IN_WORDS[split]}" for split, gap in gaps.items())
     added = "add nothing" if max(gaps.values()) <= 0 else "change little" if min(gaps.values()) <= 0 else "help"
     return f"On our data the words {added}: against one mean text for all images, AUROC changes by {figures}."
 
@@ -60,8 +59,8 @@ you give it with several methods, fuses them into a calibrated verdict, and lays
 
 **What the embedded model is.** A small CLIP that we trained from scratch on some 17,000 captioned images and on
 photographic attributes. It is thousands of times smaller in data than the CLIP of the papers: it knows everyday things and
-photographic style, not the world. The heads on it were trained on about 2,500 small images (256 pixels, seven generator
-sources of 2017 to 2025).
+photographic style, not the world. The heads on it were trained on 5,012 images (up to 384 pixels on the long side, from
+generators of 2017 to 2025).
 
 **What it is not.** Not a proof, and not a judge of people. Newer generators, strong edits, screenshots and paintings can
 all mislead it; a picture that was partly edited is not its subject. "Inconclusive" is an honest answer. The README lists

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.evaluation.audit_facts import CONTENT, NAMES, Facts
-from detector.evaluation.subgroups import kinds_of, matched_figures, sizes_of, subgroups
+from detector.evaluation.audit_facts import NAMES, Facts, kinds_of
+from detector.evaluation.groups import CONTENT, size_of
+from detector.evaluation.subgroups import matched_figures, subgroups
 from detector.evaluation.tables import subgroups_table
 
 
@@ -19,9 +20,14 @@ def facts_of(labels: np.ndarray, long_sides: np.ndarray, words: list[str], gener
 
 def test_kinds_and_sizes_by_hand():
     words = ["portrait", "street", "food", "painting"]
-    facts = facts_of(np.array([0, 1, 0, 1]), np.array([256, 257, 512, 513]), words, np.random.default_rng(0))
-    assert kinds_of(facts).tolist() == ["portrait", "place", "thing", "art"]
-    assert [name.split("side ")[1] for name in sizes_of(facts)] == ["to 256 px", "257 to 512 px", "257 to 512 px", "over 512 px"]
+    content = np.array([[0.1 * (name == word) for name in CONTENT] for word in words])
+    assert kinds_of(content).tolist() == ["portrait", "place", "thing", "art"]
+    assert [size_of(side).split("side ")[1] for side in (256, 257, 512, 513)] == [
+        "to 256 px",
+        "257 to 512 px",
+        "257 to 512 px",
+        "over 512 px",
+    ]
 
 
 def test_a_group_has_its_own_figures_and_a_small_one_has_no_auroc():

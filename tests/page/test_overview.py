@@ -5,8 +5,9 @@ import re
 import gradio as gr
 import pytest
 
+from detector.evaluation.groups import KINDS
 from interpret.panels import links, overview, service, story
-from interpret.render import cards, svg
+from interpret.render import cards, svg, trust
 from interpret.render import overview as words
 from interpret.render.text import METHOD_NAMES, PANEL_NAMES
 
@@ -55,7 +56,7 @@ def test_a_leader_that_is_a_sum_gives_its_parts_as_reasons():
 
 
 def test_plain_words_know_no_logit_and_experts_get_it():
-    html = words.reasons_html(record()) + words.trust_html(record()) + cards.card_html("residual", cards.residual_card(record()), record())
+    html = words.reasons_html(record()) + trust.trust_html(record()) + cards.card_html("residual", cards.residual_card(record()), record())
     plain, expert = shown(html, "plain"), shown(html, "expert")
     assert "logit" not in plain and "AUROC" not in plain and "bias" not in plain and "leans towards" in plain + "leans towards"
     assert "+2.00 logits" in expert and "logit +0.40" in expert and "bias +0.10" in expert and "AUROC" in expert
@@ -75,18 +76,42 @@ def test_a_logit_in_words(logit, words_):
     assert cards.leaning(logit) == words_
 
 
-def test_trust_comes_from_the_measured_tables_of_pictures_like_this_one(monkeypatch):
-    row = {"auroc": 0.9, "auroc_95": [0.8, 0.95], "coverage": 0.5, "error_of_labelled": 0.25}
-    evaluation = {"splits": {"test_unseen": {"verdict": {"overall": row | {"images": [30, 10]}, "real_sources": REAL}}}}
-    robustness = {"images": {"test_unseen": [4, 4]}, "splits": {"test_unseen": {"JPEG 85": {"verdict": row}, "JPEG 40": {"verdict": row}}}}
-    monkeypatch.setattr(words, "read_json", lambda file: robustness if file == words.ROBUSTNESS else evaluation)
-    html = words.trust_html(record())
+ROW = {"auroc": 0.9, "auroc_95": [0.8, 0.95], "coverage": 0.5, "error_of_labelled": 0.25}
+
+
+def measured(monkeypatch, prefix: str = "", **subgroups) -> None:
+    """Stored figures of one data folder, with the given groups of pictures."""
+    verdict = {"overall": ROW | {"images": [30, 10]}, "real_sources": REAL, "subgroups": subgroups}
+    splits = {f"{prefix}test_unseen": {"verdict": verdict}, f"{prefix}test_seen": {"verdict": {"overall": {}}}}
+    changes = {f"{prefix}test_unseen": {"JPEG 85": {"verdict": ROW}, "JPEG 40": {"verdict": ROW}}}
+    robustness = {"images": {f"{prefix}test_unseen": [4, 4]}, "splits": changes}
+    monkeypatch.setattr(trust, "read_json", lambda file: robustness if file == trust.ROBUSTNESS else {"splits": splits})
+
+
+def test_trust_comes_from_the_measured_tables(monkeypatch):
+    measured(monkeypatch)
+    html = trust.trust_html(record())
     assert "50 of 100 pictures get a label, 25 % of the labels are wrong" in html and "AUROC 0.90 (0.80 to 0.95), 40 images" in html
-    assert "saved again as JPEG 85" in html and "JPEG 40" not in html
-    assert "as large as this one" in html and "smaller than this one (900 pixels)" in words.trust_html(record(width=900))
-    assert "40 % look synthetic to it in the worst collection (games)" in html and "few" not in html
-    assert "PNG was not measured apart" in words.trust_html(record(file_facts={"format": "PNG", "jpeg_quality": None}))
-    assert "was not measured by this project" in words.trust_html(record(leader="vit-l-14/linear@univfd"))
+    assert "saved again as JPEG 85" in html and "JPEG 40" not in html and "8 images" in html
+    assert "40 % look synthetic to it in the worst collection (games)" in html and "few)" not in html
+    assert "PNG was not measured apart" in trust.trust_html(record(file_facts={"format": "PNG", "jpeg_quality": None}))
+    assert "was not measured by this project" in trust.trust_html(record(leader="vit-l-14/linear@univfd"))
+
+
+def test_trust_speaks_of_pictures_of_the_same_kind_and_size(monkeypatch):
+    group = ROW | {"images": [20, 20], "auroc": 0.61, "auroc_95": [0.5, 0.7], "error_of_labelled": 0.4}
+    measured(monkeypatch, "web/", portrait=group, place={"images": [3, 0]}, **{"long side to 256 px": group})
+    html = trust.trust_html(record(), "portrait")
+    assert "takes it for a portrait; on portraits (web), " in html and "AUROC 0.61 (0.50 to 0.70), 40 images" in html
+    assert "Size: long side to 256 px (web), " in html and "Generators it never met (web): " in html
+    assert "900 pixels; measured is only long side to 256 px" in trust.trust_html(record(width=900))
+    assert "too few places were measured" in trust.trust_html(record(), "place") and "Kind" not in trust.trust_html(record())
+
+
+def test_the_kind_of_a_picture_is_what_clip_takes_it_for(suite, picture, monkeypatch):
+    monkeypatch.setitem(service._suites, "embedded", suite)
+    _, current = service.analyze(picture)
+    assert overview.kind_of(current) in KINDS
 
 
 REAL = {

@@ -24,7 +24,12 @@ def measured(tmp_path, **splits):
 def test_the_sentence_has_the_figures_of_the_file(tmp_path):
     file = measured(tmp_path, test_seen=0.8123, test_unseen=0.651)
     text = words.how_good("residual", evaluation=file)
-    assert "0.81 (0.71 to 0.91) on generators seen in training" in text and "0.65 (0.55 to 0.75) on unseen ones" in text
+    assert "on generators seen in training 0.81 [0.71 to 0.91], on unseen ones 0.65 [0.55 to 0.75]" in text
+
+
+def test_the_sentence_names_the_data_folders_where_there_are_several(tmp_path):
+    text = words.how_good("residual", evaluation=measured(tmp_path, **{"web/test_seen": 0.8, "art/test_seen": 0.6}))
+    assert "on generators seen in training 0.80 [0.70 to 0.90] (web) and 0.60 [0.50 to 0.70] (art), with" in text
 
 
 def test_one_split_suffices_and_an_unmeasured_method_is_said_to_be(tmp_path):
