@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from scipy.special import expit
 
@@ -18,11 +20,15 @@ def fit_logistic(features: np.ndarray, labels: np.ndarray, penalty: float, weigh
     penalty: half of it times the sum of the squared weights is added to the sum of the log losses; the intercept is not penalised.
     weights: see `balanced`. ValueError if all labels are the same.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression  # slow to import, and scoring needs none of it
 
     # Newton's method: exact for the few features that we have, whatever their scale
     model = LogisticRegression(C=1 / penalty, solver="newton-cholesky", tol=1e-8, max_iter=1000)
-    model.fit(features, labels, sample_weight=balanced(labels, weights))
+    with warnings.catch_warnings():
+        # beside the minimum its line search meets rounding errors; it says so and ends with L-BFGS
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(features, labels, sample_weight=balanced(labels, weights))
     return np.append(model.coef_[0], model.intercept_)
 
 

@@ -264,19 +264,6 @@ def test_studies(folder, data, tmp_path, card, monkeypatch):
     assert item_module.item_study(tables, backbone, 1)["cells"] and physical_clip.physical_clip_study(tables, backbone, 1)["cells"]
 
 
-def test_which_half_of_sdd_carries_the_signal(folder, data, card, monkeypatch):
-    from detector.evaluation.studies import base
-    from detector.evaluation.studies import sdd as study
-
-    backbone = Backbone.load(str(folder), "cuda")
-    corpus = base.load_corpus(backbone, data, None)
-    torch.manual_seed(0)
-    head = SddHead(Sdd(backbone.model.visual, CONFIG, torch.randn(6, 32)).eval().requires_grad_(False), normalisation(backbone))
-    monkeypatch.setattr(study, "find_heads", lambda name: {"sdd": "somewhere"})
-    monkeypatch.setattr(study, "read_head", lambda path, method, backbone: (head, None))
-    assert set(study.streams(corpus, backbone)["test"]) == {"both", "CLS token", "enhancer"}
-
-
 def test_what_heatmaps_are_worth(folder, pixels, card, monkeypatch):
     from interpret.attribution import bench, cam
     from interpret.attribution import map_measures as mapcard

@@ -87,11 +87,12 @@ def subgroup_figures(suite: Suite, table: Table) -> dict[str, dict[str, dict]]:
 
 
 def frozen_thresholds(suite: Suite, false_positive_rate: float) -> dict[str, float]:
-    """Method, and "verdict", → the lowest logit above which at most a share `false_positive_rate` of the real validation
-    images lies.
+    """Method, and "verdict", → the lowest logit above which at most a share `false_positive_rate` of the real images lies that the verdict
+    was fitted on.
 
-    The validation logits come from the verdict's file, so a method that the verdict does not read has no such threshold; {} without a
-    verdict. With few real images a share of 1 % is coarse.
+    Their logits come from the verdict's file, so a method that the verdict does not read has no such threshold; {} without a verdict.
+    Where sources were left out they are logits of the folds' heads, on Platt's scale like those of the head that is measured. With few
+    real images a share of 1 % is coarse.
     """
     if suite.fusion is None:
         return {}

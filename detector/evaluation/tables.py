@@ -103,8 +103,8 @@ def report(results: dict) -> str:
     parts = [overall_table(results)]
     if thresholds_table := frozen_table(results):
         parts.append(
-            "TPR above is at the threshold that is best in hindsight. At thresholds frozen on validation images, above which 1 % "
-            "or 5 % of the real ones lie, with the share of real test images above them:\n\n" + thresholds_table
+            "TPR above is at the threshold that is best in hindsight. At thresholds frozen on the images that the verdict was fitted on, "
+            "above which 1 % or 5 % of the real ones lie, with the share of real test images above them:\n\n" + thresholds_table
         )
     if papers := papers_table(results):
         parts.append(
@@ -305,14 +305,14 @@ def leave_sources_out_table(results: dict[str, dict[str, dict]]) -> str:
 def weights_report(weights: dict[str, dict]) -> str:
     """Markdown of `fusion_weights`: a sentence on what reads CLIP, and a row for each method, the largest share first."""
     rows = [
-        [name, f"{m['weight']:.2f} ({m['weight_95'][0]:.2f}–{m['weight_95'][1]:.2f})", f"{m['share']:.0%}"]
+        [name, f"{m['weight']:.2f}", f"{m['share']:.0%} ({m['share_95'][0]:.0%}–{m['share_95'][1]:.0%})"]
         for name, m in sorted(weights.items(), key=lambda item: -item[1]["share"])
     ]
     clip = sum(m["share"] for m in weights.values() if m["reads_clip"])
     sentence = (
         f"Of the spread of the verdict's logits, methods that read CLIP account for {clip:.0%}, those of pixels alone for {1 - clip:.0%}."
     )
-    return f"{sentence}\n\n{markdown_table(['method', 'weight (95 %, over sources)', 'share of the spread'], rows)}"
+    return f"{sentence}\n\n{markdown_table(['method', 'weight', 'share of the spread (95 %, over sources)'], rows)}"
 
 
 # --- marks in Markdown files ---------------------------------------------------------------------------------------

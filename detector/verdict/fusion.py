@@ -13,7 +13,7 @@ The logits travel with the verdict, so that a fusion for any subset of methods i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,8 +89,9 @@ class Fusion:
         columns = {name: self.logits[:, self.methods.index(name)] for name in methods}
         return Fusion.fit(columns, self.labels, self.views, sources=self.sources)
 
-    def redrawn_weights(self, generator: np.random.Generator) -> np.ndarray:
-        """(M + 1,) fusion weights, fitted on sources that are drawn with replacement within their class (a bootstrap over sources)."""
+    def redrawn(self, generator: np.random.Generator) -> Fusion:
+        """The fusion with Platt scaling and weights fitted on sources that are drawn with replacement within their class (a bootstrap over
+        sources); band and logits stay."""
         counts = np.zeros(len(self.labels))
         for label in (0, 1):
             names = np.unique(self.sources[self.labels == label])
@@ -98,7 +99,8 @@ class Fusion:
             for name, count in zip(drawn, times, strict=True):
                 counts[(self.sources == name) & (self.labels == label)] = count
         weights = source_weights(self.labels, self.sources, SOURCE_POWER) * counts
-        return _Rows(self.logits, self.labels, self.sources, weights).rows(counts > 0).fit()[1]
+        platt, fusion_weights = _Rows(self.logits, self.labels, self.sources, weights).rows(counts > 0).fit()
+        return replace(self, platt=platt, weights=fusion_weights)
 
     def calibrate(self, logits: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:
         """Method → calibrated logit, Platt-scaled, for the methods of this fusion; NaN, which a method gives for an image that

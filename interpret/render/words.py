@@ -74,9 +74,9 @@ what was measured, on which images, with intervals.
 
 HOW = {
     "methods": """Each method gives its own probability. The verdict is a logistic regression on their calibrated logits, fitted
-on validation images with no negative weight; a share above 0 pushes towards synthetic, "none" means that the method added
-nothing to the others there. The shares and a constant add up to the verdict's logit exactly. Fusing them so is our choice, not
-from a paper; what each method comes from stands with its panel.""",
+on pictures whose source no head had seen, with no negative weight; a share above 0 pushes towards synthetic, "none" means that the
+method added nothing to the others there. The shares and a constant add up to the verdict's logit exactly. Fusing them so is our
+choice, not from a paper; what each method comes from stands with its panel.""",
     "descriptors": """Measured on the centre square at 256 pixels. The dot is this image; the scale is the percentile among real
 reference images, so the blue band holds the middle half of them. Orange: the middle half and the median of synthetic
 ones. ★ marks the core named in [arXiv 2604.04608](https://arxiv.org/abs/2604.04608). Where the two groups overlap, a

@@ -12,7 +12,7 @@ from detector.methods.registry import METHODS, PIXEL_METHODS, TOWER_METHODS, fin
 
 ADDITIVE = {  # methods whose logit is a sum of parts → those parts, (B, anything)
     "physical": lambda head, evidence: head.contributions(evidence.descriptors),
-    "residual": lambda head, evidence: np.stack(list(head.contributions(evidence.residual).values()), axis=1),
+    "residual": lambda head, evidence: np.stack(list(head.contributions(head.reads(evidence)).values()), axis=1),
     "linear_probe": lambda head, evidence: head.contributions(evidence.clip.pooled).numpy(),
     "orthogonal": lambda head, evidence: head.contributions(evidence.clip.pooled).numpy(),
     "concepts": lambda head, evidence: head.contributions(evidence.clip.projected).numpy(),
@@ -77,10 +77,11 @@ def test_a_head_reads_what_it_says_and_nothing_else(method, suite, evidence):
     """Noise in place of what a method reads moves its logits; noise in place of the rest does not."""
     generator = torch.Generator().manual_seed(0)
     noise = {name: torch.randn(part.shape, generator=generator) for name, part in vars(evidence.clip).items() if part is not None}
+    noisy, windows = lambda values: np.random.default_rng(0).normal(size=values.shape).astype(np.float32), evidence.residual_windows  # noqa: E731
     changed = {
         "clip": replace(evidence, clip=replace(evidence.clip, **noise)),
         "descriptors": replace(evidence, descriptors=np.random.default_rng(0).normal(size=evidence.descriptors.shape)),
-        "residual": replace(evidence, residual=np.random.default_rng(0).normal(size=evidence.residual.shape).astype(np.float32)),
+        "residual": replace(evidence, residual=noisy(evidence.residual), residual_windows=replace(windows, values=noisy(windows.values))),
         "pixels": replace(evidence, pixels=[255 - np.asarray(pixels) for pixels in evidence.pixels]),
         "alignment": replace(evidence, alignment=replace(evidence.alignment, caption=evidence.alignment.caption.flip(1))),
     }

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 GOLDEN = {
-    "physical": 0.2350,
-    "residual": -0.8986,
-    "linear_probe": 0.2107,
-    "orthogonal": 0.0014,
-    "concepts": -0.0185,
-    "item": -0.9342,
-    "physical_clip": -0.2388,
-    "sdd": -0.8815,
-    "verdict": -0.9759,
+    "physical": 0.2923,
+    "residual": -1.3574,
+    "linear_probe": 0.4659,
+    "orthogonal": 0.6156,
+    "concepts": 0.5135,
+    "item": 0.3565,
+    "physical_clip": -0.3789,
+    "sdd": 2.6230,
+    "verdict": 0.0440,
 }
 
 

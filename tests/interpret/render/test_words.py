@@ -52,7 +52,7 @@ def test_figures_of_the_embedded_model_say_nothing_about_clip_methods_of_another
 def test_every_fold_out_that_rests_on_a_paper_links_it():
     for name in ("descriptors", "concepts", "units"):
         assert "https://arxiv.org/abs/" in words.HOW[name], name
-    assert "not from a paper" in words.HOW["residual"] and "choice, not\nfrom a paper" in words.HOW["methods"]
+    assert "not from a paper" in words.HOW["residual"] and "not from a paper" in words.HOW["methods"]
 
 
 def test_what_words_are_worth_comes_from_the_study(tmp_path):

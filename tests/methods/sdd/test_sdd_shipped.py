@@ -11,8 +11,6 @@ import torch
 
 from detector.methods.sdd.head import SddHead
 
-OLD_WEIGHTS = "the shipped head was trained before the mending that docs/methods.md, section 10, describes"
-
 
 @pytest.fixture(scope="module")
 def head(suite) -> SddHead:
@@ -33,7 +31,6 @@ def changed(head: SddHead, change) -> SddHead:
     return replace(head, model=model)
 
 
-@pytest.mark.xfail(strict=True, reason=OLD_WEIGHTS)
 def test_noise_in_place_of_the_memory_moves_the_logits(head, windows):
     torch.manual_seed(0)
     noise = changed(head, lambda model: model.bag.copy_(torch.randn_like(model.bag) * model.bag.std()))
@@ -41,7 +38,6 @@ def test_noise_in_place_of_the_memory_moves_the_logits(head, windows):
     assert moved.mean() > 0.02
 
 
-@pytest.mark.xfail(strict=True, reason=OLD_WEIGHTS)
 def test_a_reconstruction_of_nothing_moves_the_logits(head, windows):
     def silence(model: torch.nn.Module) -> None:
         last = model.reconstruct.norms[-1]
