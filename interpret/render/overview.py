@@ -92,6 +92,19 @@ def _cue(record: AnalysisRecord, name: str) -> str:
     return "how well picture and caption agree" if method == "item" else "the picture as a whole, as CLIP reads it"
 
 
+def _after(reason: Reason) -> str:
+    return f": {reason.words}" if reason.words else ""
+
+
+def _plain_words(reason: Reason) -> str:
+    return f"{leaning(reason.logits)}{_after(reason)}."
+
+
+def cues(record: AnalysisRecord) -> list[str]:
+    """The reasons in plain words, a sentence each; none without a verdict."""
+    return [f"{reason.name} {_plain_words(reason)}" for reason in reasons(record)] if record.get("verdict") else []
+
+
 def reasons_html(record: AnalysisRecord) -> str:
     """The list of reasons, each with a link to its card; "" without a verdict."""
     verdict = record.get("verdict")
@@ -99,8 +112,7 @@ def reasons_html(record: AnalysisRecord) -> str:
         return ""
     items = []
     for reason in reasons(record):
-        after = f": {reason.words}" if reason.words else ""
-        words = both(f"{leaning(reason.logits)}{after}.", f"adds {reason.logits:+.2f} logits{after}.")
+        words = both(_plain_words(reason), f"adds {reason.logits:+.2f} logits{_after(reason)}.")
         items.append(f'<li><a href="#card-{reason.key}" data-shows="{reason.key}">{escape(reason.name)}</a> {words}</li>')
     title = "What speaks for either side" if verdict["label"] == "inconclusive" else "What speaks for it"
     return f"<h2>{title}</h2><ol>{''.join(items) or '<li>Nothing pushes to this side noticeably.</li>'}</ol>"
@@ -111,14 +123,19 @@ def reasons_html(record: AnalysisRecord) -> str:
 
 def trust_html(record: AnalysisRecord) -> str:
     """What was measured of the detector that leads, on pictures like this one; "" without a verdict."""
+    facts = trust_facts(record)
+    return f"<h2>How far to trust it</h2><ul>{''.join(f'<li>{fact}</li>' for fact in facts)}</ul>" if facts else ""
+
+
+def trust_facts(record: AnalysisRecord) -> list[str]:
+    """The measured figures of the detector that leads, as lines of HTML, the one on all pictures first; none without a verdict."""
     if "verdict" not in record:
-        return ""
+        return []
     detector = detector_of(record, "verdict")
     backbone, _, method = detector.rpartition("/")
     if backbone != EMBEDDED and method not in PIXEL_METHODS:
-        return f"<h2>How far to trust it</h2><ul><li>{escape(detector)} was not measured by this project: take it as a hint.</li></ul>"
-    facts = [_overall(method), _format(record, method), _size(record), _kinds(method)]
-    return f"<h2>How far to trust it</h2><ul>{''.join(f'<li>{fact}</li>' for fact in facts if fact)}</ul>"
+        return [f"{escape(detector)} was not measured by this project: take it as a hint."]
+    return [fact for fact in (_overall(method), _format(record, method), _size(record), _kinds(method)) if fact]
 
 
 def _overall(method: str) -> str:
