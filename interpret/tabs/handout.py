@@ -17,7 +17,7 @@ from interpret.render.handout import handout_html
 from interpret.tabs.links import AnalyzeLinks
 
 SIDE = 700  # pixels of each picture: some 200 to an inch on paper
-FIRST = "Analyse an image first; the hand-out shows the one analysed last."
+FIRST = "Analyse an image first, then open this part again: the hand-out shows the image analysed last."
 PRINT = "() => { document.querySelector('#handout .sheet') && window.print(); }"
 
 
