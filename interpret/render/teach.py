@@ -39,7 +39,7 @@ def score_html(score: Score) -> str:
 
 
 def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def summary_html(score: Score) -> str:
@@ -49,7 +49,7 @@ def summary_html(score: Score) -> str:
     gap = score.visitor - score.detector
     words = "You win" if gap > 0 else "The detector wins" if gap < 0 else "A draw"
     return (
-        f'<div class="card" role="status"><h3>{words}: {score.visitor} to {score.detector} of {score.count}</h3>'
+        f'<div class="card" role="status"><h3>{words}: you {score.visitor}, detector {score.detector} of {score.count}</h3>'
         f"<p>The detector was wrong {_times(score.count - score.detector - score.inconclusive)} and inconclusive "
         f"{_times(score.inconclusive)}. A round this short says little about either of you.</p></div>"
     )

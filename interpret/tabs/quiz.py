@@ -163,7 +163,7 @@ def quiz_next(quiz: Quiz | None = None) -> QuizValues:
     """Go on to the next picture of the quiz of this session, or to the end of the round.
 
     Returns:
-        The picture in HTML, or nothing; nothing, or the summary in HTML; the score.
+        The picture in HTML, or the summary at the end of the round; nothing about the picture; the score.
     """
     if quiz is None:
         return _only("Start a round first.")
@@ -180,7 +180,7 @@ def _shown(quiz: Quiz) -> QuizValues:
     quiz, photo = quiz.readable()
     score = words.score_html(quiz.score)
     if photo is None:
-        return QuizValues("", gr.Row(visible=False), words.summary_html(quiz.score), gr.Button(visible=False), "", quiz)
+        return QuizValues(words.summary_html(quiz.score), gr.Row(visible=False), "", gr.Button(visible=False), "", quiz)
     picture = parts.inline_picture(Image.fromarray(reduced(photo.pixels, SIDE)), "The picture in question", QUALITY)
     return QuizValues(words.question_html(quiz, picture), gr.Row(visible=True), "", gr.Button(visible=False), score, quiz)
 

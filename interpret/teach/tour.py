@@ -90,7 +90,7 @@ def _changed(suite: Suite, first: Measured, operation: Callable[[np.ndarray, flo
 
 def moves(before: float, after: float, form: str) -> str:
     """ "rises from 1 to 2", "falls from 2 to 1" or "stays at 1"; form: of the numbers, after which equal ones are equal."""
-    first, second = form.format(before), form.format(after)
+    first, second = (form.format(value).replace("-", "−") for value in (before, after))
     return f"stays at {first}" if first == second else f"{'rises' if after > before else 'falls'} from {first} to {second}"
 
 
@@ -308,7 +308,7 @@ def _under_map(pixels: np.ndarray, explanation: Explanation, layer: str, box: Bo
 
 
 STEPS: dict[str, Step] = {
-    "noise": Step("Noise: a sensor leaves grain, a generator leaves its own", "Film grain", _noise),
+    "noise": Step("Noise: a sensor leaves grain, a generator other traces", "Film grain", _noise),
     "spectrum": Step("Spectrum: upsampling leaves a regular pattern", "Checkerboard pattern", _spectrum),
     "sharpness": Step("Sharpness: how abruptly brightness changes", "Blur", _sharpness),
     "concepts": Step("Concepts: photographic style in words", "Vignetting", _concepts),

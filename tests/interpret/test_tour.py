@@ -34,7 +34,7 @@ def test_the_words_are_plain_and_one_sentence(suite, first, step):
 
 
 def numbers(text: str) -> list[float]:
-    return [float(word) for word in re.findall(r"[-+]?\d+(?:\.\d+)?(?:e-?\d+)?", text)]
+    return [float(word) for word in re.findall(r"[-+]?\d+(?:\.\d+)?(?:e-?\d+)?", text.replace("−", "-"))]
 
 
 @pytest.mark.parametrize("step, name, way", [("noise", "noise_sigma", "rises"), ("sharpness", "laplacian_variance", "falls")])
@@ -108,7 +108,7 @@ def test_where_measures_the_map_inside_and_outside(suite, first):
 
     changed, (x0, y0, x1, y1) = patched(first.photo.pixels, 0.7 * tour.PATCH)
     values = explain.explain(suite, replace(first.photo, pixels=changed), ["residual"], tour.WINDOWS).maps["residual"].values
-    assert f"{np.nanmean(values[y0:y1, x0:x1]):+.2f} inside" in view.sentence
+    assert f"{np.nanmean(values[y0:y1, x0:x1]):+.2f} inside" in view.sentence.replace("−", "-")
 
 
 def test_moves():

@@ -42,9 +42,9 @@ def test_a_round_from_the_first_picture_to_the_summary(own, suite):
         assert f"the detector says {verdict.label} ({100 * verdict.probability:.0f} % synthetic)" in answer.answer
         assert 1 <= answer.answer.count("<li>") <= 3 and answer.following.visible and not answer.choices.visible
         values = quiz.quiz_next(answer.quiz)
-    assert values.question == "" and not values.choices.visible
     score = values.quiz.score
-    assert score.visitor == 2 and f"{score.visitor} to {score.detector} of 4" in values.answer
+    assert values.answer == "" and not values.choices.visible
+    assert score.visitor == 2 and f"you 2, detector {score.detector} of 4" in values.question
 
 
 def test_nothing_but_the_state_on_the_server_holds_the_answer_before_the_guess(own):
