@@ -32,6 +32,7 @@ from interpret.render.words import about  # noqa: E402
 from interpret.tabs.batch import build_batch  # noqa: E402
 from interpret.tabs.compare import build_compare  # noqa: E402
 from interpret.tabs.links import ANALYZE, AnalyzeLinks  # noqa: E402
+from interpret.tabs.teach import build_teach  # noqa: E402
 from interpret.tabs.train import build_train  # noqa: E402
 from interpret.tabs.what_if import build_what_if  # noqa: E402
 
@@ -51,7 +52,9 @@ THEME = gr.themes.Soft(
 LAUNCH: dict[str, Any] = {
     "theme": THEME,
     "css_paths": [PAGE / "page.css"],
-    "head": f"<script>{(PAGE / 'page.js').read_text(encoding='utf-8')}</script>",
+    "head": "".join(
+        f"<{tag}>{(PAGE / name).read_text(encoding='utf-8')}</{tag}>" for tag, name in (("style", "document.css"), ("script", "page.js"))
+    ),
     "max_file_size": MAX_UPLOAD,
     "footer_links": ["api"],
     "show_error": True,
@@ -168,7 +171,7 @@ def _analyze_tab(page: gr.Blocks, tabs: gr.Tabs) -> AnalyzeLinks:
     wire_downloads(downloads, current)
     wire_model(model)
     _links(image, model.in_use, switch)
-    return AnalyzeLinks(page, tabs, image, model.in_use, model.note)
+    return AnalyzeLinks(page, tabs, image, model.in_use, model.note, current)
 
 
 def build_demo() -> gr.Blocks:
@@ -186,6 +189,8 @@ def build_demo() -> gr.Blocks:
                 build_batch(links)
             with gr.Tab("Train"):
                 build_train(links)
+            with gr.Tab("Teach"):
+                build_teach(links)
         if mcp_wanted():
             build_tools(demo)
     return demo

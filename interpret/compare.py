@@ -14,6 +14,7 @@ from interpret.render.text import HEADLINES, method_name
 
 HEADERS = ["what", "kind", "first", "second", "change", "size, 0 to 1"]
 NAMED = 3
+LEAST_CHANGE = 0.01  # logits of all concepts together below which a change is rounding, whatever its shares (choice)
 
 
 class Difference(NamedTuple):
@@ -65,7 +66,7 @@ def _descriptors(first: AnalysisRecord, second: AnalysisRecord) -> list[Differen
 def _concepts(first: AnalysisRecord, second: AnalysisRecord) -> list[Difference]:
     one, other = ({concept["name"]: concept["contribution"] for concept in record.get("concepts", [])} for record in (first, second))
     names = [name for name in one if name in other]
-    total = sum(abs(one[name] - other[name]) for name in names) or 1.0
+    total = max(sum(abs(one[name] - other[name]) for name in names), LEAST_CHANGE)
     return [Difference(name, "concept, logits", one[name], other[name], abs(one[name] - other[name]) / total) for name in names]
 
 

@@ -20,6 +20,7 @@ LAYERS = [
         "interpret.batch",
         "interpret.compare",
         "interpret.concept_use",
+        "interpret.teach",
         "interpret.training_report",
         "interpret.what_if",
     ],

@@ -116,10 +116,10 @@ def picture_file(picture: np.ndarray | Image.Image) -> str:
     return str(target)
 
 
-def inline_picture(picture: Image.Image, words: str) -> str:
+def inline_picture(picture: Image.Image, words: str, quality: int = 85) -> str:
     """A picture as JPEG that stands in the page itself; `words` are read to those who cannot see it."""
     data = io.BytesIO()
-    picture.convert("RGB").save(data, "JPEG", quality=85)
+    picture.convert("RGB").save(data, "JPEG", quality=quality)
     return f'<img src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}" alt="{escape(words)}">'
 
 

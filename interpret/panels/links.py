@@ -1,4 +1,5 @@
-"""The page's state in its address: example, detector and map; tab and wording are the browser's own affair (`interpret/render/page.js`).
+"""The page's state in its address: example, detector, map, step of the tour; tab and wording are the browser's own affair
+(`interpret/render/page.js`).
 
 Never an uploaded picture: a link holds names that the page offers to everybody.
 """
@@ -35,7 +36,7 @@ def note(key: str) -> str:
 def restore(query: str) -> LinkValues:
     """What the query of a link sets. What is not offered here is left as it is, and so is a detector whose weights are not loaded: a link
     starts no download."""
-    wanted = {key: values[0] for key, values in parse_qs((query or "")[:LONGEST].lstrip("?")).items()}
+    wanted = _wanted(query)
     files = {path.name: str(path) for path, _ in existing_examples()}
     detector, name = wanted.get("detector", ""), wanted.get("map", "")
     return LinkValues(
@@ -43,6 +44,15 @@ def restore(query: str) -> LinkValues:
         detector if _is_ready(detector) else gr.skip(),
         name if name in (OFF, *MAPS) else gr.skip(),
     )
+
+
+def step_of(query: str) -> str:
+    """The step of the tour that the query of a link names, as it stands there; "" for none."""
+    return _wanted(query).get("step", "")
+
+
+def _wanted(query: str) -> dict[str, str]:
+    return {key: values[0] for key, values in parse_qs((query or "")[:LONGEST].lstrip("?")).items()}
 
 
 def _is_ready(detector: str) -> bool:

@@ -85,6 +85,19 @@ def _cue(record: AnalysisRecord, name: str) -> str:
     return "how well picture and caption agree" if method == "item" else "the picture as a whole, as CLIP reads it"
 
 
+def _after(reason: Reason) -> str:
+    return f": {reason.words}" if reason.words else ""
+
+
+def _plain_words(reason: Reason) -> str:
+    return f"{leaning(reason.logits)}{_after(reason)}."
+
+
+def cues(record: AnalysisRecord) -> list[str]:
+    """The reasons in plain words, a sentence each; none without a verdict."""
+    return [f"{reason.name} {_plain_words(reason)}" for reason in reasons(record)] if record.get("verdict") else []
+
+
 def reasons_html(record: AnalysisRecord) -> str:
     """The list of reasons, each with a link to its card; "" without a verdict."""
     verdict = record.get("verdict")
@@ -92,8 +105,7 @@ def reasons_html(record: AnalysisRecord) -> str:
         return ""
     items = []
     for reason in reasons(record):
-        after = f": {reason.words}" if reason.words else ""
-        words = both(f"{leaning(reason.logits)}{after}.", f"adds {reason.logits:+.2f} logits{after}.")
+        words = both(_plain_words(reason), f"adds {reason.logits:+.2f} logits{_after(reason)}.")
         items.append(f'<li><a href="#card-{reason.key}" data-shows="{reason.key}">{escape(reason.name)}</a> {words}</li>')
     title = "What speaks for either side" if verdict["label"] == "inconclusive" else "What speaks for it"
     return f"<h2>{title}</h2><ol>{''.join(items) or '<li>Nothing pushes to this side noticeably.</li>'}</ol>"

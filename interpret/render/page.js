@@ -1,8 +1,8 @@
-// What the page does in the browser alone: wording, links, and what a card's button says.
+// What the page does in the browser alone: wording, links, full screen, printing, and what a card's button says.
 (() => {
   const root = document.documentElement, memory = "cuescope-words";
 
-  // The address holds what is shown: tab, example, detector, map, wording; never an uploaded picture.
+  // The address holds what is shown: tab and its part, example, detector, map, step of the tour, wording; never an uploaded picture.
   const link = (values) => {
     const address = new URL(location.href);
     for (const [key, value] of Object.entries(values)) {
@@ -46,23 +46,61 @@
 
   document.addEventListener("click", (event) => {
     const words = event.target.closest("button[data-words]"), reason = event.target.closest("a[data-shows]");
-    const tab = event.target.closest("[role=tab]");
+    const tab = event.target.closest("[role=tab]"), slides = event.target.closest("button[data-slides]");
     if (words) {
       speak(words.dataset.words);
       try { localStorage.setItem(memory, words.dataset.words); } catch { /* a browser without memory */ }
       link({words: words.dataset.words === "expert" ? "expert" : null});
     }
     if (reason) { event.preventDefault(); show(reason.dataset.shows); }
-    if (tab) link({tab: tab.textContent.trim() === "Analyze" ? null : tab.textContent.trim()});
+    if (slides) fill(slides.getAttribute("aria-pressed") === "true" ? null : document.getElementById(slides.dataset.slides));
+    if (tab) link(place(tab));
   });
 
-  let tab = new URLSearchParams(location.search).get("tab"), waiting = false;
+  // A part of Teach alone on the screen, in large type: in the browser's full screen where it allows that, else over the page.
+  const filling = () => document.querySelector(".slides");
+  const fill = (element) => {
+    filling()?.classList.remove("slides");
+    element?.classList.add("slides");
+    for (const button of document.querySelectorAll("button[data-slides]")) {
+      const pressed = button.dataset.slides === element?.id;
+      button.setAttribute("aria-pressed", String(pressed));
+      button.textContent = pressed ? "Leave full screen" : "Full screen";
+    }
+    if (element) element.requestFullscreen?.().catch(() => {});
+    else if (document.fullscreenElement) document.exitFullscreen();
+  };
+  document.addEventListener("fullscreenchange", () => { if (!document.fullscreenElement) fill(null); });
+  document.addEventListener("keydown", (event) => {
+    if (!filling()) return;
+    const buttons = {ArrowRight: "#tour-next", ArrowLeft: "#tour-previous"};
+    if (event.key === "Escape") fill(null);
+    if (event.key in buttons && !event.target.closest("input, textarea")) filling().querySelector(buttons[event.key])?.click();
+  });
+
+  // Only the hand-out is printed while it is open.
+  addEventListener("beforeprint", () => root.toggleAttribute("data-sheet", Boolean(document.querySelector(".sheet")?.offsetParent)));
+  addEventListener("afterprint", () => root.removeAttribute("data-sheet"));
+
+  const inside = (tab) => Boolean(tab.closest("#teach-parts"));
+  const place = (tab) => {
+    const name = tab.textContent.trim();
+    return inside(tab) ? {part: name} : {tab: name === "Analyze" ? null : name, part: null};
+  };
+  const asks = new URLSearchParams(location.search), wanted = {tab: asks.get("tab"), part: asks.get("part")};
+  const open = (key) => {
+    if (!wanted[key]) return;
+    const tabs = [...document.querySelectorAll("[role=tab]")].filter((tab) => inside(tab) === (key === "part"));
+    const tab = tabs.find((tab) => tab.textContent.trim() === wanted[key]);
+    if (tab) { wanted[key] = null; tab.click(); }
+  };
+  let waiting = false;
   const follow = () => {
     waiting = false;
     label();
     if (document.querySelector("button[data-words]:not([aria-pressed])")) speak(root.dataset.words);
-    const wanted = tab && [...document.querySelectorAll("[role=tab]")].find((one) => one.textContent.trim() === tab);
-    if (wanted) { tab = null; wanted.click(); }
+    open("tab");
+    if (!wanted.tab) open("part");
   };
   new MutationObserver(() => {
     if (!waiting) { waiting = true; requestAnimationFrame(follow); }

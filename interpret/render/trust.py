@@ -26,18 +26,25 @@ TITLE = "<h2>How far to trust it</h2>"
 
 
 def trust_html(record: AnalysisRecord, kind: str = "") -> str:
-    """What was measured of the detector that leads, on generators that it never met: overall, on pictures of the same kind (a name in
-    `KINDS`, "" where it is not known), of about the same size and format; "" without a verdict."""
+    """`trust_facts` as a list under a title; "" without a verdict."""
+    facts = trust_facts(record, kind)
+    return f"{TITLE}<ul>{''.join(f'<li>{fact}</li>' for fact in facts)}</ul>" if facts else ""
+
+
+def trust_facts(record: AnalysisRecord, kind: str = "") -> list[str]:
+    """What was measured of the detector that leads, on generators that it never met, as lines of HTML: first on all pictures of each data
+    folder, then on pictures of the same kind (a name in `KINDS`, "" where it is not known), of about the same size and format; none
+    without a verdict."""
     if "verdict" not in record:
-        return ""
+        return []
     detector = detector_of(record, "verdict")
     backbone, _, method = detector.rpartition("/")
     if backbone != EMBEDDED and method not in PIXEL_METHODS:
-        return f"{TITLE}<ul><li>{escape(detector)} was not measured by this project: take it as a hint.</li></ul>"
+        return [f"{escape(detector)} was not measured by this project: take it as a hint."]
     splits = splits_named(read_json(EVALUATION).get("splits", {}), UNSEEN)
     measured = {folder: figures[method] for folder, figures in splits.items() if method in figures}
     facts = [*_overall(measured), _kind(measured, kind), _size(record, measured), _format(record, method), _worst_collection(measured)]
-    return f"{TITLE}<ul>{''.join(f'<li>{fact}</li>' for fact in facts if fact)}</ul>"
+    return [fact for fact in facts if fact]
 
 
 def _overall(measured: Mapping[str, Any]) -> list[str]:

@@ -12,10 +12,11 @@ ANALYZE = "analyze"  # id of the Analyze tab
 @dataclass(frozen=True)
 class AnalyzeLinks:
     """page: all of it. tabs: the bar of tabs. image: the input of Analyze, which starts an analysis when it changes. in_use: the backbone
-    or detector in use. note: the sentence about it."""
+    or detector in use. note: the sentence about it. current: the image analysed last."""
 
     page: gr.Blocks
     tabs: gr.Tabs
     image: gr.Image
     in_use: gr.Textbox
     note: gr.Markdown
+    current: gr.State

@@ -113,8 +113,8 @@ def test_too_few_and_too_many_values_get_one_sentence_or_an_answer(url):
     assert "event: complete" in answer(url, "analyze", [None, *REST, 5, {}])
 
 
-# Actions of the other tabs, which ask for images or a batch first; tests/tabs gives them unknown names.
-TABS = ("/compare", "/edit", "/what_if", "/sweep", "/batch", "/train", "/calibrate", "/lead")
+# Actions of the other tabs, which ask for images, a batch or a round of the quiz first; tests/tabs gives them unknown names.
+TABS = ("/compare", "/edit", "/what_if", "/sweep", "/batch", "/train", "/calibrate", "/lead", "/quiz")
 
 
 def test_unknown_names_are_refused_without_being_repeated(client):

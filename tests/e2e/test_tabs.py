@@ -9,7 +9,7 @@ from gradio_client import Client, handle_file
 from sets import archive, jpeg, pictures, two_archives
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-TABS = {"Compare": "#compare-start", "What if": "#whatif-reset", "Batch": "#batch-start", "Train": "#train-start"}
+TABS = {"Compare": "#compare-start", "What if": "#whatif-reset", "Batch": "#batch-start", "Train": "#train-start", "Teach": "#quiz-start"}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """app.py: every action is an endpoint with a name and an explanation, and what serves the page is set on purpose."""
 
+import inspect
+import json
 import os
 import re
 
@@ -10,6 +12,7 @@ from paths import ROOT
 
 import app
 from detector.data.images import MAX_BYTES
+from interpret.panels import mcp
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 REQUIREMENTS = {r.name: r for r in map(Requirement, (ROOT / "requirements.txt").read_text().splitlines())}
@@ -53,23 +56,71 @@ def test_every_action_waits_in_a_line_that_was_named_on_purpose(demo):
         assert action.concurrency_id.isidentifier(), action.api_name  # Gradio's own choice is a number
 
 
-def test_mcp_clients_get_one_tool_without_a_session(demo, demo_with_mcp):
-    (tool,) = actions(demo_with_mcp)
-    assert tool.api_name == "analyze_image" and not any(isinstance(c, gr.State) for c in [*tool.inputs, *tool.outputs])
+TOOLS = ["analyze_image", "compare_images", "what_if_image", "report_image"]
+
+
+def test_mcp_clients_get_four_tools_without_a_session(demo, demo_with_mcp):
+    tools = actions(demo_with_mcp)
+    assert [tool.api_name for tool in tools] == TOOLS
+    for tool in tools:
+        assert not any(isinstance(c, gr.State) for c in [*tool.inputs, *tool.outputs])
+        assert "Args:" in tool.fn.__doc__ and "Returns:" in tool.fn.__doc__
+        names = list(inspect.signature(tool.fn).parameters)
+        assert names == [component.label for component in tool.inputs]  # what is described is what is asked for
     assert {a.api_name for a in actions(demo)} <= {a.api_name for a in actions(demo_with_mcp, "undocumented")}
-    assert "analyze_image" not in [action.api_name for action in actions(demo)]
+    assert not set(TOOLS) & {action.api_name for action in actions(demo)}
 
 
-def test_the_tool_answers_in_json(picture, tmp_path):
-    import json
+def test_every_image_of_a_tool_passes_the_gate(demo_with_mcp):
+    from interpret.panels.gate import image_file
 
-    from interpret.panels.mcp import analyze_image
+    images = [c for tool in actions(demo_with_mcp) for c in tool.inputs if isinstance(c, gr.Image)]
+    assert len(images) == 5 and all(image.preprocess is image_file for image in images)
 
-    assert json.loads(analyze_image(picture))["verdict"]["label"] in ("real", "synthetic", "inconclusive")
+
+@pytest.fixture
+def unusable(tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
-    assert "not an image" in json.loads(analyze_image(str(broken)))["error"]
-    assert json.loads(analyze_image(None))["error"].endswith(".")
+    return str(broken)
+
+
+def test_analyze_answers_in_json(picture, unusable):
+    assert json.loads(mcp.analyze_image(picture))["verdict"]["label"] in ("real", "synthetic", "inconclusive")
+    assert "not an image" in json.loads(mcp.analyze_image(unusable))["error"]
+    assert json.loads(mcp.analyze_image(None))["error"] == mcp.NO_IMAGE
+
+
+def test_compare_answers_in_json(picture, unusable):
+    same = json.loads(mcp.compare_images(picture, picture))
+    assert same["error"] is None and same["verdicts"][0]["label"] == same["verdicts"][1]["label"]
+    assert len(same["differences"]) == 40 and same["differences"][0]["size"] < 0.001
+    for pair in ((picture, unusable), (unusable, picture)):
+        assert "not an image" in json.loads(mcp.compare_images(*pair))["error"]
+    assert json.loads(mcp.compare_images(picture, None))["error"] == mcp.NO_IMAGE
+
+
+def test_what_if_answers_in_json(picture, unusable):
+    answer = json.loads(mcp.what_if_image(picture, "film grain", 0.8, blur=1))
+    assert answer["settings"] == "film grain 0.8, blur 1" and answer["error"] is None
+    sizes = [row["size"] for row in answer["differences"]]
+    assert sizes[0] > 0.1 and sizes == sorted(sizes, reverse=True)
+    as_it_is = json.loads(mcp.what_if_image(picture))
+    assert as_it_is["settings"] == "as it is" and as_it_is["verdicts"][0]["label"] == as_it_is["verdicts"][1]["label"]
+    assert "no operation of that name" in json.loads(mcp.what_if_image(picture, "<b>"))["error"]
+    assert "between 10 and 100" in json.loads(mcp.what_if_image(picture, jpeg=5))["error"]
+    assert "not an image" in json.loads(mcp.what_if_image(unusable))["error"]
+    assert json.loads(mcp.what_if_image(None))["error"] == mcp.NO_IMAGE
+
+
+def test_report_gives_a_file(picture, unusable, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    path = mcp.report_image(picture)
+    assert path.startswith(str(tmp_path)) and "<h2>Orthogonal units</h2>" in open(path, encoding="utf-8").read()
+    with pytest.raises(gr.Error, match="not an image"):
+        mcp.report_image(unusable)
+    with pytest.raises(gr.Error, match="Give an image"):
+        mcp.report_image(None)
 
 
 def test_limits_of_page_and_library_agree():

@@ -52,6 +52,14 @@ def test_sizes_by_hand():
     assert [row.name for row in rows] == ["b", "saturation", "Verdict", "a"]
 
 
+def test_rounding_is_no_difference():
+    def record(shift):
+        return {"concepts": [{"name": "a", "contribution": 0.5 + shift}, {"name": "b", "contribution": 0.25}]}
+
+    assert max(row.size for row in compare.differences(record(0.0), record(1e-7))) < 0.001
+    assert "no concept differs" in compare.sentence(record(0.0), record(1e-7))
+
+
 def test_bad_input_gets_one_sentence(picture, tmp_path):
     broken = tmp_path / "a.png"
     broken.write_bytes(b"no")

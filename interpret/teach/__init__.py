@@ -1,0 +1,1 @@
+"""What the tab Teach computes, without Gradio: the quiz and the tour."""
