@@ -103,7 +103,7 @@ def run_leave_sources_out(arguments: argparse.Namespace) -> dict[str, Any]:
     """Leave sources out, and print the AUROC of each method and corpus."""
     from detector.clip.backbone import Backbone
     from detector.evaluation.leave_sources_out import leave_sources_out
-    from detector.evaluation.tables import leave_sources_out_table
+    from detector.evaluation.tables import leave_sources_out_report
     from detector.methods.registry import METHODS, find_heads
     from detector.methods.table import Training
     from detector.training.train import TrainingRun, fold_options, split_tables, stack_of
@@ -116,7 +116,7 @@ def run_leave_sources_out(arguments: argparse.Namespace) -> dict[str, Any]:
     backbone = Backbone.load(arguments.backbone, arguments.device)
     splits = split_tables(training_run, backbone, set(methods), set(methods))
     results = leave_sources_out(stack_of(methods, training_run, Training(backbone, arguments.fold_seed), splits, fold_options({})))
-    print(leave_sources_out_table(results))
+    print(leave_sources_out_report(results))
     return {"corpora": results}
 
 

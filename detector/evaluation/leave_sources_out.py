@@ -6,21 +6,33 @@ import numpy as np
 
 from detector.evaluation.matching import Resampling, weighted_auroc
 from detector.training.stacking import Stack
-from detector.verdict.fusion import cross_fitted
+from detector.verdict.fusion import ERROR, conformal_band, cross_fitted
 
 
 def leave_sources_out(stack: Stack) -> dict[str, dict[str, dict]]:
     """Corpus, and "all" where there are several, → method, and "verdict" first → `auroc`, `auroc_95`, `images` and `sources`.
 
     Images are compared within a fold, since heads of different folds do not share a scale. The interval is a bootstrap over sources. The
-    last two are numbers of real and synthetic ones. The verdict is fitted on other sources than those it is measured on.
+    last two are numbers of real and synthetic ones. The verdict is fitted on other sources than those it is measured on; it has also
+    `coverage`, the share of images that get a label with the conformal band of these logits, and `error_of_labelled`, the share of wrong
+    ones among the labels.
     """
     fused = cross_fitted(np.column_stack(list(stack.logits.values())), stack.labels, stack.sources)
+    band = conformal_band(fused, stack.labels, stack.sources, ERROR)
     logits = {"verdict": fused} | {method: np.nan_to_num(values, nan=0.0) for method, values in stack.logits.items()}
     corpora = list(dict.fromkeys(stack.corpora.tolist()))
     groups = {corpus: stack.originals & (stack.corpora == corpus) for corpus in corpora}
     groups |= {"all": stack.originals} if len(corpora) > 1 else {}
-    return {corpus: {method: _measures(stack, values, rows) for method, values in logits.items()} for corpus, rows in groups.items()}
+    results = {corpus: {method: _measures(stack, values, rows) for method, values in logits.items()} for corpus, rows in groups.items()}
+    for corpus, rows in groups.items():
+        results[corpus]["verdict"] |= _decisions(fused[rows], stack.labels[rows], band)
+    return results
+
+
+def _decisions(logits: np.ndarray, labels: np.ndarray, band: tuple[float, float]) -> dict[str, float]:
+    has_label = (logits < band[0]) | (logits > band[1])
+    wrong = has_label & ((logits > 0) != (labels == 1))
+    return {"coverage": float(has_label.mean()), "error_of_labelled": float(wrong.sum() / max(has_label.sum(), 1))}
 
 
 def _measures(stack: Stack, logits: np.ndarray, rows: np.ndarray) -> dict:

@@ -291,15 +291,19 @@ def robustness_summary(results: dict) -> str:
 # --- whole sources left out, and the fusion's weights ---------------------------------------------------------------
 
 
-def leave_sources_out_table(results: dict[str, dict[str, dict]]) -> str:
-    """Markdown: a row for each method, a column for each corpus."""
+def leave_sources_out_report(results: dict[str, dict[str, dict]]) -> str:
+    """Markdown: a row for each method, a column for each corpus; then what the verdict decides."""
     methods = list(next(iter(results.values())))
     headers = ["method"]
     for corpus, figures in results.items():
         real, synthetic = figures[methods[0]]["sources"]
         headers.append(f"{corpus}, AUROC (95 %), {real} real and {synthetic} synthetic sources")
     rows = ([method, *(_interval(figures[method]) for figures in results.values())] for method in methods)
-    return markdown_table(headers, rows)
+    decisions = (
+        f"{corpus}, {figures['verdict']['coverage']:.0%} get a label, of which {figures['verdict']['error_of_labelled']:.0%} are wrong"
+        for corpus, figures in results.items()
+    )
+    return f"{markdown_table(headers, rows)}\n\nOf the images of {'; '.join(decisions)}."
 
 
 def weights_report(weights: dict[str, dict]) -> str:
@@ -322,7 +326,7 @@ REPORTS: dict[str, Report] = {
     "evaluation": (report, evaluation_summary, method_report),
     "robustness": (robustness_report, robustness_summary, method_robustness),
 }
-WHOLE: dict[str, Callable[[dict], str]] = {"weights": weights_report, "leave_sources_out": leave_sources_out_table, "audit": audit_summary}
+WHOLE: dict[str, Callable[[dict], str]] = {"weights": weights_report, "leave_sources_out": leave_sources_out_report, "audit": audit_summary}
 
 
 def marks_of(path: Path, *kinds: str) -> list[str]:

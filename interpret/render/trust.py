@@ -14,6 +14,7 @@ from interpret.render.cards import both
 from interpret.render.text import detector_of
 from interpret.render.words import EVALUATION, PIXEL_METHODS, read_json
 
+LEFT_OUT = MODELS / EMBEDDED / "leave_sources_out.json"
 ROBUSTNESS = MODELS / EMBEDDED / "robustness.json"
 FEW = 10  # images of a collection below which its figure says little (choice)
 KIND_WORDS = {
@@ -32,9 +33,9 @@ def trust_html(record: AnalysisRecord, kind: str = "") -> str:
 
 
 def trust_facts(record: AnalysisRecord, kind: str = "") -> list[str]:
-    """What was measured of the detector that leads, on generators that it never met, as lines of HTML: first on all pictures of each data
-    folder, then on pictures of the same kind (a name in `KINDS`, "" where it is not known), of about the same size and format; none
-    without a verdict."""
+    """What was measured of the detector that leads, as lines of HTML: first on sources that were left out of training, then on generators
+    that it never met, overall and on pictures of the same kind (a name in `KINDS`, "" where it is not known), of about the same size and
+    format; none without a verdict."""
     if "verdict" not in record:
         return []
     detector = detector_of(record, "verdict")
@@ -43,8 +44,21 @@ def trust_facts(record: AnalysisRecord, kind: str = "") -> list[str]:
         return [f"{escape(detector)} was not measured by this project: take it as a hint."]
     splits = splits_named(read_json(EVALUATION).get("splits", {}), UNSEEN)
     measured = {folder: figures[method] for folder, figures in splits.items() if method in figures}
-    facts = [*_overall(measured), _kind(measured, kind), _size(record, measured), _format(record, method), _worst_collection(measured)]
+    facts = [
+        _left_out(method),
+        *_overall(measured),
+        _kind(measured, kind),
+        _size(record, measured),
+        _format(record, method),
+        _worst_collection(measured),
+    ]
     return [fact for fact in facts if fact]
+
+
+def _left_out(method: str) -> str:
+    """The figures on pictures of generators and collections that were left out of training together."""
+    row = read_json(LEFT_OUT).get("corpora", {}).get("all", {}).get(method)
+    return f"Pictures from elsewhere (whole sources left out): {_figures(row)}" if row else ""
 
 
 def _overall(measured: Mapping[str, Any]) -> list[str]:

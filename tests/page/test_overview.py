@@ -85,12 +85,15 @@ def measured(monkeypatch, prefix: str = "", **subgroups) -> None:
     splits = {f"{prefix}test_unseen": {"verdict": verdict}, f"{prefix}test_seen": {"verdict": {"overall": {}}}}
     changes = {f"{prefix}test_unseen": {"JPEG 85": {"verdict": ROW}, "JPEG 40": {"verdict": ROW}}}
     robustness = {"images": {f"{prefix}test_unseen": [4, 4]}, "splits": changes}
-    monkeypatch.setattr(trust, "read_json", lambda file: robustness if file == trust.ROBUSTNESS else {"splits": splits})
+    left_out = {"corpora": {"all": {"verdict": ROW | {"images": [50, 50], "auroc": 0.6, "error_of_labelled": 0.3}}}}
+    files = {trust.ROBUSTNESS: robustness, trust.LEFT_OUT: left_out}
+    monkeypatch.setattr(trust, "read_json", lambda file: files.get(file, {"splits": splits}))
 
 
 def test_trust_comes_from_the_measured_tables(monkeypatch):
     measured(monkeypatch)
     html = trust.trust_html(record())
+    assert "elsewhere (whole sources left out): " in html and "30 % of the labels are wrong" in html and "AUROC 0.60" in html
     assert "50 of 100 pictures get a label, 25 % of the labels are wrong" in html and "AUROC 0.90 (0.80 to 0.95), 40 images" in html
     assert "saved again as JPEG 85" in html and "JPEG 40" not in html and "8 images" in html
     assert "40 % look synthetic to it in the worst collection (games)" in html and "few)" not in html
