@@ -76,10 +76,14 @@ def sentence(first: AnalysisRecord, second: AnalysisRecord) -> str:
     verdicts = [record.get("verdict") for record in (first, second)]
     text = ""
     if verdicts[0] and verdicts[1]:
-        words = [f"{HEADLINES[verdict['label']].lower()} ({100 * verdict['probability']:.0f} %)" for verdict in verdicts if verdict]
+        words = [f"{_lower_first(HEADLINES[verdict['label']])} ({100 * verdict['probability']:.0f} %)" for verdict in verdicts if verdict]
         same = verdicts[0]["label"] == verdicts[1]["label"]
         text = f"Both: {words[0]} and {words[1]}. " if same else f"The first {words[0]}, the second {words[1]}. "
     return text + _most(found)
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _most(found: list[Difference]) -> str:

@@ -46,7 +46,7 @@ def trust_facts(record: AnalysisRecord, kind: str = "") -> list[str]:
     measured = {folder: figures[method] for folder, figures in splits.items() if method in figures}
     facts = [
         _left_out(method),
-        *_overall(measured),
+        _overall(measured),
         _kind(measured, kind),
         _size(record, measured),
         _format(record, method),
@@ -61,10 +61,10 @@ def _left_out(method: str) -> str:
     return f"Pictures from elsewhere (whole sources left out): {_figures(row)}" if row else ""
 
 
-def _overall(measured: Mapping[str, Any]) -> list[str]:
-    """A line for each data folder."""
-    lines = [f"Generators it never met{_of(folder)}: {_figures(figures['overall'])}" for folder, figures in measured.items()]
-    return lines or ["It was not measured."]
+def _overall(measured: Mapping[str, Any]) -> str:
+    """The figures of all data folders in one line."""
+    parts = [f"{f'{escape(folder)}, ' if folder else ''}{_figures(figures['overall'])}" for folder, figures in measured.items()]
+    return f"Generators it never met: {' '.join(parts)}" if parts else "It was not measured."
 
 
 def _of(folder: str) -> str:
@@ -77,7 +77,7 @@ def _figures(row: Mapping[str, Any], images: int | None = None) -> str:
     count = sum(row["images"]) if images is None else images
     expert = f"AUROC {row['auroc']:.2f} ({low:.2f} to {high:.2f}), {count} images"
     if "error_of_labelled" in row:
-        labels = f"{100 * row['coverage']:.0f} of 100 pictures get a label, {100 * row['error_of_labelled']:.0f} % of the labels are wrong."
+        labels = f"{100 * row['coverage']:.0f} of 100 get a label, of which {100 * row['error_of_labelled']:.0f} % are wrong."
         return both(labels, f"{expert}; labelled {row['coverage']:.0%}, of these wrong {row['error_of_labelled']:.0%}.")
     return both(f"of a synthetic and a real picture it picks out the synthetic one {100 * row['auroc']:.0f} times in 100.", f"{expert}.")
 

@@ -102,7 +102,7 @@ def _layout() -> WhatIfTab:
         with gr.Column(scale=2, min_width=280):
             image = image_input("Image", "whatif-image")
             controls = _controls()
-            settings = gr.Textbox("{}", label="Settings as JSON; Enter applies them", lines=2, buttons=["copy"], elem_id="whatif-settings")
+            settings = gr.Textbox("{}", label="Settings as JSON; Enter applies them", lines=1, buttons=["copy"], elem_id="whatif-settings")
             reset = gr.Button("Reset", elem_id="whatif-reset")
         with gr.Column(scale=3, min_width=280):
             picture = gr.Image(label="As changed", format="png", interactive=False, height=280, elem_id="whatif-picture")

@@ -93,8 +93,8 @@ def measured(monkeypatch, prefix: str = "", **subgroups) -> None:
 def test_trust_comes_from_the_measured_tables(monkeypatch):
     measured(monkeypatch)
     html = trust.trust_html(record())
-    assert "elsewhere (whole sources left out): " in html and "30 % of the labels are wrong" in html and "AUROC 0.60" in html
-    assert "50 of 100 pictures get a label, 25 % of the labels are wrong" in html and "AUROC 0.90 (0.80 to 0.95), 40 images" in html
+    assert "elsewhere (whole sources left out): " in html and "of which 30 % are wrong" in html and "AUROC 0.60" in html
+    assert "50 of 100 get a label, of which 25 % are wrong." in html and "AUROC 0.90 (0.80 to 0.95), 40 images" in html
     assert "saved again as JPEG 85" in html and "JPEG 40" not in html and "8 images" in html
     assert "40 % look synthetic to it in the worst collection (games)" in html and "few)" not in html
     assert "PNG was not measured apart" in trust.trust_html(record(file_facts={"format": "PNG", "jpeg_quality": None}))
@@ -106,7 +106,7 @@ def test_trust_speaks_of_pictures_of_the_same_kind_and_size(monkeypatch):
     measured(monkeypatch, "web/", portrait=group, place={"images": [3, 0]}, **{"long side to 256 px": group})
     html = trust.trust_html(record(), "portrait")
     assert "takes it for a portrait; on portraits (web), " in html and "AUROC 0.61 (0.50 to 0.70), 40 images" in html
-    assert "Size: long side to 256 px (web), " in html and "Generators it never met (web): " in html
+    assert "Size: long side to 256 px (web), " in html and "Generators it never met: " in html
     assert "900 pixels; measured is only long side to 256 px" in trust.trust_html(record(width=900))
     assert "too few places were measured" in trust.trust_html(record(), "place") and "Kind" not in trust.trust_html(record())
 
