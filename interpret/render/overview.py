@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from interpret.stability import Stability
 
 PANEL_OF = {"physical_clip": "physical", "linear_probe": "methods"}  # methods without a panel of their own
+RESIDUAL_WORDS = {  # group of the residual's features → what it looks at
+    "spectrum luma": "the spectrum of fine detail in brightness",
+    "spectrum chroma": "the spectrum of fine detail in colour",
+    "channel coherence": "how alike the fine detail of the colour channels is",
+    "co-occurrence luma": "how neighbouring pixels differ in brightness",
+    "co-occurrence chroma": "how neighbouring pixels differ in colour",
+    "sign patterns": "ups and downs between neighbouring pixels",
+}
 
 
 class Reason(NamedTuple):
@@ -74,7 +82,8 @@ def _cue(record: AnalysisRecord, name: str) -> str:
     """What a method looks at in this image, in a few plain words."""
     method = _key(name)
     if method in ("concepts", "orthogonal", "residual") and (parts := _parts(record, method)):
-        return f"most of all {max(parts, key=lambda part: abs(part[1]))[0]}".lower()
+        strongest = max(parts, key=lambda part: abs(part[1]))[0].lower()
+        return f"most of all {RESIDUAL_WORDS.get(strongest, strongest)}"
     if method == "physical":
         places = [(n, p["real"]) for n, p in record.get("physical_percentiles", {}).items() if p["real"] is not None]
         descriptor, place = max(places, key=lambda item: abs(item[1] - 50), default=("", 50.0))

@@ -47,7 +47,11 @@ def test_reasons_are_those_on_the_side_of_the_verdict_the_strongest_first():
     either = record(verdict=record()["verdict"] | {"label": "inconclusive"})
     assert [reason.key for reason in words.reasons(either)] == ["residual", "sdd", "physical"]
     html = words.reasons_html(either)
-    assert html.count('data-shows="') == 3 and 'href="#card-residual"' in html and "most of all spectrum luma" in html
+    assert (
+        html.count('data-shows="') == 3
+        and 'href="#card-residual"' in html
+        and "most of all the spectrum of fine detail in brightness" in html
+    )
 
 
 def test_a_leader_that_is_a_sum_gives_its_parts_as_reasons():
@@ -178,3 +182,9 @@ def test_a_link_sets_what_is_offered_and_nothing_else(monkeypatch, tmp_path):
     assert values == (str(tmp_path / "china.jpg"), "embedded/sdd", "Objects")
     for query in ("", "?example=../../etc/passwd&detector=RN50/openai&map=<b>", "?detector=ViT-L-14-quickgelu/openai", "?" + "a=b&" * 500):
         assert links.restore(query) == (gr.skip(),) * 3, query  # the large backbone is offered, but a link loads no weights
+
+
+def test_every_group_of_the_residual_has_plain_words():
+    from detector.methods.residual.features import GROUPS
+
+    assert set(words.RESIDUAL_WORDS) == set(GROUPS)
