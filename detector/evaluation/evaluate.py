@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from detector.data.datasets import DataError, Example, read_datasets
-from detector.evaluation.metrics import at_threshold, by_source, false_alarms, mean_ap, measures, reliability
+from detector.evaluation.metrics import at_threshold, by_source, decisions, false_alarms, mean_ap, measures, reliability
 from detector.evaluation.subgroups import matched_figures, subgroups, table_facts
 from detector.methods.base import Evidence
 from detector.methods.registry import CAPTIONED
@@ -17,7 +17,6 @@ from detector.methods.table import Table
 from detector.progress import progress
 from detector.suite import Suite
 from detector.training.features import cached, captioned, windowed, with_released
-from detector.verdict.fusion import Fusion
 
 
 def evaluate(suite: Suite, data: Sequence[Path], cache: Path | None = None, splits: list[str] | None = None) -> dict:
@@ -69,7 +68,7 @@ def evaluate_table(suite: Suite, table: Table) -> dict:
         for method, threshold in frozen_thresholds(suite, percent / 100).items():
             result[method]["overall"][f"frozen_at_{percent}_fpr"] = at_threshold(table.labels, logits[method], threshold)
     if suite.fusion:
-        result["verdict"]["overall"] |= verdict_measures(suite.fusion, table.labels, logits["verdict"])
+        result["verdict"]["overall"] |= decisions(suite.fusion.band, table.labels, logits["verdict"])
     for method, values in logits.items():
         result[method]["reliability"] = reliability(table.labels, values)
     return result
@@ -78,7 +77,7 @@ def evaluate_table(suite: Suite, table: Table) -> dict:
 def subgroup_figures(suite: Suite, table: Table) -> dict[str, dict[str, dict]]:
     """Method, and "verdict", → `subgroups` and `matched`, see `detector.evaluation.subgroups`."""
     facts, logits = table_facts(table, suite.backbone), all_logits(suite, table.evidence)
-    decide = partial(verdict_measures, suite.fusion) if suite.fusion else None
+    decide = partial(decisions, suite.fusion.band) if suite.fusion else None
     matched = matched_figures(facts, logits)
     return {
         method: {"subgroups": subgroups(facts, values, decide if method == "verdict" else None), "matched": matched.get(method, {})}
@@ -101,20 +100,6 @@ def frozen_thresholds(suite: Suite, false_positive_rate: float) -> dict[str, flo
     above = int(false_positive_rate * real.sum() + 1e-9)
     return {
         method: float(np.sort(values[real])[-1 - above]) for method, values in (logits | {"verdict": suite.fusion.fuse(logits)}).items()
-    }
-
-
-def verdict_measures(fusion: Fusion, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """ "coverage": share of images with a label; "error_of_labelled": share of wrong labels among these; "real_called_synthetic" and
-    "synthetic_called_real": share of wrong labels among all images of the class. labels, logits: (N,), of the verdict."""
-    decisions = np.array([fusion.label(value) for value in logits])
-    has_label = decisions != "inconclusive"
-    wrong = has_label & ((decisions == "synthetic") != (labels == 1))
-    return {
-        "coverage": float(has_label.mean()),
-        "error_of_labelled": float(wrong.sum() / max(has_label.sum(), 1)),
-        "real_called_synthetic": float(wrong[labels == 0].mean()),
-        "synthetic_called_real": float(wrong[labels == 1].mean()),
     }
 
 

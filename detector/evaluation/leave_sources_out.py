@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detector.evaluation.matching import Resampling, weighted_auroc
+from detector.evaluation.metrics import decisions
 from detector.training.stacking import Stack
 from detector.verdict.fusion import ERROR, conformal_band, cross_fitted
 
@@ -14,8 +15,7 @@ def leave_sources_out(stack: Stack) -> dict[str, dict[str, dict]]:
 
     Images are compared within a fold, since heads of different folds do not share a scale. The interval is a bootstrap over sources. The
     last two are numbers of real and synthetic ones. The verdict is fitted on other sources than those it is measured on; it has also
-    `coverage`, the share of images that get a label with the conformal band of these logits, and `error_of_labelled`, the share of wrong
-    ones among the labels.
+    the `decisions` with the conformal band of these logits.
     """
     fused = cross_fitted(np.column_stack(list(stack.logits.values())), stack.labels, stack.sources)
     band = conformal_band(fused, stack.labels, stack.sources, ERROR)
@@ -25,14 +25,8 @@ def leave_sources_out(stack: Stack) -> dict[str, dict[str, dict]]:
     groups |= {"all": stack.originals} if len(corpora) > 1 else {}
     results = {corpus: {method: _measures(stack, values, rows) for method, values in logits.items()} for corpus, rows in groups.items()}
     for corpus, rows in groups.items():
-        results[corpus]["verdict"] |= _decisions(fused[rows], stack.labels[rows], band)
+        results[corpus]["verdict"] |= decisions(band, stack.labels[rows], fused[rows])
     return results
-
-
-def _decisions(logits: np.ndarray, labels: np.ndarray, band: tuple[float, float]) -> dict[str, float]:
-    has_label = (logits < band[0]) | (logits > band[1])
-    wrong = has_label & ((logits > 0) != (labels == 1))
-    return {"coverage": float(has_label.mean()), "error_of_labelled": float(wrong.sum() / max(has_label.sum(), 1))}
 
 
 def _measures(stack: Stack, logits: np.ndarray, rows: np.ndarray) -> dict:

@@ -130,3 +130,18 @@ def false_alarms(labels: np.ndarray, sources: np.ndarray, logits: np.ndarray) ->
         for source in sorted(set(sources[labels == 0]))
         for rows in [(sources == source) & (labels == 0)]
     }
+
+
+def decisions(band: tuple[float, float], labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """ "coverage": share of images with a label; "error_of_labelled": share of wrong labels among these; "real_called_synthetic" and
+    "synthetic_called_real": share of wrong labels among all images of the class. band: the two logits between which no label is given.
+    labels, logits: (N,), of the verdict."""
+    low, high = band
+    real, synthetic = logits < low, logits > high
+    has_label, wrong = real | synthetic, np.where(labels == 1, real, synthetic)
+    return {
+        "coverage": float(has_label.mean()),
+        "error_of_labelled": float(wrong.sum() / max(has_label.sum(), 1)),
+        "real_called_synthetic": float(wrong[labels == 0].mean()),
+        "synthetic_called_real": float(wrong[labels == 1].mean()),
+    }

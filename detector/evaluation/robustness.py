@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 
 from detector.data.datasets import DataError, Example, views
 from detector.data.perturbations import AS_IS, CURVES, Variant
-from detector.evaluation.evaluate import all_logits, evaluation_splits, verdict_measures
-from detector.evaluation.metrics import auroc_interval
+from detector.evaluation.evaluate import all_logits, evaluation_splits
+from detector.evaluation.metrics import auroc_interval, decisions
 from detector.progress import progress
 from detector.suite import Suite
 
@@ -52,13 +52,13 @@ def _pixels(example: Example, variant: Variant) -> np.ndarray:
 
 
 def level_measures(suite: Suite, labels: np.ndarray, logits: dict[str, np.ndarray]) -> dict[str, dict]:
-    """Method → AUROC with its interval; for the verdict also what it decides (`verdict_measures`)."""
+    """Method → AUROC with its interval; for the verdict also what it decides (`metrics.decisions`)."""
     result: dict[str, dict] = {
         method: {"auroc": float(roc_auc_score(labels, values)), "auroc_95": list(auroc_interval(labels, values))}
         for method, values in logits.items()
     }
     if suite.fusion:
-        result["verdict"] |= verdict_measures(suite.fusion, labels, logits["verdict"])
+        result["verdict"] |= decisions(suite.fusion.band, labels, logits["verdict"])
     return result
 
 

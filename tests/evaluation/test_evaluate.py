@@ -6,7 +6,8 @@ import torch
 
 from detector.clip.backbone import ClipFeatures
 from detector.data.datasets import DataError
-from detector.evaluation.evaluate import evaluate_table, evaluation_splits, frozen_thresholds, verdict_measures
+from detector.evaluation.evaluate import evaluate_table, evaluation_splits, frozen_thresholds
+from detector.evaluation.metrics import decisions
 from detector.evaluation.tables import method_report, report
 from detector.methods.base import Evidence, Score
 from detector.methods.table import Table
@@ -35,10 +36,10 @@ def probe_suite() -> Suite:
     return Suite(None, {"probe": Probe()}, {}, FusedVerdict(labelled_fusion()))
 
 
-def test_verdict_measures_by_hand():
+def test_decisions_by_hand():
     # real: labelled real, none, synthetic (wrong), real; synthetic: real (wrong), none, synthetic, synthetic
     labels, fused = np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([-2, 0.0, 4, -5, -3, 0.5, 2, 9])
-    assert verdict_measures(probe_suite().fusion, labels, fused) == {
+    assert decisions(probe_suite().fusion.band, labels, fused) == {
         "coverage": 6 / 8,
         "error_of_labelled": 2 / 6,
         "real_called_synthetic": 1 / 4,
@@ -47,7 +48,7 @@ def test_verdict_measures_by_hand():
 
 
 def test_a_verdict_that_labels_nothing_is_not_wrong():
-    found = verdict_measures(probe_suite().fusion, np.array([0, 1]), np.zeros(2))
+    found = decisions(probe_suite().fusion.band, np.array([0, 1]), np.zeros(2))
     assert found["coverage"] == 0 and found["error_of_labelled"] == 0
 
 
