@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from detector.assets import EMBEDDED, MODELS
-from detector.cli.options import Commands, positive
+from detector.cli.options import Commands, add_write, positive
 
 
 def add(commands: Commands) -> None:
@@ -33,14 +33,7 @@ def add(commands: Commands) -> None:
     )
     pretrain.add_argument("--threads", type=positive, help="processor threads")
     pretrain.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU where there is one)")
-    pretrain.add_argument(
-        "--write",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE.md",
-        help="put the measures between the marks <!-- embedded --> and <!-- end embedded -->",
-    )
+    add_write(pretrain, "embedded")
     pretrain.set_defaults(run=run)
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from detector.cli.options import Commands, add_backbone, positive
+from detector.cli.options import Commands, add_backbone, add_write, positive
 
 
 def add(commands: Commands) -> None:
@@ -22,14 +22,7 @@ def add(commands: Commands) -> None:
     add_backbone(study)
     study.add_argument("--seeds", type=positive, default=3, help="trainings of each head (default 3)")
     study.add_argument("--out", type=Path, help="JSON file that gets the result beside those of other studies")
-    study.add_argument(
-        "--write",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE.md",
-        help="put the table between the marks <!-- study NAME --> and <!-- end study NAME -->",
-    )
+    add_write(study, "study NAME")
     study.set_defaults(run=run)
 
 

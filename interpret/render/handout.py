@@ -12,7 +12,7 @@ from pathlib import Path
 from detector.records import AnalysisRecord
 from interpret.render.cards import leaning
 from interpret.render.overview import cues
-from interpret.render.text import ADVICE, AS_PUBLISHED, HEADLINES, file_reading, method_name
+from interpret.render.text import HEADLINES, advice, file_reading, method_name, scale_html
 from interpret.render.trust import trust_facts
 
 METHODS = 12  # lines at most, so that all fits one page
@@ -54,13 +54,11 @@ def _verdict(record: AnalysisRecord) -> str:
     verdict = record.get("verdict")
     if not verdict:
         return "<section><h3>No verdict</h3><p>No head is trained for this backbone yet.</p></section>"
-    percent, published = 100 * verdict["probability"], verdict.get("calibration", "calibrated") != "calibrated"
-    advice = AS_PUBLISHED.format(side=verdict["label"]) if published else verdict.get("reason") or ADVICE[verdict["label"]]
+    percent = 100 * verdict["probability"]
     return (
         f'<section class="sheet-verdict {verdict["label"]}"><h3>{HEADLINES[verdict["label"]]}</h3>'
-        f"<p>{percent:.0f} % synthetic. {escape(advice)}</p>"
-        f'<div class="scale" role="img" aria-label="{percent:.0f} percent synthetic"><i style="left:{percent:.1f}%"></i></div>'
-        '<div class="ends"><span>real</span><span>synthetic</span></div></section>'
+        f"<p>{percent:.0f} % synthetic. {escape(advice(verdict))}</p>"
+        f"{scale_html(percent)}</section>"
     )
 
 

@@ -100,6 +100,20 @@ def absent_methods(record: AnalysisRecord) -> str:
     return methods + ("The reference images are absent: typed concepts are compared with nothing." if "reference" in absent else "")
 
 
+def advice(verdict: VerdictRecord) -> str:
+    """What to make of a verdict, in a sentence or two; plain text. Where the image itself rules out a label, why."""
+    published = verdict.get("calibration", "calibrated") != "calibrated"
+    return verdict.get("reason") or (AS_PUBLISHED.format(side=verdict["label"]) if published else ADVICE[verdict["label"]])
+
+
+def scale_html(percent: float) -> str:
+    """A bar from real to synthetic with a mark. percent: where, from 0 to 100."""
+    return (
+        f'<div class="scale" role="img" aria-label="{percent:.0f} percent synthetic"><i style="left:{percent:.1f}%"></i></div>'
+        '<div class="ends"><span>real</span><span>synthetic</span></div>'
+    )
+
+
 def verdict_card(record: AnalysisRecord) -> str:
     """HTML: headline, probability with a bar, each method's share, and what the file says of itself."""
     if error := record["error"]:
@@ -108,16 +122,13 @@ def verdict_card(record: AnalysisRecord) -> str:
     if not verdict:
         return '<div class="card"><h2>No verdict</h2><p>No head is trained for this backbone yet.</p></div>'
     percent = 100 * verdict["probability"]
-    published = verdict.get("calibration", "calibrated") != "calibrated"
-    advice = AS_PUBLISHED.format(side=verdict["label"]) if published else ADVICE[verdict["label"]]
-    advice = f"{verdict.get('reason') or advice} {verdict_basis(record)} {absent_methods(record)}"
+    words = f"{advice(verdict)} {verdict_basis(record)} {absent_methods(record)}"
     return (
         f'<div class="card {verdict["label"]}"><h2>{HEADLINES[verdict["label"]]}</h2>'
         f'<p class="big">{percent:.0f} %<span> {escape(_calibration(verdict))}</span></p>'
         f'<p class="expert facts">{escape(_sum(record))}</p>'
-        f'<div class="scale" role="img" aria-label="{percent:.0f} percent synthetic"><i style="left:{percent:.1f}%"></i></div>'
-        '<div class="ends"><span>real</span><span>synthetic</span></div>'
-        f'<p>{escape(advice.strip())}</p><p class="facts">{escape(file_reading(record))}</p></div>'
+        f"{scale_html(percent)}"
+        f'<p>{escape(words.strip())}</p><p class="facts">{escape(file_reading(record))}</p></div>'
     )
 
 
