@@ -215,6 +215,7 @@ def test_the_hand_out_is_one_page_of_paper(opened, picture, width):
     open_tab(page, "Teach")
     page.get_by_role("tab", name="Hand-out").click()
     page.wait_for_selector("#handout .sheet", timeout=120_000)
+    page.wait_for_timeout(1000)  # Gradio fades the part in, from a contrast of 1.5
     assert fits(page) and page.evaluate(CONTRAST) == []
     assert [pages(page.pdf(format=paper)) for paper in ("A4", "Letter")] == [1, 1]
     page.evaluate("() => { window.printed = 0; window.print = () => { window.printed += 1; }; }")
