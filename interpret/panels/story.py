@@ -116,6 +116,7 @@ def build_story() -> list[Place]:
     """Everything below the first screen: a card for each panel, and the panel, hidden until the card's button opens it."""
     places = []
     with gr.Column(elem_id="story"):
+        gr.HTML("<h2>What each method says</h2>", elem_classes="heard")
         for panel in PANELS:
             card = gr.HTML("", elem_id=f"card-{panel.key}", elem_classes="method", visible=False, js_on_load=ON_BUTTON)
             with gr.Column(visible=False, elem_id=f"place-{panel.key}", elem_classes="opened") as column:

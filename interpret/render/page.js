@@ -94,10 +94,20 @@
     const tab = tabs.find((tab) => tab.textContent.trim() === wanted[key]);
     if (tab) { wanted[key] = null; tab.click(); }
   };
+  // For screen readers. Gradio's icons say nothing that the words beside them do not say, but screen readers stop at each.
+  const tell = () => {
+    for (const icon of document.querySelectorAll("svg:not([aria-hidden], [aria-label], [role], .main-svg)")) icon.ariaHidden = "true";
+    // A label names the first control inside it, which here is the button that copies.
+    for (const field of document.querySelectorAll("label textarea:not([aria-label])")) {
+      if (!field.labels.length) field.ariaLabel = field.closest("label").innerText.trim();
+    }
+  };
+
   let waiting = false;
   const follow = () => {
     waiting = false;
     label();
+    tell();
     if (document.querySelector("button[data-words]:not([aria-pressed])")) speak(root.dataset.words);
     open("tab");
     if (!wanted.tab) open("part");

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from artefacts import keep_screenshot
 from gradio_client import Client, handle_file
 from sets import archive, jpeg, pictures, two_archives
 
@@ -75,7 +76,7 @@ def browser():
 
 
 @pytest.mark.parametrize("width", [1440, 1024, 390])
-def test_each_tab_fits_and_reports_no_error(browser, server, width, tmp_path):
+def test_each_tab_fits_and_reports_no_error(browser, server, width):
     context = browser.new_context(viewport={"width": width, "height": 900})
     page, errors = context.new_page(), []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -86,7 +87,7 @@ def test_each_tab_fits_and_reports_no_error(browser, server, width, tmp_path):
         open_tab(page, name)
         page.wait_for_selector(button, timeout=60_000)
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, name
-        page.screenshot(path=str(tmp_path / f"{name}.png"), full_page=True)
+        keep_screenshot(page, f"{name}-{width}")
     assert errors == []
     context.close()
 
