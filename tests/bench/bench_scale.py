@@ -1,6 +1,6 @@
 """What a job costs: local engine against the bare loop, Ray against the local engine, memory, and a projection to ten million pictures.
 
-    python tests/bench/bench_scale.py [--images 200] [--side 256] [--actors 1 2 4] [--memory 10000] [--gpu-rate R] [--gpu-price P]
+    python tests/bench/bench_scale.py [--images 200] [--side 256] [--actors 1 2 4] [--memory 10000] [--tflops 100] [--price P]
 
 All in one run, printed as ratios, on the embedded model with one thread a process:
 
@@ -11,8 +11,9 @@ All in one run, printed as ratios, on the embedded model with one thread a proce
   need a processor for each actor and one for the tasks.
 * Memory of the local engine's process over `--memory` pictures of 64 pixels on a small backbone of random weights: the peak of the second
   half against that of the first. Aim: 1.05.
-* Ten million pictures: seconds of one processor from the figures above, and with `--gpu-rate` (pictures a second that one GPU was
-  measured to encode) the hours and, with `--gpu-price` an hour, the price.
+* Ten million pictures: seconds of one processor from the figures above, and what one GPU would need. The floating-point operations of all
+  networks are counted and the time outside them is measured; assumed is `--tflops`, what the GPU sustains (100: a tenth of an H100's
+  peak for dense bfloat16), that nothing waits for it, and with `--price` what an hour of it costs.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: an actor gets one, too
 os.environ.setdefault("RAY_worker_niceness", "0")  # else the actors would yield to everything that the local engine competes with
 
 import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 from bench_suite import BATCH, batches, write_pictures  # noqa: E402
@@ -100,14 +104,41 @@ def memory(count: int) -> None:
     print(f"memory over {count} pictures: {first / 1024:.0f} MiB, then {second / 1024:.0f} MiB: {second / first:.3f}; aim: 1.05")
 
 
-def project(local: float, gpu_rate: float | None, gpu_price: float | None) -> None:
+@dataclass(frozen=True)
+class Work:
+    """Of one picture. operations: floating-point, in all networks. outside: seconds of a processor outside of them."""
+
+    operations: float
+    outside: float
+
+
+def work_of_a_picture(folder: str) -> Work:
+    """Of a batch, one thread: scored once for its time, once for its operations, once for the time inside torch."""
+    scorer, parts = Scorer(Scoring()), shards([folder], BATCH)
+
+    def score() -> float:
+        started = time.perf_counter()
+        next(iter(score_here(parts, scorer, BATCH, Rows.none())))
+        return time.perf_counter() - started
+
+    score()  # what only the first batch pays
+    with FlopCounterMode(display=False) as counter:
+        score()
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        score()
+    inside = sum(event.self_cpu_time_total for event in profiler.key_averages()) / 1e6
+    return Work(counter.get_total_flops() / BATCH, max(0.0, score() - inside) / BATCH)
+
+
+def project(local: float, work: Work, tflops: float, price: float | None) -> None:
     """Print what ten million pictures cost."""
-    hours = MANY / local / 3600
-    print(f"{MANY:,} pictures of this size at {local:.2f} a second and processor: {hours:,.0f} processor hours")
-    if gpu_rate:
-        hours = MANY / gpu_rate / 3600
-        price = f", {hours * gpu_price:,.0f} at {gpu_price:g} an hour" if gpu_price else ""
-        print(f"one GPU at {gpu_rate:g} pictures/s: {hours:,.1f} hours{price}; assumes processors and storage that keep up with it")
+    print(f"{MANY:,} pictures of this size at {local:.2f} a second and processor: {MANY / local / 3600:,.0f} processor hours")
+    hours = MANY * work.operations / (tflops * 1e12) / 3600
+    cost = f", {hours * price:,.0f} at {price:g} an hour" if price else ""
+    print(f"one GPU that sustains {tflops:g} TFLOP/s (assumed), {work.operations / 1e9:.1f} GFLOP a picture: {hours:,.1f} hours{cost}")
+    processors = work.outside * tflops * 1e12 / work.operations
+    print(f"{work.outside * 1000:.0f} ms a picture outside the networks: {processors:,.0f} processors to keep that GPU busy,")
+    print(f"or {MANY * work.outside / 3600 / 16:,.0f} hours with 16 of them, whatever the GPU")
 
 
 def main() -> None:
@@ -116,17 +147,18 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--actors", type=int, nargs="*", default=[1, 2, 4])
     parser.add_argument("--memory", type=int, default=10_000)
-    parser.add_argument("--gpu-rate", type=float)
-    parser.add_argument("--gpu-price", type=float)
+    parser.add_argument("--tflops", type=float, default=100.0)
+    parser.add_argument("--price", type=float)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_pictures(Path(folder), options.side, options.images)
         print(f"{options.images} JPEG files with a shorter side of about {options.side} pixels, {os.cpu_count()} processors", flush=True)
         local = compare(paths, folder, options.actors)
+        work = work_of_a_picture(folder)
     if options.memory:
         memory(options.memory)
-    project(local, options.gpu_rate, options.gpu_price)
+    project(local, work, options.tflops, options.price)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the browser tests leave to be looked at: screenshots and what a screen reader is given, in `out/browser/` (not in the repository)."""
+"""What the browser tests leave to be looked at: screenshots and what a screen reader is given, in `out/browser/` (not committed)."""
 
 from __future__ import annotations
 
