@@ -15,9 +15,9 @@ def add(commands: Commands) -> None:
     study.add_argument(
         "name",
         metavar="NAME",
-        help="units, concepts, item, physical_clip, sdd, cross or format; alignment, with the pairs folder as --data",
+        help="units, concepts, item, physical_clip, sdd, seeds, cross or format; alignment, with the pairs folder as --data",
     )
-    study.add_argument("--data", type=Path, required=True, metavar="DIR", action="append", help="as for train; cross takes several")
+    study.add_argument("--data", type=Path, required=True, metavar="DIR", action="append", help="as for train; several for seeds, cross")
     study.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
     add_backbone(study)
     study.add_argument("--seeds", type=positive, default=3, help="trainings of each head (default 3)")

@@ -22,7 +22,7 @@ from detector.records import AnalysisRecord
 from interpret.attribution import cam, exact, map_measures, overlay
 from interpret.attribution.cam import Heatmap, Progress
 from interpret.attribution.exact import MapHeads, Reading
-from interpret.attribution.faithfulness import BASELINES, CURVES, area, curves_of_window
+from interpret.attribution.faithfulness import BASELINES, CURVES, WIDE, area, curves_of_window
 from interpret.attribution.map_measures import Measures
 from interpret.attribution.region import Region, strongest_region
 
@@ -39,6 +39,7 @@ UNITS = {
     cam.WINDOW_LAYER: "mean logit of the windows around this place",
     exact.RESIDUAL_LAYER: "mean logit of residual's windows around this place",
     exact.TOKEN_LAYER: "logit of this place's token",
+    exact.COMBINED_LAYER: "mean logit of sdd's tokens and of residual's windows around this place",
     cam.ERROR_LAYER: "length of the difference vector",
 }
 STANDING_OUT = "standing-out"  # the second form of every map
@@ -83,7 +84,7 @@ def explain(
     small, note = cam.reduced(photo.pixels, heads.sdd.size, window_limit)
     readings: dict[str, Heatmap] = {}
     for native in (False, True):  # the exact maps read what the scores read: the picture's own resolution
-        part = [layer for layer in layers or names if (layer in (exact.RESIDUAL_LAYER, exact.TOKEN_LAYER)) == native]
+        part = [layer for layer in layers or names if (layer in exact.NATIVE) == native]
         if part:
             pixels = photo.pixels if native else small
             readings |= exact.maps(heads, pixels, part, Reading(None if native else window_limit, progress=progress))
@@ -227,7 +228,7 @@ def windows(explanation: Explanation) -> dict:
 
 def _window_reading(explanation: Explanation) -> Heatmap:
     """A map that was made from the windows of SDD which `windows` and `pooling` describe; any, where there is none."""
-    others = [heatmap for layer, heatmap in explanation.maps.items() if layer not in (exact.RESIDUAL_LAYER, exact.TOKEN_LAYER)]
+    others = [heatmap for layer, heatmap in explanation.maps.items() if layer not in exact.NATIVE]
     return others[0] if others else next(iter(explanation.maps.values()))
 
 
@@ -268,10 +269,11 @@ def rows(explanation: Explanation, layer: str) -> list[list[str]]:
 
 
 def focus(explanation: Explanation, layer: str) -> Box:
-    """The window around the strongest place, of either sign, in the coordinates of `explanation.pixels`; for `residual` four windows."""
+    """The window around the strongest place, of either sign, in the coordinates of `explanation.pixels`; for the maps that
+    rest on `residual` four of its windows."""
     places, (height, width) = strongest(explanation.maps[layer].values, max(1, explanation.window // 3)), explanation.pixels.shape[:2]
     box = max(places, key=lambda place: abs(place[1]))[0]
-    side = 2 * WINDOW if layer == exact.RESIDUAL_LAYER else explanation.window
+    side = 2 * WINDOW if layer in WIDE else explanation.window
     x, y = (
         int(np.clip((low + high - side) // 2, 0, max(0, length - side)))
         for low, high, length in zip(box[:2], box[2:], (width, height), strict=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +30,7 @@ from interpret.attribution import exact
 from interpret.attribution.baselines import centre_prior, edges, noise
 from interpret.attribution.bench import DIRECTED, BenchPlan, bench, in_threads, interval
 from interpret.attribution.cam import WINDOW_LAYER, WindowHead
-from interpret.attribution.exact import RESIDUAL_LAYER, TOKEN_LAYER, MapHeads
+from interpret.attribution.exact import COMBINED_LAYER, NATIVE, RESIDUAL_LAYER, MapHeads
 from interpret.attribution.splices import CONTROLS, Splice, make_splices
 
 Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -42,7 +43,7 @@ FEATHER = 2.0  # pixels, standard deviation of the border between picture and bl
 CURVES = ("deletion", "insertion")
 BASELINES = ("random", "centre", "edges", "another image's")
 OTHER = ", another image's"
-EXACT = (TOKEN_LAYER, RESIDUAL_LAYER)  # maps that are cheap enough for every splice
+WIDE = (RESIDUAL_LAYER, COMBINED_LAYER)  # maps that rest on windows larger than those of SDD
 CONTROL_RANGE = 0.05  # AUROC by which a control kind may differ from chance
 
 
@@ -137,9 +138,9 @@ def curves_of_window(heads: MapHeads, pixels: np.ndarray, layer: str, seed: int 
 
 
 def curve_side(heads: MapHeads, layer: str) -> int:
-    """Pixels on a side of the part of a picture for which curves of a layer are made: one window of SDD, two of `residual`, whose windows
-    must differ for its map to point anywhere."""
-    return 2 * WINDOW if layer == RESIDUAL_LAYER else heads.sdd.size
+    """Pixels on a side of the part of a picture for which curves of a layer are made: one window of SDD, or two of `residual` for the maps
+    that rest on it, since its windows must differ for them to point anywhere."""
+    return 2 * WINDOW if layer in WIDE else heads.sdd.size
 
 
 def compare(results: Sequence[Mapping[str, Mapping[str, float]]], names: Sequence[str], seed: int = 0) -> dict[str, dict]:
@@ -234,8 +235,7 @@ def centre_window(pixels: np.ndarray, size: int) -> np.ndarray:
 @dataclass(frozen=True)
 class MeasurePlan:
     """How much is measured (choice). seed: of every draw. images: for the curves, half of them real and half synthetic. splices: of each
-    kind. subset: draws of splices for the maps that are not `EXACT`, each of which takes seconds, and for the choice of the default.
-    shuffles: splices whose maps are
+    kind. subset: draws of splices for the maps that are not `NATIVE`, each of which takes seconds. shuffles: splices whose maps are
     compared with those of shuffled weights."""
 
     seed: int = 0
@@ -267,17 +267,17 @@ def measure_maps(
 
 
 def measure_splices(heads: MapHeads, draws: Iterable[list[Splice]], plan: MeasurePlan, layers: Sequence[str]) -> dict:
-    """`bench` of several layers: those that are `EXACT` on all draws, the others on the first `plan.subset`."""
-    cheap, costly = [layer for layer in layers if layer in EXACT], [layer for layer in layers if layer not in EXACT]
+    """`bench` of several layers: those that are `NATIVE` on all draws, the others on the first `plan.subset`."""
+    cheap, costly = [layer for layer in layers if layer in NATIVE], [layer for layer in layers if layer not in NATIVE]
     counted = progress(draws, plan.splices, "splices")
     return bench(lambda pixels, names: _values(heads, pixels, names), counted, BenchPlan(cheap, costly, plan.subset, plan.seed))
 
 
 def _curves(heads: MapHeads, examples: Sequence[Example], layers: Sequence[str], seed: int) -> dict:
     """`compare` for each layer that has places inside the part of a picture for which curves are made; the map of windows has none."""
-    local_layers = [layer for layer in layers if layer not in (WINDOW_LAYER, RESIDUAL_LAYER)]
+    local_layers = [layer for layer in layers if layer not in (WINDOW_LAYER, *WIDE)]
     table: dict = {}
-    for group in (local_layers, [layer for layer in layers if layer == RESIDUAL_LAYER]):
+    for group in (local_layers, *([layer] for layer in layers if layer in WIDE)):
         if group:
             pictures = [centre_window(load(example), curve_side(heads, group[0])) for example in examples]
             table |= compare(_areas(heads, pictures, group, seed), group, seed)
@@ -310,16 +310,22 @@ def _balanced(examples: Sequence[Example], count: int, seed: int) -> list[Exampl
 
 
 def _scorer(heads: MapHeads, layer: str) -> Scorer:
-    """Pictures of one size → logits, by the head that the layer explains; those for SDD are not larger than a window."""
-    if layer == RESIDUAL_LAYER and heads.residual is not None:
-        residual = heads.residual
+    """Pictures of one size → logits, by the head or heads that the layer explains; those for SDD alone are not larger than a window."""
+    head, residual = heads.sdd, heads.residual
+    if layer == RESIDUAL_LAYER and residual is not None:
         return lambda pictures: picture_logits(residual, pictures)
-    head = heads.sdd
+    if layer == COMBINED_LAYER and residual is not None:
+        return lambda pictures: (np.array([_sdd_logit(head, picture) for picture in pictures]) + picture_logits(residual, pictures)) / 2
 
     def score(pictures: Sequence[np.ndarray]) -> np.ndarray:
         return head.window_logits([crop_window(picture, (0, 0, picture.shape[1], picture.shape[0]), head.size) for picture in pictures])
 
     return score
+
+
+def _sdd_logit(head: Any, picture: np.ndarray) -> float:
+    """SDD's logit of a whole picture, over the windows that its score rests on."""
+    return float(head.pool(head.window_logits([crop_window(picture, box, head.size) for box in head.boxes(picture)])))
 
 
 def _values(heads: MapHeads, pixels: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
@@ -345,10 +351,11 @@ def failures(results: Mapping, layer: str) -> list[str]:
     return failed
 
 
-def worth(results: Mapping, layer: str) -> float:
-    """Mean AUROC over the two kinds of splices whose parts differ in origin; a map that follows content alone gains nothing."""
+def worth(results: Mapping, layer: str, cautious: bool = False) -> float:
+    """Mean AUROC over the two kinds of splices whose parts differ in origin; a map that follows content alone gains nothing. cautious: the
+    mean of the lower ends of the 95 % intervals, so that maps with few splices do not win by luck."""
     kinds = results["splices"]["maps"][layer]["kinds"]
-    return float(np.mean([kinds[kind]["auroc"][0] for kind in DIRECTED]))
+    return float(np.mean([kinds[kind]["auroc"][int(cautious)] for kind in DIRECTED]))
 
 
 def trust(results: Mapping, layer: str) -> str:

@@ -24,6 +24,7 @@ LAYERS = {
     "windows": "Scores of the windows around a place",
     "token_logits": "Logits of the tokens",
     "residual": "Residual: scores of its windows",
+    "combined": "Tokens and residual together",
     "difference": "Difference map",
     "tokens": "Patch tokens of CLIP",
     "stage1": "Enhancer, stage 1",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,23 +28,34 @@ OFF = "Off"
 SIDE = 900  # pixels on the longer side of the picture under its map, at most
 
 
-def map_over(layer: str | None, current: CurrentImage, maps: MapKey | None) -> Image.Image | None:
-    """The image under a map, None: the one that is shown first; None while the maps are not there, or without that map."""
+SEMANTIC = ("token_logits", "difference")  # SDD's own maps, the first that there is
+
+
+def map_over(layers: Sequence[str], current: CurrentImage, maps: MapKey | None) -> Image.Image | None:
+    """The image under the first of these maps that there is, of all if none is named; None while the maps are not there."""
     stored = maps_of(current, maps)
-    if stored is None or (layer is not None and layer not in stored.explanation.maps):
+    layer = None if stored is None else first_of(stored.explanation.maps, layers)
+    if stored is None or layer is None:
         return None
     from interpret.attribution.explain import picture
 
-    return picture(stored.explanation, reduced(photo_of(current).pixels, SIDE), layer or next(iter(stored.explanation.maps)), 0.6)
+    return picture(stored.explanation, reduced(photo_of(current).pixels, SIDE), layer, 0.6)
+
+
+def first_of(maps: Iterable[str], layers: Sequence[str]) -> str | None:
+    """The first layer that is among the maps; without layers the first map; None where there is none."""
+    names = list(maps)
+    return next((layer for layer in layers or names if layer in names), None)
 
 
 # Name in the switch → the image under that map, None while it is not there yet.
 MAPS: dict[str, Callable[[CurrentImage, MapKey | None], Image.Image | None]] = {
-    PANEL_NAMES["sdd"]: partial(map_over, None),
-    PANEL_NAMES["residual"]: partial(map_over, "residual"),
+    "Best measured": partial(map_over, ()),
+    PANEL_NAMES["sdd"]: partial(map_over, SEMANTIC),
+    PANEL_NAMES["residual"]: partial(map_over, ("residual",)),
     "Objects": lambda current, maps: objects_over(current),
 }
-FIRST = PANEL_NAMES["sdd"]
+FIRST = "Best measured"
 LEGEND = "Orange speaks for synthetic, blue for real."
 
 
@@ -141,7 +152,8 @@ def show_map_card(current: CurrentImage | None, maps: MapKey | None) -> Any:
         return gr.skip()
     from interpret.attribution.explain import regions
 
-    means = regions(next(iter(stored.explanation.maps.values())).values)
+    layers = stored.explanation.maps
+    means = regions(layers[first_of(layers, SEMANTIC) or next(iter(layers))].values)
     return card_html("sdd", sdd_card(current.record, means), current.record)
 
 

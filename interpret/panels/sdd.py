@@ -243,7 +243,7 @@ def heatmap(
     """Heatmaps of the image analysed last in this session.
 
     Args:
-        layer: "windows" (default), "token_logits", "residual", "difference", "tokens", "stage1", "stage2", "stage3" or
+        layer: "windows" (default), "token_logits", "residual", "combined", "difference", "tokens", "stage1", "stage2", "stage3" or
             "reconstruction_error".
         opacity: of the colour where the evidence is full, 0 to 1.
         detail: "quick" or "fine"; matters for large images only.

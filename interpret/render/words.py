@@ -115,13 +115,13 @@ logit of the windows around it: coarse, but made of the detector's own scores. T
 place with the gradient of the logit there ([Grad-CAM](https://arxiv.org/abs/1610.02391),
 [HiResCAM](https://arxiv.org/abs/2011.08891)), keep the sign, and average overlapping windows and their mirror images: a value of +2
 reads "if the whole window looked like this place, the logit would be 2 higher", to first order. Orange speaks for synthetic, blue
-for real. Colours are full at the same value for every image, measured on
-validation images, so an image without evidence stays clear. The map of `residual` is made of the logits of its windows, and the
-map of tokens, where there is one, of SDD's token logits: their mean is the method's logit. "What stands out" sets each place against the
-rest of the picture. The line outlines the strongest region. Whether a map points at the
-right place is measured, not assumed: we paste parts of synthetic images into real ones and see whether the map finds them
-better than maps that know nothing do, and stays at chance where both parts are of one origin; we blur what it points at; and
-we shuffle the model's weights, after which the map must change. The sentence beside each map says what came out.""",
+for real. Colours are full at the same value for every image, measured on validation images, so an image without evidence stays clear.
+The map of `residual` is made of the logits of its windows, and the map of tokens, where there is one, of SDD's token logits: their mean is
+the method's logit. A third map is the smoothed mean of these two. "What stands out" sets each place against the rest of the picture. The
+line outlines the strongest region. Whether a map points at the right place is measured, not assumed: we paste parts of synthetic images
+into real ones and see whether the map finds them better than maps that know nothing do, and stays at chance where both parts are of one
+origin; we blur what it points at; and we shuffle
+the model's weights, after which the map must change. The sentence beside each map says what came out.""",
     "residual": """What is left when a picture's content is filtered away: sensor noise, demosaicing, upsampling and compression
 leave different spectra. Read at the image's own resolution. A method of our own, not from a paper.""",
     "stability": """Changed copies are made of the picture's own pixels, and each goes through all methods and the verdict like

@@ -64,5 +64,5 @@ def _pictures(current: CurrentImage) -> list[tuple[str, str]]:
         stored_maps(current, maps)
     except ExplainError:
         return pictures
-    over = map_over(None, current, maps)
+    over = map_over((), current, maps)
     return [*pictures, (parts.inline_picture(over, "The picture under its map"), LEGEND)] if over else pictures

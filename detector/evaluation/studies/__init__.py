@@ -8,6 +8,7 @@ from detector.evaluation.studies.format import format_report, format_study
 from detector.evaluation.studies.item import item_report, item_study
 from detector.evaluation.studies.physical_clip import ablation_report, physical_clip_study
 from detector.evaluation.studies.sdd import sdd_report, sdd_study
+from detector.evaluation.studies.seeds import folder, seeds_report, seeds_study
 from detector.evaluation.studies.units import units_report, units_study
 
 __all__ = ["STUDIES"]
@@ -35,6 +36,7 @@ STUDIES = {
         reads=("physical",),
     ),
     "sdd": Study(sdd_study, sdd_report, "what is each part of SDD worth?", reads=("sdd",)),
+    "seeds": Study(seeds_study, seeds_report, "how far do the heads' figures move with the seed?", folder),
     "cross": Study(
         cross_study, cross_report, "what is left on generators that no training image came from?", reads=("physical", "residual")
     ),

@@ -111,6 +111,37 @@ def test_a_head_without_token_logits_has_no_token_map(token_head):
         head.token_logits([picture(32, 32)])
 
 
+# --- both together --------------------------------------------------------------------------------------------------
+
+
+def map_of(values: np.ndarray, layer: str, logit: float = 0.0) -> cam.Heatmap:
+    return cam.Heatmap(np.asarray(values, np.float32), layer, (), np.zeros(1), logit)
+
+
+def test_the_combined_map_rests_on_both_and_keeps_their_mean():
+    generator = np.random.default_rng(0)
+    tokens, residual = (map_of(generator.normal(level, 1, (120, 200)), "x", level) for level in (1.0, -3.0))
+    found = exact.combined_map(tokens, residual)
+    assert found.logit == -1 and found.values.mean() == pytest.approx((tokens.values.mean() + residual.values.mean()) / 2, abs=1e-4)
+    for changed in ((map_of(-tokens.values, "x"), residual), (tokens, map_of(-residual.values, "x"))):
+        assert np.abs(exact.combined_map(*changed).values - found.values).mean() > 0.5
+
+
+def test_the_combined_map_says_nothing_far_from_what_was_read():
+    values = np.ones((100, 400), np.float32)
+    values[:, 100:] = np.nan
+    found = exact.combined_map(map_of(values, "x"), map_of(np.ones((100, 400)), "x")).values
+    assert found[:, :110] == pytest.approx(1) and np.isnan(found[:, 160:]).all()
+
+
+def test_the_combined_map_has_a_value_where_a_token_was_read(token_head):
+    heads = exact.MapHeads(token_head, residual_head("windows"))
+    assert exact.COMBINED_LAYER in heads.layers() and exact.COMBINED_LAYER not in exact.MapHeads(token_head).layers()
+    found = exact.maps(heads, shaded(90, 140), [exact.COMBINED_LAYER])
+    read = np.isfinite(exact.token_map(token_head, shaded(90, 140)).values)
+    assert list(found) == [exact.COMBINED_LAYER] and np.isfinite(found[exact.COMBINED_LAYER].values[read]).all()
+
+
 # --- all maps, and what stands out ---------------------------------------------------------------------------------
 
 

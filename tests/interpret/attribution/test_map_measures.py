@@ -9,7 +9,7 @@ from test_faithfulness import passing, reddish_examples
 from detector.data.datasets import DataError
 from interpret.attribution import cam
 from interpret.attribution import map_measures as mapcard
-from interpret.attribution.exact import RESIDUAL_LAYER, MapHeads
+from interpret.attribution.exact import COMBINED_LAYER, RESIDUAL_LAYER, MapHeads
 from interpret.attribution.faithfulness import MeasurePlan
 from interpret.attribution.map_measures import Measures
 
@@ -102,7 +102,7 @@ def test_another_residual_head_does_not_borrow_the_trust_in_its_map(measured, tm
     stored = measured | {"fingerprints": measured["fingerprints"] | {"residual": "other"}, "default": RESIDUAL_LAYER}
     mapcard.save(stored, tmp_path / "maps.json")
     found = mapcard.read(tmp_path / "maps.json", heads())
-    assert found.stale == (RESIDUAL_LAYER,) and found.default == cam.DEFAULT_LAYER
+    assert found.stale == (RESIDUAL_LAYER, COMBINED_LAYER) and found.default == cam.DEFAULT_LAYER
     assert found.failed(RESIDUAL_LAYER) is None and found.failed("difference") is not None
 
 
