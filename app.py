@@ -25,7 +25,7 @@ from interpret.panels.mcp import build_tools, mcp_wanted  # noqa: E402
 from interpret.panels.memory import give_back_freed_memory  # noqa: E402
 from interpret.panels.model import build_model, wire_model  # noqa: E402
 from interpret.panels.overview import Overview, build_over, build_words, wire_overview  # noqa: E402
-from interpret.panels.queueing import open_queue  # noqa: E402
+from interpret.panels.queueing import finish_jobs, open_queue  # noqa: E402
 from interpret.panels.service import analyze, load_first  # noqa: E402
 from interpret.panels.story import STOPPED, WELCOME, Head, build_story, start_script, wire_story, wire_values  # noqa: E402
 from interpret.render.words import about  # noqa: E402
@@ -206,6 +206,7 @@ def launch() -> None:
     threading.Thread(target=keep_swept, args=(page_files(demo), threading.Event()), daemon=True).start()
     open_queue(demo, **QUEUE)
     demo.launch(**LAUNCH)
+    finish_jobs()
 
 
 if __name__ == "__main__":

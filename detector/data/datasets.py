@@ -6,6 +6,7 @@ import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import overload
 
@@ -45,6 +46,19 @@ def photo_of(example: Example) -> Photo:
         return load_photo(example.path)
     except ImageError as error:
         raise DataError(f"The data holds an unusable image, '{example.path}': {error}") from error
+
+
+def file_key(path: Path) -> str:
+    """The file's name, which random copies follow from, and the SHA-256 of its content: equal for copies of a data set."""
+    status = path.stat()
+    return f"{path.name} {_content_hash(path, status.st_mtime_ns, status.st_size)}"
+
+
+@lru_cache(maxsize=100_000)
+def _content_hash(path: Path, changed: int, size: int) -> str:
+    """changed, size: of the file, so that one that was written since is read again."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def views(example: Example, copies: int, seed: int) -> list[np.ndarray]:

@@ -22,7 +22,7 @@ from detector.clip.backbone import Backbone, ClipFeatures
 from detector.clip.captioning import captioner
 from detector.data import augmentation as augment
 from detector.data import images, windows
-from detector.data.datasets import Example, Pictures, views
+from detector.data.datasets import Example, Pictures, file_key, views
 from detector.methods.base import Evidence
 from detector.methods.item import alignment
 from detector.methods.item.alignment import AT_ONCE, extract_alignment, from_arrays
@@ -114,7 +114,7 @@ def _stored(folder: Path | None, name: str, key: str, make: Callable[[], dict[st
 
 
 def _named(examples: Sequence[Example], copies: int, seed: int) -> str:
-    return "".join(f"{e.path} {e.path.stat().st_mtime_ns} {e.label}\n" for e in examples) + f"{copies} {seed}"
+    return "".join(f"{file_key(e.path)} {e.label}\n" for e in examples) + f"{copies} {seed}"
 
 
 def _measured(
@@ -158,7 +158,7 @@ def windowed(table: Table, head: object, folder: Path | None, title: str) -> Tab
     if not isinstance(head, SddHead) or head.identity in table.evidence.windowed:
         return table
     rows = zip(table.pictures.examples, table.pictures.copy, strict=True)
-    key = f"{head.identity} {table.pictures.seed} " + "".join(f"{e.path} {e.path.stat().st_mtime_ns} {copy}\n" for e, copy in rows)
+    key = f"{head.identity} {table.pictures.seed} " + "".join(f"{file_key(e.path)} {copy}\n" for e, copy in rows)
     arrays = _stored(folder, f"{title}-sdd", " ".join([key, *VIEWS, windows.VERSION]), lambda: {"logits": head.unscaled(table.pictures)})
     logits = {**table.evidence.windowed, head.identity: arrays["logits"]}
     return replace(table, evidence=replace(table.evidence, windowed=logits))

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, JpegImagePlugin
 
 from detector.clip.autoencoder import Architecture, Autoencoder, AutoencoderTrainer, Crops, load_autoencoder, resynthesise
-from detector.data.datasets import DataError, Example, Pictures, photo_of
+from detector.data.datasets import DataError, Example, Pictures, file_key, photo_of
 from detector.hub.weights import write_weights
 from detector.progress import progress
 
@@ -153,5 +153,5 @@ def _drawn(example: Example) -> str:
 
 def _digest(photographs: Sequence[Example], crops: Crops) -> str:
     """16 hex digits of all that the files depend on."""
-    files = "".join(f"{e.corpus}/{e.source}/{e.path.name} {e.path.stat().st_mtime_ns}\n" for e in photographs)
+    files = "".join(f"{e.corpus}/{e.source}/{file_key(e.path)}\n" for e in photographs)
     return hashlib.sha256(f"{VERSION} {crops} {PHOTOGRAPHS} {PART} {ARCHITECTURES}\n{files}".encode()).hexdigest()[:16]

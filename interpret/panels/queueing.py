@@ -10,6 +10,10 @@ What it relies on in Gradio 6.31 (`tests/e2e/test_work.py` holds it to that):
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+
 import gradio as gr
 from fastapi import HTTPException, Request
 from gradio.queueing import Event, Queue
@@ -24,6 +28,9 @@ UNREAD = 200  # sessions whose answers are held until they are fetched, three ti
 MANY_OF_ONE = f"{OF_ONE_ACTION} of your jobs of this kind are waiting already; send the next one when one of them is done."
 MANY_IN_ALL = f"{IN_ALL} of your jobs are waiting already; send the next one when one of them is done."
 MANY_OF_ADDRESS = "Visitors from your network address hold half of the queue already; try again in a minute."
+
+
+_closing = threading.Event()  # set while the server ends
 
 
 class FairQueue(Queue):
@@ -62,7 +69,7 @@ class FairQueue(Queue):
     async def process_events(self, events: list[Event], batch: bool, begin_time: float, fn) -> None:
         """Run a job that can be stopped between its steps, and forget the values that the page shows."""
         ended = False
-        with stoppable(lambda: not ended and any(event.alive for event in events)):
+        with stoppable(lambda: not (ended or _closing.is_set()) and any(event.alive for event in events)):
             try:
                 await super().process_events(events, batch, begin_time, fn)
             except Cancelled:
@@ -103,3 +110,20 @@ def open_queue(demo: gr.Blocks, **settings) -> gr.Blocks:
         plain.live_updates, plain.max_thread_count, plain.update_intervals, plain.max_size, demo, plain.default_concurrency_limit
     )
     return demo
+
+
+def finish_jobs(seconds: float = 30.0) -> None:
+    """Tell all jobs to end at their next step, and wait for that. The server's threads die with the interpreter, and one that dies inside
+    torch takes the process down with an abort. seconds: waited at most."""
+    _closing.set()
+    end = time.monotonic() + seconds
+    while _working() and time.monotonic() < end:
+        time.sleep(0.1)
+    _closing.clear()
+
+
+def _working() -> bool:
+    """Whether a thread that runs jobs is anywhere but at the line where it waits for the next one."""
+    frames = sys._current_frames()
+    threads = [thread for thread in threading.enumerate() if thread.name == "AnyIO worker thread"]
+    return any(frame.f_code.co_filename != threading.__file__ for t in threads if (frame := frames.get(t.ident or 0)) is not None)

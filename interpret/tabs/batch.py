@@ -146,7 +146,7 @@ def _layout() -> BatchTab:
         with gr.Row():
             number = gr.Number(1, label="Image number", precision=0, elem_id="batch-number", min_width=120)
             show = gr.Button("Open it in Analyze", elem_id="batch-open")
-        gr.Markdown("## Map of the backbone's features: images that lie close look alike to it")
+        gr.Markdown("## Map of the backbone's features: images that lie close look alike to it", elem_classes="section")
         with gr.Row():
             method = gr.Dropdown(MAPS, value="PCA", label="Map", min_width=120)
             colour = parts.accept_any(gr.Dropdown(["folder", "verdict"], value="verdict", label="Colour", min_width=160))

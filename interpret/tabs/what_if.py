@@ -110,7 +110,7 @@ def _layout() -> WhatIfTab:
             sentence = gr.Markdown("", elem_classes="reading", elem_id="whatif-sentence")
             chart = parts.plot("The verdict's path from setting to setting", "whatif-path", visible=False)
             table = parts.table(compare.HEADERS, "What moved against the image as it is", ["26%", "20%", "13%", "13%", "13%", "15%"], 8)
-    gr.Markdown("## Sweep: one operation over its whole range, against what photographs do")
+    gr.Markdown("## Sweep: one operation over its whole range, against what photographs do", elem_classes="section")
     with gr.Row(elem_classes="stack"):
         operation = gr.Dropdown(list(what_if.SWEEPS), value="JPEG quality", label="Operation")
         names = [("Verdict", "verdict"), *[(label, name) for name, label in METHOD_NAMES.items()]]

@@ -186,3 +186,20 @@ def test_lower_quality_changes_more(suffix):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     errors = [np.abs(recompress(pixels, suffix, q).astype(int) - pixels).mean() for q in (95, 40)]
     assert 0 < errors[0] < errors[1]
+
+
+def test_a_files_key_follows_its_name_and_content_alone(tmp_path):
+    import os
+
+    from detector.data.datasets import file_key
+
+    one, copy = tmp_path / "a" / "x.jpg", tmp_path / "b" / "x.jpg"
+    for path, content in ((one, b"one"), (copy, b"one")):
+        path.parent.mkdir()
+        path.write_bytes(content)
+    os.utime(copy, (1, 1))
+    key = file_key(one)
+    assert file_key(copy) == key
+    copy.write_bytes(b"two")
+    assert file_key(copy) != key
+    assert file_key(copy.rename(tmp_path / "b" / "y.jpg")) != file_key(one)

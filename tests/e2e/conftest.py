@@ -12,6 +12,7 @@ from gradio_client import Client
 from paths import ROOT
 from strangers import analyse
 
+from interpret.panels.queueing import finish_jobs
 from interpret.panels.uploads import NAME
 
 
@@ -36,6 +37,7 @@ def demo(tmp_path_factory):
     demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **app.LAUNCH)
     yield demo
     demo.close()
+    finish_jobs()
 
 
 @pytest.fixture(scope="session")
