@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +24,9 @@ def evaluate(suite: Suite, data: Sequence[Path], cache: Path | None = None, spli
     groups, results = evaluation_splits(data, splits), {}
     for split in progress(groups, title="splits"):
         table = feature_table(suite, groups[split], cache, split.replace("/", "-"))
-        parts = subgroup_figures(suite, table)
-        results[split] = {method: figures | parts[method] for method, figures in evaluate_table(suite, table).items()}
+        logits = all_logits(suite, table.evidence)
+        parts = subgroup_figures(suite, table, logits)
+        results[split] = {method: figures | parts[method] for method, figures in evaluate_table(suite, table, logits).items()}
     return results
 
 
@@ -51,9 +52,8 @@ def _split_name(example: Example, with_corpus: bool) -> str:
     return f"{example.corpus}/{split}" if with_corpus else split
 
 
-def evaluate_table(suite: Suite, table: Table) -> dict:
-    """All measures of every method and of the verdict on one split."""
-    logits = all_logits(suite, table.evidence)
+def evaluate_table(suite: Suite, table: Table, logits: Mapping[str, np.ndarray]) -> dict:
+    """All measures of every method and of the verdict on one split. logits: of `all_logits`."""
     result: dict[str, dict[str, dict]] = {
         method: {
             "overall": measures(table.labels, values),
@@ -74,9 +74,9 @@ def evaluate_table(suite: Suite, table: Table) -> dict:
     return result
 
 
-def subgroup_figures(suite: Suite, table: Table) -> dict[str, dict[str, dict]]:
-    """Method, and "verdict", → `subgroups` and `matched`, see `detector.evaluation.subgroups`."""
-    facts, logits = table_facts(table, suite.backbone), all_logits(suite, table.evidence)
+def subgroup_figures(suite: Suite, table: Table, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, dict]]:
+    """Method, and "verdict", → `subgroups` and `matched`, see `detector.evaluation.subgroups`. logits: of `all_logits`."""
+    facts = table_facts(table, suite.backbone)
     decide = partial(decisions, suite.fusion.band) if suite.fusion else None
     matched = matched_figures(facts, logits)
     return {

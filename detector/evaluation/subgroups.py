@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def subgroups(facts: Facts, logits: np.ndarray, decide: Callable[[np.ndarray, np
     return result
 
 
-def matched_figures(facts: Facts, logits: dict[str, np.ndarray]) -> dict[str, dict]:
+def matched_figures(facts: Facts, logits: Mapping[str, np.ndarray]) -> dict[str, dict]:
     """Method → AUROC with interval on the images matched in their file facts by overlap weights, which `effective` images (real, synthetic)
     are worth; {} where the classes cannot be matched."""
     matching = matched(facts)

@@ -6,7 +6,7 @@ import torch
 
 from detector.clip.backbone import ClipFeatures
 from detector.data.datasets import DataError
-from detector.evaluation.evaluate import evaluate_table, evaluation_splits, frozen_thresholds
+from detector.evaluation.evaluate import all_logits, evaluate_table, evaluation_splits, frozen_thresholds
 from detector.evaluation.metrics import decisions
 from detector.evaluation.tables import method_report, report
 from detector.methods.base import Evidence, Score
@@ -67,7 +67,8 @@ def test_a_split_s_measures_hold_frozen_rates_coverage_and_error():
         np.array(["camera"] * 3 + ["gan"] * 3),
         np.zeros(6),
     )
-    found = evaluate_table(probe_suite(), table)
+    suite = probe_suite()
+    found = evaluate_table(suite, table, all_logits(suite, table.evidence))
     assert found["probe"]["overall"]["frozen_at_5_fpr"] == {"threshold": 0.5, "tpr": 1 / 3, "fpr": 1 / 3}
     assert found["verdict"]["overall"]["coverage"] == 4 / 6 and found["verdict"]["overall"]["error_of_labelled"] == 0.5
     text = report({"test": found})
