@@ -98,7 +98,7 @@ def _examples(image: gr.Image) -> None:
     examples = existing_examples()
     if not examples:
         return
-    gr.Markdown("## Examples, each made on this machine", elem_id="examples-heading")
+    gr.Markdown("## Examples: photographs, drawings of our own generator, edits", elem_id="examples-heading")
     pictures = gr.Gallery(
         [(str(path), label) for path, label in examples],
         label="Examples",

@@ -1,6 +1,7 @@
-"""Example images, made on this machine when first asked for: nothing is downloaded and no picture is shipped.
+"""Example images: nothing is downloaded, and no picture of anybody's is shipped.
 
-scikit-learn's two photographs, copies of them edited by the attribute operations, and re-syntheses by our autoencoder.
+Made on this machine when first asked for: scikit-learn's two photographs, copies of them edited by the attribute operations, and
+re-syntheses by our autoencoder. Shipped: drawings of our generator.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from PIL import Image
 
 from detector.clip.attributes import ATTRIBUTES
 
-FOLDER = Path(__file__).resolve().parent.parent / "assets" / "examples"
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+FOLDER, DRAWINGS = ASSETS / "examples", ASSETS / "drawings"
+PHOTOGRAPHS = 2  # the first entries of EXAMPLES
 SHORT_SIDE = 256  # the size of the images that the heads were trained on
 
 
@@ -52,6 +55,24 @@ EXAMPLES: dict[str, tuple[str, Callable[[], np.ndarray]]] = {
 }
 
 
+GUIDANCE = 4.0  # of the drawings
+# File name of a shipped drawing → what our generator was told, and the seed.
+DRAWN: dict[str, tuple[str, int]] = {
+    "sunset.png": ("a sunset over water", 4),
+    "house.png": ("a photo of a house", 3),
+    "tulips.png": ("a field of tulips", 3),
+    "street.png": ("a street with buildings", 3),
+    "dog.png": ("a dog on grass", 3),
+    "mountain.png": ("a mountain with snow", 0),
+    "forest.png": ("a forest", 5),
+    "beach.png": ("a beach with waves", 3),
+    "daisy.png": ("a photo of a daisy", 4),
+    "rose.png": ("a photo of a rose", 1),
+    "jacket.png": ("a man in a red jacket on a mountain", 3),
+    "snow.png": ("a dog running in snow", 3),
+}
+
+
 def make_examples(folder: Path = FOLDER) -> list[tuple[Path, str]]:
     """(file, label) of every example; those that are missing are made first, all saved alike as JPEG of quality 92.
 
@@ -74,5 +95,7 @@ def _save(pixels: np.ndarray, path: Path) -> None:
 
 
 def existing_examples(folder: Path = FOLDER) -> list[tuple[Path, str]]:
-    """(file, label) of the examples that have been made."""
-    return [(folder / name, label) for name, (label, _) in EXAMPLES.items() if (folder / name).is_file()]
+    """(file, label) of the examples that have been made, the drawings after the photographs."""
+    made = [(folder / name, label) for name, (label, _) in EXAMPLES.items() if (folder / name).is_file()]
+    drawn = [(DRAWINGS / name, f"Synthetic: our drawing of “{words}”") for name, (words, _) in DRAWN.items() if (DRAWINGS / name).is_file()]
+    return made[:PHOTOGRAPHS] + drawn + made[PHOTOGRAPHS:]

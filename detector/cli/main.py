@@ -12,6 +12,8 @@ from detector.cli import (
     calibrate,
     evaluate,
     explain,
+    generate,
+    generator,
     heads,
     measure_maps,
     prepare,
@@ -28,6 +30,7 @@ COMMANDS = (
     score,
     report,
     explain,
+    generate,
     train,
     calibrate,
     evaluate,
@@ -38,6 +41,7 @@ COMMANDS = (
     prepare,
     pretrain,
     autoencoder,
+    generator,
     heads,
 )
 

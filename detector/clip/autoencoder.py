@@ -66,9 +66,17 @@ class Autoencoder(nn.Module):
         up = [layer for i, o in zip(widths[::-1], outs, strict=True) for layer in doubling(architecture.upsampling, i, o)]
         self.decoder = nn.Sequential(nn.Conv2d(architecture.latent, widths[-1], 3, 1, 1), nn.GELU(), *up, nn.Conv2d(last, 3, 3, 1, 1))
 
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] → the latent, (B, C, H / factor, W / factor)."""
+        return quantised(self.encoder(images * 2 - 1), self.architecture.levels)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The picture of a latent, in [0, 1]."""
+        return self.decoder(latents).sigmoid()
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] → its reconstruction, in [0, 1]."""
-        return self.decoder(quantised(self.encoder(images * 2 - 1), self.architecture.levels)).sigmoid()
+        return self.decode(self.encode(images))
 
 
 def quantised(latent: Tensor, levels: int) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.data.collections import ImageFile
+from interpret.examples import DRAWINGS
 from interpret.what_if import Settings, changed_photo
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 ROUND = 8  # questions at most, half of them of each kind
 PART = 0.7  # of each side of an example that a question shows, so that few examples give many questions
-CORNERS = tuple((left, top) for left in (0.0, 1 - PART) for top in (0.0, 1 - PART))
+PARTS = [Settings(left=x, top=y, right=x + PART, bottom=y + PART) for x in (0.0, 1 - PART) for y in (0.0, 1 - PART)]
 NAMES = ("photographed", "made")  # by label
 KINDS = {"Photograph": 0, "Edited photograph": 0, "Synthetic": 1}  # first words of an example's line → label
 UNSURE = "inconclusive"
@@ -137,13 +138,13 @@ class Quiz:
 
 
 def from_examples(examples: Sequence[tuple[Path, str]], seed: int) -> Quiz:
-    """A round over the page's examples, (file, line) each: parts of them, as many of made pictures as of photographs. An edited
-    photograph counts as photographed. QuizError where one kind is missing."""
+    """A round over the page's examples, (file, line) each: parts of them, small drawings whole, as many of made pictures as of
+    photographs. An edited photograph counts as photographed. QuizError where one kind is missing."""
     questions = [
-        Question(ImageFile(path.name, path), KINDS[line.partition(":")[0]], line, Settings(left=x, top=y, right=x + PART, bottom=y + PART))
+        Question(ImageFile(path.name, path), KINDS[line.partition(":")[0]], line, crop)
         for path, line in examples
         if line.partition(":")[0] in KINDS
-        for x, y in CORNERS
+        for crop in ([Settings()] if path.parent == DRAWINGS else PARTS)
     ]
     return _drawn(questions, seed)
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from artefacts import keep_screenshot
 from gradio_client import Client, handle_file
+from PIL import Image
 from sets import archive, jpeg, pictures
 from strangers import answer, through_queue
 from test_page import browser, upload  # noqa: F401
@@ -37,7 +39,7 @@ def client(server):
 
 def test_every_action_has_a_named_endpoint(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
-    assert {"/quiz_start", "/quiz_guess", "/quiz_next", "/tour", "/handout"} <= set(named)
+    assert {"/quiz_start", "/quiz_guess", "/quiz_next", "/tour", "/generate", "/handout"} <= set(named)
 
 
 def test_a_round_through_the_endpoints(client, own):
@@ -75,6 +77,13 @@ def test_tour_and_hand_out_through_the_endpoints(client, picture):
     assert "Analyse an image first" in client.predict(api_name="/handout")
     client.predict(handle_file(picture), api_name="/analyze")
     assert '<article class="sheet">' in client.predict(api_name="/handout")
+
+
+def test_a_drawing_through_the_endpoint(client):
+    picture, note = client.predict("a photo of a rose", 3, 5, api_name="/generate")[:2]
+    path = picture["path"] if isinstance(picture, dict) else picture
+    assert Image.open(path).size == (128, 128) and "drawing 5" in note
+    assert "few words" in client.predict("?", 3, 5, api_name="/generate")[1]
 
 
 def test_the_tools_for_mcp_are_not_on_the_page(server):
@@ -133,6 +142,21 @@ def test_a_round_is_played_through(opened, own, width):
     page.locator("#quiz-start").click()
     page.wait_for_selector("#quiz-question >> text=Picture 1 of 4", timeout=60_000)
     assert page.inner_text("#quiz-score") == "" and page.errors == []
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1440, 390])
+def test_a_picture_is_drawn_and_opened_in_analyze(opened, width):
+    page = opened("?tab=Teach&part=Draw", width)
+    page.wait_for_selector("#draw-start", timeout=60_000)
+    page.get_by_text("a photo of a rose").click()
+    page.locator("#draw-start").click()
+    page.wait_for_selector("#draw-picture img", timeout=120_000)
+    assert "Synthetic: drawing 0" in page.inner_text("#draw-note") and fits(page)
+    keep_screenshot(page, f"Draw-{width}")
+    page.locator("#draw-open").click()
+    page.wait_for_selector("#verdict .card .big", timeout=120_000)
+    assert "128 × 128" in page.inner_text("#verdict") and page.errors == []
 
 
 @needs_chromium

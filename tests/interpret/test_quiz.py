@@ -10,6 +10,7 @@ from sets import archive, jpeg, pictures
 from detector.data.collections import ImageFile, read_collection
 from interpret.teach import quiz as quizzes
 from interpret.teach.quiz import PART, ROUND, Quiz, QuizError, Score, from_collection, from_examples
+from interpret.what_if import Settings
 
 LINES = ("Photograph: a", "Edited photograph: b", "Synthetic: c")
 
@@ -43,6 +44,11 @@ def test_the_seed_decides_and_the_order_mixes_the_kinds(tmp_path):
     assert from_examples(rows, 3) == from_examples(rows, 3)
     orders = {tuple(question.label for question in from_examples(rows, seed).questions) for seed in range(20)}
     assert len(orders) > 5
+
+
+def test_a_drawing_is_shown_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(quizzes, "DRAWINGS", tmp_path)
+    assert {question.crop for question in from_examples(examples(tmp_path)[1:], 1).questions} == {Settings()}
 
 
 def test_a_question_over_an_example_shows_a_part_of_it(tmp_path):
