@@ -43,6 +43,8 @@ WINDOW_LAYER = "windows"  # the map of window scores
 DEFAULT_LAYER = WINDOW_LAYER  # of a head whose maps were not measured
 DIFFERENCE_LAYER = "difference"
 ERROR_LAYER = "reconstruction_error"  # the length of the difference vector at each place: how much, not which way
+ROLLOUT_LAYER = "attention_rollout"  # how much of each patch the tower's attention passes on: no direction either
+UNSIGNED = (ERROR_LAYER, ROLLOUT_LAYER)
 FLOOR = 1e-3  # weight of a window's outermost pixels where no other window covers them
 DENSE_OVERLAPS = (0.75, 0.6, 0.5, 0.35)  # of the windows of the map of windows: the first that needs at most
 DENSE_LIMIT = 64  # windows
@@ -168,24 +170,35 @@ def gradients(model: WindowModel, images: Tensor, layers: Sequence[str]) -> tupl
 def window_maps(model: WindowModel, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
     """(B, 3, S, S) → logits (B,) and layer → (B, h, w) evidence in logits per window, positive for synthetic.
 
-    `ERROR_LAYER` may stand among the layers: the Euclidean length of the difference vector at each place, unsigned.
+    Two unsigned maps may stand among the layers: `ERROR_LAYER`, the Euclidean length of the difference vector at each place, and
+    `ROLLOUT_LAYER` of a model with attention.
     """
-    needed = list(dict.fromkeys(DIFFERENCE_LAYER if layer == ERROR_LAYER else layer for layer in layers))
+    needed = list(dict.fromkeys(DIFFERENCE_LAYER if layer in UNSIGNED else layer for layer in layers))
     logits, layer_gradients = gradients(model, images, needed)
     maps = {}
     for layer in layers:
+        if layer == ROLLOUT_LAYER:
+            maps[layer] = rollout(model, images)
+            continue
         activation, gradient = layer_gradients[DIFFERENCE_LAYER if layer == ERROR_LAYER else layer]
         cells = activation.shape[2] * activation.shape[3]
         maps[layer] = activation.norm(dim=1) if layer == ERROR_LAYER else formula_of(layer)(activation, gradient) * cells
     return logits, maps
 
 
+def rollout(model: WindowModel, images: Tensor) -> Tensor:
+    """(B, h, w): the model's attention rollout in units of an even one, so that 1 is a patch like all others."""
+    with torch.no_grad():
+        shares = getattr(model, "attention_rollout")(images)  # noqa: B009 (not every model has it)
+    return shares / shares.mean((1, 2), keepdim=True)
+
+
 # --- the whole image -----------------------------------------------------------------------------------------------
 
 
 def layers_of(head: WindowHead) -> list[str]:
-    """All maps that `heatmaps` makes for this head, that of windows first, the unsigned reconstruction error last."""
-    return [WINDOW_LAYER, *head.model.layers(), ERROR_LAYER]
+    """All maps that `heatmaps` makes for this head, that of windows first, the unsigned ones last."""
+    return [WINDOW_LAYER, *head.model.layers(), ERROR_LAYER, *([ROLLOUT_LAYER] if hasattr(head.model, "attention_rollout") else [])]
 
 
 def heatmap(
@@ -235,7 +248,7 @@ def heatmaps(
     if WINDOW_LAYER in layers:
         values[WINDOW_LAYER] = window_evidence(head, small, dense_boxes(width, height, head.size, boxes))
     return {
-        layer: resize_map(replace(first, values=values.pop(layer), layer=layer, signed=layer != ERROR_LAYER), pixels.shape[:2])
+        layer: resize_map(replace(first, values=values.pop(layer), layer=layer, signed=layer not in UNSIGNED), pixels.shape[:2])
         for layer in layers
     }
 
@@ -308,7 +321,7 @@ def _read(head: WindowHead, windows: Sequence[np.ndarray], layers: Sequence[str]
     if not layers:
         return head.window_logits(windows), {}
     logits, maps = window_maps(head.model, head.prepare(windows), layers)
-    scaled = {layer: m if layer == ERROR_LAYER else m * head.scale for layer, m in maps.items()}
+    scaled = {layer: m if layer in UNSIGNED else m * head.scale for layer, m in maps.items()}
     return head.scale * to_numpy(logits).astype(np.float64) + head.bias, {layer: _enlarged(m, head.size) for layer, m in scaled.items()}
 
 

@@ -41,6 +41,7 @@ UNITS = {
     exact.TOKEN_LAYER: "logit of this place's token",
     exact.COMBINED_LAYER: "mean logit of sdd's tokens and of residual's windows around this place",
     cam.ERROR_LAYER: "length of the difference vector",
+    cam.ROLLOUT_LAYER: "share of attention; 1: like all other places",
 }
 STANDING_OUT = "standing-out"  # the second form of every map
 STANDING_OUT_UNIT = "robust standard deviations from the picture's own median"

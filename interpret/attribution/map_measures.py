@@ -21,7 +21,7 @@ from detector.methods.registry import heads_folders, home_folder
 from detector.progress import progress
 from interpret.attribution import exact
 from interpret.attribution.bench import DIRECTED, in_threads
-from interpret.attribution.cam import DEFAULT_LAYER, ERROR_LAYER
+from interpret.attribution.cam import DEFAULT_LAYER, UNSIGNED
 from interpret.attribution.exact import COMBINED_LAYER, RESIDUAL_LAYER, MapHeads
 from interpret.attribution.faithfulness import MeasurePlan, failures, load, measure_maps, measure_splices, worth
 from interpret.attribution.map_tables import maps_report
@@ -153,7 +153,7 @@ def choose_default(heads: MapHeads, validation: Sequence[Example], plan: Measure
 
     Best by the cautious `worth`, since the maps that take seconds are measured on fewer draws. Choice, not from the paper.
     """
-    layers = [layer for layer in heads.layers() if layer != ERROR_LAYER]
+    layers = [layer for layer in heads.layers() if layer not in UNSIGNED]
     draws = ([splice for splice in draw if splice.kind in DIRECTED] for draw in make_splices(validation, plan.splices, plan.seed, load))
     results = {"splices": measure_splices(heads, draws, plan, layers)}
     default = max(layers, key=lambda layer: worth(results, layer, cautious=True))

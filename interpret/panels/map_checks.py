@@ -31,6 +31,7 @@ LAYERS = {
     "stage2": "Enhancer, stage 2",
     "stage3": "Enhancer, stage 3",
     "reconstruction_error": "Reconstruction error (no direction)",
+    "attention_rollout": "Attention rollout (no direction)",
 }
 NO_MAP = "Draw a heatmap first."
 

@@ -244,7 +244,7 @@ def heatmap(
 
     Args:
         layer: "windows" (default), "token_logits", "residual", "combined", "difference", "tokens", "stage1", "stage2", "stage3" or
-            "reconstruction_error".
+            "reconstruction_error", "attention_rollout".
         opacity: of the colour where the evidence is full, 0 to 1.
         detail: "quick" or "fine"; matters for large images only.
         form: "logits", or "standing out": how far a place differs from the rest of the picture.

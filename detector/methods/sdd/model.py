@@ -192,6 +192,20 @@ class Sdd(nn.Module):
         """(B, 3, S, S) → raw tokens of the last block (B, 1 + N, D)."""
         return self.adapt(self.frozen_tokens(images))
 
+    def attention_rollout(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) → (B, g, g): the share, 0 to 1, that each patch has in what the head reads of the tower, if attention and the
+        residual path weigh the same in every block, (A + I) / 2, heads averaged (arXiv 2005.00928). For a read-out by tokens the mean
+        over the patches' rows, else the class token's row. It has no direction and knows nothing of the logit."""
+        tokens = self.tower._embeds(images)
+        identity = torch.eye(tokens.shape[1], device=tokens.device)
+        rollout = identity.expand(len(tokens), -1, -1)
+        for block in self.tower.transformer.resblocks:
+            normal = block.ln_1(tokens)
+            rollout = (block.attn(normal, normal, normal, need_weights=True)[1] + identity) / 2 @ rollout
+            tokens = block(tokens)
+        shares = rollout[:, 1:, 1:].mean(1) if self.config.readout == "tokens" else rollout[:, 0, 1:]
+        return shares.unflatten(1, (self.grid, self.grid))
+
     def _blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """The frozen blocks, then the adapted ones, of which the last block is always one."""
         blocks = list(self.tower.transformer.resblocks)

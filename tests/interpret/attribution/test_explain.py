@@ -20,7 +20,7 @@ from interpret.attribution.map_measures import Measures
 
 NOTHING = Analysis("a.jpg", error="left out here")
 FILES = (".npy", ".png", "-standing-out.npy", "-standing-out.png", ".json")
-LAYERS = [cam.WINDOW_LAYER, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR_LAYER]
+LAYERS = [cam.WINDOW_LAYER, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR_LAYER, cam.ROLLOUT_LAYER]
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def test_sdd_has_a_map_for_every_layer_that_captum_confirms(sdd_head, layer):
     from captum.attr import LayerGradCam
 
     images = sdd_head.prepare([picture(32, 32, seed) for seed in range(3)])
-    _, found = cam.gradients(sdd_head.model, images, cam.layers_of(sdd_head)[1:-1])
+    _, found = cam.gradients(sdd_head.model, images, list(sdd_head.model.layers()))
     reference = LayerGradCam(lambda x: sdd_head.model(x).logits, sdd_head.model.layers()[layer]).attribute(images)[:, 0].detach()
     assert reference.abs().max() > 0
     torch.testing.assert_close(cam.grad_cam(*found[layer]), reference, rtol=1e-3, atol=1e-6)
@@ -47,13 +47,37 @@ def test_sdd_has_a_map_for_every_layer_that_captum_confirms(sdd_head, layer):
 def test_sdd_maps_of_an_image(sdd_head):
     pixels = picture()
     found = cam.heatmaps(sdd_head, pixels)
-    assert list(found) == [cam.WINDOW_LAYER, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR_LAYER]
+    assert list(found) == [cam.WINDOW_LAYER, "difference", "tokens", "stage1", "stage2", "stage3", cam.ERROR_LAYER, cam.ROLLOUT_LAYER]
     for heatmap in found.values():
         assert heatmap.values.shape == (70, 90) and np.isfinite(heatmap.values).all() and np.ptp(heatmap.values) > 0
     windows = [cam.crop_window(pixels, box, sdd_head.size) for box in found["difference"].boxes]
     np.testing.assert_allclose(found["difference"].logits, sdd_head.window_logits(windows), rtol=1e-4, atol=1e-5)
     for layer, mirrored in cam.heatmaps(sdd_head, np.ascontiguousarray(pixels[:, ::-1]), [cam.WINDOW_LAYER, "difference"]).items():
         np.testing.assert_allclose(mirrored.values[:, ::-1], found[layer].values, rtol=1e-3, atol=1e-4)
+
+
+# --- attention rollout -----------------------------------------------------------------------------------------------
+
+
+def test_rollout_by_hand(sdd_head):
+    """The same product, from the blocks' own weights; the class token's row, since this head reads that token."""
+    model, images = sdd_head.model, sdd_head.prepare([picture(32, 32, seed) for seed in range(2)])
+    tokens, product = model.tower._embeds(images), torch.eye(17).expand(2, -1, -1)
+    for block in model.tower.transformer.resblocks:
+        normal, attention = block.ln_1(tokens), block.attn
+        query, key, _ = (normal @ attention.in_proj_weight.T + attention.in_proj_bias).chunk(3, dim=-1)
+        split = lambda x, heads=attention.num_heads: x.unflatten(-1, (heads, -1)).transpose(1, 2)  # noqa: E731
+        shares = (split(query) @ split(key).mT / (query.shape[-1] // attention.num_heads) ** 0.5).softmax(-1).mean(1)
+        product, tokens = (shares + torch.eye(17)) / 2 @ product, block(tokens)
+    torch.testing.assert_close(model.attention_rollout(images).flatten(1), product[:, 0, 1:], rtol=1e-4, atol=1e-6)
+
+
+def test_rollout_is_unsigned_and_in_units_of_an_even_one(sdd_head):
+    images = sdd_head.prepare([picture(32, 32)])
+    shares = cam.rollout(sdd_head.model, images)
+    assert shares.min() >= 0 and shares.mean() == pytest.approx(1) and shares.std() > 0
+    found = cam.heatmap(sdd_head, picture(), cam.ROLLOUT_LAYER)
+    assert not found.signed and found.values.min() >= 0
 
 
 # --- the look ------------------------------------------------------------------------------------------------------
