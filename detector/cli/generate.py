@@ -23,10 +23,11 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from PIL import Image
 
+    from detector.clip.backbone import Backbone
     from detector.clip.generator.sampling import Sampling, shipped_painter
 
     sampling = Sampling(arguments.steps, arguments.guidance, arguments.seed)
-    picture = shipped_painter().paint([arguments.text], sampling)[0]
+    picture = shipped_painter(Backbone.load()).paint([arguments.text], sampling)[0]
     Image.fromarray(picture).save(arguments.out)
     print(arguments.out)
     return 0

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from detector.assets import EMBEDDED
 from interpret.panels import components as parts
 from interpret.panels.gate import image_file
+from interpret.panels.service import get_suite
 from interpret.tabs.links import ANALYZE, AnalyzeLinks
 
 ABOUT = (
@@ -109,7 +111,7 @@ def draw(text: str, guidance: float = 4.0, seed: float = 0) -> DrawValues:
 
     try:
         sampling = Sampling(guidance=float(guidance or 1), seed=int(seed or 0))
-        pixels = shipped_painter().paint([text[:LONGEST]], sampling)[0]
+        pixels = shipped_painter(get_suite(EMBEDDED).backbone).paint([text[:LONGEST]], sampling)[0]
     except (BackboneError, WeightsError, ValueError) as error:
         return DrawValues(None, parts.plain(str(error)), gr.Button(visible=False))
     return DrawValues(parts.picture_file(pixels), f"Synthetic: drawing {sampling.seed} of our own generator.", gr.Button(visible=True))

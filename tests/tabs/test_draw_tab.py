@@ -1,5 +1,7 @@
 """Draw: a picture of a few words, and one sentence for what cannot be drawn."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +23,8 @@ class Grey:
 @pytest.fixture(autouse=True)
 def painter(monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(sampling, "shipped_painter", Grey)
+    monkeypatch.setattr(draw, "get_suite", lambda name: SimpleNamespace(backbone=None))
+    monkeypatch.setattr(sampling, "shipped_painter", lambda backbone: Grey())
 
 
 def test_a_drawing_is_a_png_file_that_can_be_opened_in_analyze():
@@ -48,7 +51,7 @@ def test_what_cannot_be_drawn_gets_a_sentence_and_no_button(arguments, words):
 
 
 def test_missing_weights_get_a_sentence(monkeypatch):
-    def missing():
+    def missing(backbone):
         raise WeightsError("generator.safetensors is missing; get it again.")
 
     monkeypatch.setattr(sampling, "shipped_painter", missing)

@@ -76,6 +76,11 @@ def decode(autoencoder: Autoencoder, generator: Generator, latents: Tensor) -> n
 
 
 @lru_cache(maxsize=1)
-def shipped_painter() -> Painter:
-    """The shipped weights, read once. WeightsError, one sentence, if a file is missing or damaged."""
-    return Painter(load_generator(), load_autoencoder(), Backbone.load())
+def _shipped_weights() -> tuple[Generator, Autoencoder]:
+    return load_generator(), load_autoencoder()
+
+
+def shipped_painter(backbone: Backbone) -> Painter:
+    """With the shipped weights, read once. backbone: the embedded one, whose texts the generator learned from. WeightsError, one sentence,
+    if a file is missing or damaged."""
+    return Painter(*_shipped_weights(), backbone)
