@@ -149,7 +149,7 @@ def test_a_round_is_played_through(opened, own, width):
 def test_a_picture_is_drawn_and_opened_in_analyze(opened, width):
     page = opened("?tab=Teach&part=Draw", width)
     page.wait_for_selector("#draw-start", timeout=60_000)
-    page.get_by_text("a photo of a rose").click()
+    page.locator("#teach-draw").get_by_text("a photo of a rose").click()
     page.locator("#draw-start").click()
     page.wait_for_selector("#draw-picture img", timeout=120_000)
     assert "Synthetic: drawing 0" in page.inner_text("#draw-note") and fits(page)
