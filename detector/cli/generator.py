@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from detector.cli.options import Commands, add_write, positive
+from detector.cli.options import Commands, add_training, add_write, positive
 
 
 def add(commands: Commands) -> None:
@@ -13,14 +13,7 @@ def add(commands: Commands) -> None:
     generator.add_argument("--pairs", type=Path, required=True, help="folder with train.tar and captions.csv")
     generator.add_argument("--epochs", type=positive, default=60, help="of 100 batches of 192 pictures (default 60)")
     generator.add_argument("--out", type=Path, metavar="FILE", help="the weights (default: the shipped file)")
-    generator.add_argument(
-        "--checkpoints",
-        type=Path,
-        default=Path("checkpoints/generator"),
-        help="folder for what --resume goes on from (default checkpoints/generator)",
-    )
-    generator.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    generator.add_argument("--threads", type=positive, help="processor threads")
+    add_training(generator, "checkpoints/generator")
     generator.add_argument("--measure", action="store_true", help="measure the weights that are there, on the test split; train nothing")
     add_write(generator, "generator")
     generator.set_defaults(run=run)

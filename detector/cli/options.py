@@ -44,6 +44,18 @@ def add_write(command: argparse.ArgumentParser, mark: str) -> None:
     )
 
 
+def add_training(command: argparse.ArgumentParser, checkpoints: str) -> None:
+    """Add --checkpoints, --resume and --threads of a long training. checkpoints: the default folder."""
+    command.add_argument(
+        "--checkpoints",
+        type=Path,
+        default=Path(checkpoints),
+        help=f"folder for what --resume goes on from (default {checkpoints})",
+    )
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    command.add_argument("--threads", type=positive, help="processor threads")
+
+
 def add_given(command: argparse.ArgumentParser) -> None:
     """Add --given, a list of (method, file)."""
     command.add_argument(

@@ -7,20 +7,14 @@ import json
 from pathlib import Path
 
 from detector.assets import EMBEDDED, MODELS
-from detector.cli.options import Commands, add_write, positive
+from detector.cli.options import Commands, add_training, add_write, positive
 
 
 def add(commands: Commands) -> None:
     pretrain = commands.add_parser("pretrain", help="train the embedded model from scratch on image-caption pairs")
     pretrain.add_argument("--pairs", type=Path, required=True, help="folder with train/val/test.tar and captions.csv")
     pretrain.add_argument("--out", type=Path, help="folder for the weights (default: the embedded model's own)")
-    pretrain.add_argument(
-        "--checkpoints",
-        type=Path,
-        default=Path("checkpoints/pretrain"),
-        help="folder for what --resume goes on from (default checkpoints/pretrain)",
-    )
-    pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_training(pretrain, "checkpoints/pretrain")
     pretrain.add_argument("--epochs", type=positive, help="passes over the images for the towers")
     pretrain.add_argument("--caption-epochs", type=positive, help="passes for the caption decoder")
     pretrain.add_argument(
@@ -31,7 +25,6 @@ def add(commands: Commands) -> None:
     pretrain.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder whose decoder --decoder-only trains (default: the embedded model's own)"
     )
-    pretrain.add_argument("--threads", type=positive, help="processor threads")
     pretrain.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU where there is one)")
     add_write(pretrain, "embedded")
     pretrain.set_defaults(run=run)
