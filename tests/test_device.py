@@ -292,7 +292,7 @@ def test_what_heatmaps_are_worth(folder, pixels, card, monkeypatch):
 def test_pretraining_of_the_embedded_model(pairs, tmp_path, card):  # noqa: F811
     from tiny import CONFIG as MODEL
 
-    from detector.clip.pretrain.loop import PretrainRun, pretrain, refine_decoder
+    from detector.clip.pretrain.loop import PretrainRun, keep_text, pretrain, refine_decoder
 
     run = PretrainRun(pairs, tmp_path / "out", tmp_path / "checkpoints", device=card)
     metrics = pretrain(run, MODEL, replace(SMALL, epochs=1))
@@ -300,6 +300,8 @@ def test_pretraining_of_the_embedded_model(pairs, tmp_path, card):  # noqa: F811
     again = pretrain(replace(run, resume=True), MODEL, replace(SMALL, epochs=2, caption_epochs=2))
     assert again["images"] == metrics["images"]
     assert refine_decoder(PretrainRun(pairs, tmp_path / "better", tmp_path / "decoder", device=card), tmp_path / "out", SMALL)
+    further = PretrainRun(pairs, tmp_path / "further", tmp_path / "images", device=card)
+    assert keep_text(further, tmp_path / "out", replace(SMALL, average=0.9))["before"]["images"] == metrics["images"]
     assert Backbone.load(str(tmp_path / "better"), "cuda").encode_text(["a dog"]).device.type == "cpu"
 
 

@@ -17,7 +17,7 @@ from detector.checkpoints import Checkpoint
 from detector.clip.backbone import Backbone
 from detector.clip.pretrain.data import PretrainConfig, batches, decoder_pairs, draw_weights, load_pairs
 from detector.clip.pretrain.decoder import caption_batches, image_tokens
-from detector.clip.pretrain.loop import PretrainRun, pretrain, refine_decoder
+from detector.clip.pretrain.loop import PretrainRun, keep_text, pretrain, refine_decoder
 from detector.clip.pretrain.losses import attribute_loss, caption_targets, contrastive_loss, normalise_pixels
 from detector.clip.pretrain.measures import centre_square, recall_at
 from detector.clip.pretrain.model import CaptionModel
@@ -261,3 +261,35 @@ def test_refining_goes_on_from_its_last_epoch(pairs, exported, tmp_path, monkeyp
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     saved = torch.load(tmp_path / "b" / "decoder.pt", weights_only=True)
     assert not any(name.startswith(("visual", "text.")) for name in (*saved["module"], *saved["state"]["weights"]))
+
+
+# --- the image tower alone -----------------------------------------------------------------------------------------
+
+FURTHER = replace(SMALL, early_epochs=0, full_epochs=0, average=0.5)
+
+
+def test_the_image_tower_goes_on_and_the_text_tower_stays(pairs, exported, tmp_path):
+    metrics = keep_text(PretrainRun(pairs, tmp_path / "out", tmp_path / "state"), exported, FURTHER)
+    before, after = weights_of(exported), weights_of(tmp_path / "out")
+    assert set(before) == set(after)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"visual", "text_decoder"}
+    backbones = [Backbone.load(str(folder)) for folder in (exported, tmp_path / "out")]
+    torch.testing.assert_close(*(backbone.encode_text(["a dog"]) for backbone in backbones), rtol=0, atol=0)
+    assert metrics["before"]["images"] == metrics["images"] and metrics["config"]["average"] == 0.5
+
+
+def test_the_image_tower_s_running_mean_survives_a_cut(pairs, exported, tmp_path, monkeypatch, capsys):
+    keep_text(PretrainRun(pairs, tmp_path / "whole", tmp_path / "a"), exported, FURTHER)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after_checkpoint(patched)
+        keep_text(PretrainRun(pairs, tmp_path / "cut", tmp_path / "b"), exported, FURTHER)
+    capsys.readouterr()
+    keep_text(PretrainRun(pairs, tmp_path / "cut", tmp_path / "b", resume=True), exported, FURTHER)
+    lines = capsys.readouterr().err
+    assert "image tower 1/2" not in lines and "image tower 2/2" in lines
+    whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    without = keep_text(PretrainRun(pairs, tmp_path / "last", tmp_path / "c"), exported, replace(FURTHER, average=None))
+    last = weights_of(tmp_path / "last")
+    assert without["config"]["average"] is None and any(not torch.equal(whole[name], last[name]) for name in whole)

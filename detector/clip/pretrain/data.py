@@ -46,7 +46,12 @@ class PretrainConfig:
     caption_flickr_share: float = 0.9  # of the decoder's draws: sentences teach more than class names
     caption_others: int = 150  # images of each other source that the decoder sees
     caption_patch_dropout: float = 0.25  # share of image tokens that a step of the decoder leaves out
+    average: float | None = None  # share that the running mean of the towers keeps in each step; None: there is no mean
     seed: int = 0
+
+
+# How the image tower goes on beside a text tower that stays: half of the rates, as its weights are no longer random.
+KEEP_TEXT = PretrainConfig(epochs=32, early_epochs=0, full_epochs=2, matrix_rate=0.01, other_rate=7.5e-4, average=0.998, seed=1)
 
 
 @dataclass

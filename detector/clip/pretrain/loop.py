@@ -2,7 +2,8 @@
 
 Two stages, both resumable. The towers learn content (contrastive loss over captions) and attributes (an edited copy of
 a photograph must lie further along the attribute's text direction than the copy before the edit). Then the caption
-decoder learns on the frozen towers. Nothing here knows which images are real or synthetic.
+decoder learns on the frozen towers. Either part can go on from exported weights: `keep_text`, `refine_decoder`. Nothing here knows which
+images are real or synthetic.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from torch import Tensor
 
 from detector.checkpoints import Checkpoint
 from detector.clip.backbone import WEIGHTS_FILE
-from detector.clip.pretrain.data import Pairs, PretrainConfig, load_pairs
+from detector.clip.pretrain.data import KEEP_TEXT, Pairs, PretrainConfig, load_pairs
 from detector.clip.pretrain.decoder import DecoderTrainer
 from detector.clip.pretrain.measures import measure
 from detector.clip.pretrain.model import CaptionModel
-from detector.clip.pretrain.towers import TowerTrainer
+from detector.clip.pretrain.towers import ImageTowerTrainer, TowerTrainer
 from detector.clip.towers import Tower
 from detector.hub.weights import read_weights, tensor_digest, write_weights
 
@@ -66,20 +67,66 @@ def pretrain(run: PretrainRun, configuration: dict[str, Any], config: PretrainCo
     """Both stages, then the measures on the `test` split, then the export. Returns the metrics."""
     torch.manual_seed(config.seed)
     subject = CaptionModel.build(configuration, run.device)
+    checkpoint = run.checkpoint("towers", config)
+    metrics = _both_stages(run, subject, TowerTrainer, config, checkpoint)
+    export(subject.model, configuration, metrics, run.out)
+    return metrics
+
+
+def _both_stages(
+    run: PretrainRun, subject: CaptionModel, kind: type[TowerTrainer], config: PretrainConfig, checkpoint: Checkpoint
+) -> dict[str, Any]:
+    """Train the towers that `kind` trains, then the decoder; `subject.model` gets the result. Returns the metrics."""
     train, val = load_pairs(run.pairs, "train"), load_pairs(run.pairs, "val")
     print(f"{len(train.images)} training images, {sum(map(len, train.captions))} captions")
-    towers = TowerTrainer(subject, train, val, config, run.checkpoint("towers", config))
-    towers.run()
+    towers = kind(subject, train, val, config, checkpoint)
+    subject.model.load_state_dict(towers.run().state_dict())
     decoder = decoder_trainer(run, subject, train, config)
     decoder.run()
-    metrics = measure(subject, load_pairs(run.pairs, "test"), attributes=200) | {
+    return measure(subject, load_pairs(run.pairs, "test"), attributes=200) | {
         "caption_nats_per_token_val": decoder.state.best,
         "tower_seconds": towers.state.seconds,
         "decoder_seconds": decoder.state.seconds,
         "images": len(train.images),
         "config": asdict(config),
     }
-    export(subject.model, configuration, metrics, run.out)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported folder, read again: tensors in float16, the open_clip configuration, the metrics."""
+
+    weights: dict[str, Tensor]
+    configuration: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Exported:
+        """WeightsError, one sentence, if the weights cannot be used."""
+        configuration, metrics = (
+            json.loads((folder / name).read_text(encoding="utf-8")) for name in ("open_clip_config.json", "metrics.json")
+        )
+        return cls(read_weights(folder / WEIGHTS_FILE)[0], configuration, metrics)
+
+    def subject(self, device: torch.device | str) -> CaptionModel:
+        """The model with these weights, in float32."""
+        subject = CaptionModel.build(self.configuration)
+        subject.model.load_state_dict(self.weights)
+        subject.model.to(device)
+        return subject
+
+
+def keep_text(run: PretrainRun, weights: Path, config: PretrainConfig = KEEP_TEXT) -> dict[str, Any]:
+    """Train the image tower of the exported folder `weights` further, then the decoder on it; the text tower stays, bit for bit.
+
+    Writes `run.out`. Returns the metrics; under "before" those of `weights`.
+    """
+    torch.manual_seed(config.seed)
+    before = Exported.read(weights)
+    subject = before.subject(run.device)
+    checkpoint = run.checkpoint("image_tower", config, tensor_digest(before.weights))
+    metrics = _both_stages(run, subject, ImageTowerTrainer, config, checkpoint) | {"before": before.metrics}
+    export(subject.model, before.configuration, metrics, run.out)
     return metrics
 
 
@@ -89,12 +136,8 @@ def refine_decoder(run: PretrainRun, weights: Path, config: PretrainConfig) -> d
     `run.out` gets the decoder of the epoch with the lowest validation loss, anew after each better epoch. Returns the metrics.
     """
     torch.manual_seed(config.seed)
-    configuration = json.loads((weights / "open_clip_config.json").read_text(encoding="utf-8"))
-    metrics = json.loads((weights / "metrics.json").read_text(encoding="utf-8"))
-    exported = read_weights(weights / WEIGHTS_FILE)[0]
-    subject = CaptionModel.build(configuration)
-    subject.model.load_state_dict(exported)
-    subject.model.to(run.device)
+    exported = Exported.read(weights)
+    subject, metrics = exported.subject(run.device), dict(exported.metrics)
     before = {"caption_nats_per_token_val": metrics.get("caption_nats_per_token_val"), "seconds": metrics.get("decoder_seconds", 0.0)}
 
     def write(trainer: DecoderTrainer) -> None:
@@ -104,7 +147,7 @@ def refine_decoder(run: PretrainRun, weights: Path, config: PretrainConfig) -> d
             decoder_before=before,
             decoder_config={name: value for name, value in asdict(config).items() if name.startswith("caption")},
         )
-        write_export(exported | decoder_weights(subject.model), configuration, metrics, run.out)
+        write_export(exported.weights | decoder_weights(subject.model), exported.configuration, metrics, run.out)
 
     trainer = decoder_trainer(run, subject, load_pairs(run.pairs, "train"), config)
     trainer.improved = write

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from detector.checkpoints import Checkpoint
 from detector.clip.pretrain.data import Batch, Pairs, PretrainConfig, batches
@@ -28,10 +29,17 @@ def dropout_at(epoch: int, config: PretrainConfig) -> float:
 class TowerTrainer(Trainer[Tower, Batch]):
     """Trains everything but the caption decoder, and prints the measures on `val` after each epoch."""
 
+    title = "towers"
+
     def __init__(self, subject: CaptionModel, train: Pairs, val: Pairs, config: PretrainConfig, checkpoint: Checkpoint | None = None):
-        subject.model.text_decoder.requires_grad_(False)
-        super().__init__(subject.model, make_optimisers(subject.model, config), Plan(config.epochs, clip=5.0, title="towers"), checkpoint)
+        self.freeze(subject.model)
+        plan = Plan(config.epochs, average=config.average, clip=5.0, mixed_precision=True, title=self.title)
+        super().__init__(subject.model, make_optimisers(subject.model, config), plan, checkpoint)
         self.subject, self.pairs, self.val, self.config = subject, train, val, config
+
+    def freeze(self, model: Tower) -> None:
+        """Mark what is not trained."""
+        model.text_decoder.requires_grad_(False)
 
     def before_epoch(self, epoch: int) -> None:
         self.module.visual.patch_dropout.prob = dropout_at(epoch, self.config)
@@ -50,4 +58,19 @@ class TowerTrainer(Trainer[Tower, Batch]):
         self.module.logit_scale.data.clamp_(max=math.log(100))
 
     def after_epoch(self, better: bool) -> None:
-        print("  ", {name: round(value, 3) for name, value in measure(self.subject, self.val).items()}, flush=True)
+        measures = measure(replace(self.subject, model=self.result), self.val)
+        print("  ", {name: round(value, 3) for name, value in measures.items()}, flush=True)
+
+
+class ImageTowerTrainer(TowerTrainer):
+    """Trains the image tower alone; the text tower and the temperature stay as they are, bit for bit.
+
+    The mirror image of arXiv 2111.07991, which keeps the image tower (choice): what rests on texts, such as directions of concepts
+    and the generator, stays valid.
+    """
+
+    title = "image tower"
+
+    def freeze(self, model: Tower) -> None:
+        model.requires_grad_(False)
+        model.visual.requires_grad_(True)
