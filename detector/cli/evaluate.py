@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from detector.cli.options import Commands, add_backbone, add_data, add_given, add_resyntheses, natural, positive
+from detector.cli.options import Commands, add_backbone, add_data, add_given, add_more_images, natural, positive
 from detector.cli.output import write_json
 
 LEAVE_SOURCES_OUT = "leave-sources-out"
@@ -64,7 +64,7 @@ def add(commands: Commands) -> None:
     )
     evaluate.add_argument("--fold-seed", type=natural, default=0, help="of the folds and of training, for --protocol (default 0)")
     add_given(evaluate)
-    add_resyntheses(evaluate)
+    add_more_images(evaluate)
     evaluate.set_defaults(run=run)
 
 
@@ -111,7 +111,7 @@ def run_leave_sources_out(arguments: argparse.Namespace) -> dict[str, Any]:
     methods = arguments.method or [method for method in METHODS if method in find_heads(arguments.backbone)]
     if unknown := set(methods) - set(METHODS):
         raise ValueError(f"There is no method '{min(unknown)}'; there are {', '.join(METHODS)}.")
-    names = ("data", "backbone", "copies", "cache", "device", "resyntheses")
+    names = ("data", "backbone", "copies", "cache", "device", "resyntheses", "photographs")
     training_run = TrainingRun(**{name: getattr(arguments, name) for name in names}, given=dict(arguments.given))
     backbone = Backbone.load(arguments.backbone, arguments.device)
     splits = split_tables(training_run, backbone, set(methods), set(methods))

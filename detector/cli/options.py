@@ -68,8 +68,14 @@ def add_given(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_resyntheses(command: argparse.ArgumentParser) -> None:
-    """Add --resyntheses, from 0 to 1."""
+def add_more_images(command: argparse.ArgumentParser) -> None:
+    """Add --photographs, a folder, and --resyntheses, from 0 to 1."""
+    command.add_argument(
+        "--photographs",
+        type=Path,
+        metavar="DIR",
+        help="more real pictures, a subfolder for each collection: linear_probe, orthogonal and concepts learn from them, too",
+    )
     command.add_argument(
         "--resyntheses",
         type=_share,

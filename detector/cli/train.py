@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from detector.cli.options import Commands, add_backbone, add_data, add_given, add_resyntheses, natural, positive
+from detector.cli.options import Commands, add_backbone, add_data, add_given, add_more_images, natural, positive
 
 
 def add(commands: Commands) -> None:
@@ -50,7 +50,7 @@ def add(commands: Commands) -> None:
     )
     train.add_argument("--resume", action="store_true", help="go on from sdd's last checkpoint")
     add_given(train)
-    add_resyntheses(train)
+    add_more_images(train)
     train.set_defaults(run=run)
 
 
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     start = cast(SddOptions, options.get("sdd", SddOptions()))
     sdd = replace(start, checkpoints=arguments.checkpoints, resume=arguments.resume)
     sdd = replace(sdd, recipe=replace(sdd.recipe, epochs=arguments.epochs)) if arguments.epochs else sdd
-    names = ("data", "backbone", "out", "copies", "seed", "cache", "device", "resyntheses")
+    names = ("data", "backbone", "out", "copies", "seed", "cache", "device", "resyntheses", "photographs")
     run = TrainingRun(**{name: getattr(arguments, name) for name in names}, given=dict(arguments.given))
     files = train_heads(methods, run, options | {"sdd": sdd})
     for method, path in files.items():

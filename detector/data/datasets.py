@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -101,6 +102,12 @@ class Pictures(Sequence[np.ndarray]):
         positions = np.arange(len(self))[mask]
         return Pictures([self.examples[i] for i in positions], [self.copy[i] for i in positions], self.seed)
 
+    def joined(self, other: Pictures) -> Pictures:
+        """These pictures, then the other ones. ValueError where their copies have other seeds."""
+        if self.seed != other.seed:
+            raise ValueError("Pictures whose copies have other seeds cannot be joined.")
+        return Pictures([*self.examples, *other.examples], [*self.copy, *other.copy], self.seed)
+
     def originals(self) -> list[Example]:
         """The examples whose copy number is 0."""
         return [example for example, copy in zip(self.examples, self.copy, strict=True) if copy == 0]
@@ -141,6 +148,23 @@ def read_datasets(folders: Sequence[Path | str]) -> list[Example]:
     if len({example.corpus for example in examples}) < len(folders):
         raise DataError("Two data folders have the same name, by which tables tell them apart; rename one.")
     return examples
+
+
+def read_photographs(folder: Path, most: int) -> list[Example]:
+    """Photographs of a folder as examples of label 0 and split `train`: at most `most` of each collection, in a fixed order.
+
+    The folders below `folder` name the collection; of a large one the files are chosen by a hash of their names. DataError if the folder
+    holds no image.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if not files:
+        raise DataError(f"'{folder}' holds no photographs; name a folder with a subfolder for each collection.")
+    corpus, collections = folder.resolve().name, defaultdict(list)
+    for path in files:
+        collections["/".join(path.relative_to(folder).parts[:-1]) or corpus].append(path)
+    for paths in collections.values():
+        paths.sort(key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    return [Example(path, 0, name, "train", corpus) for name, paths in collections.items() for path in sorted(paths[:most])]
 
 
 def _from_manifest(manifest: Path) -> list[Example]:

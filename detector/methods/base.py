@@ -55,6 +55,12 @@ class Evidence:
     residual_windows: WindowRows | None = None
     beside: Mapping[str, Evidence] = field(default_factory=dict)
 
+    @classmethod
+    def of_clip(cls, clip: ClipFeatures, pixels: Sequence[np.ndarray] = ()) -> Evidence:
+        """CLIP's features and the pixels alone."""
+        nothing = np.empty((len(clip), 0))
+        return cls(clip, nothing, nothing, pixels)
+
     def __len__(self) -> int:
         return len(self.descriptors)
 

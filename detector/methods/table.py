@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detector.clip.backbone import Backbone
+from detector.clip.backbone import Backbone, ClipFeatures
 from detector.data.datasets import Pictures
 from detector.data.sources import source_weights
 from detector.methods.base import Evidence, Head
@@ -49,6 +49,15 @@ class Table:
     def without(self, sources: np.ndarray) -> Table:
         """The rows of other sources than the named ones, without re-syntheses of photographs from these."""
         return self.rows(~np.isin(self.sources, sources) & ~np.isin(self.origins, sources))
+
+    def with_photographs(self, photographs: Table) -> Table:
+        """The rows, then those of `photographs`; of the evidence CLIP's features and the pixels alone."""
+        clip, more = self.evidence.clip, photographs.evidence.clip
+        features = ClipFeatures(torch.cat([clip.pooled, more.pooled]), torch.cat([clip.projected, more.projected]), None)
+        pictures = self.pictures.joined(photographs.pictures)
+        names = ("labels", "sources", "copy", "corpora")
+        columns = {name: np.concatenate([getattr(self, name), getattr(photographs, name)]) for name in names}
+        return Table(Evidence.of_clip(features, pictures), pictures=pictures, **columns)
 
     def originals(self) -> Table:
         """The rows of the images as they are."""

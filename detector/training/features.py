@@ -117,6 +117,13 @@ def _named(examples: Sequence[Example], copies: int, seed: int) -> str:
     return "".join(f"{file_key(e.path)} {e.label}\n" for e in examples) + f"{copies} {seed}"
 
 
+def _clip_features(
+    backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str
+) -> dict[str, np.ndarray]:
+    key = " ".join([_named(examples, copies, seed), *VIEWS, backbone_module.VERSION, backbone.fingerprint])
+    return _stored(folder, f"{title}-clip", key, lambda: extract_clip(backbone, examples, copies, seed, title))
+
+
 def _measured(
     backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str
 ) -> dict[str, np.ndarray]:
@@ -128,13 +135,7 @@ def _measured(
         " ".join([named, *VIEWS, physical.VERSION, residual.VERSION, "windows"]),
         lambda: extract_pixels(examples, copies, seed, title),
     )
-    clip = _stored(
-        folder,
-        f"{title}-clip",
-        " ".join([named, *VIEWS, backbone_module.VERSION, backbone.fingerprint]),
-        lambda: extract_clip(backbone, examples, copies, seed, title),
-    )
-    return pixels | clip
+    return pixels | _clip_features(backbone, examples, copies, seed, folder, title)
 
 
 def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str) -> Table:
@@ -142,15 +143,32 @@ def cached(backbone: Backbone, examples: list[Example], copies: int, seed: int, 
     groups = [list(group) for _, group in groupby(examples, key=lambda example: bool(example.origin))]
     parts = [_measured(backbone, group, copies, seed, folder, title) for group in groups]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
-    features = ClipFeatures(torch.from_numpy(arrays["pooled"]), torch.from_numpy(arrays["projected"]), None)
-    each = copies + 1
-    labels, sources = (np.repeat(values, each) for values in ([e.label for e in examples], [e.source for e in examples]))
-    copy = np.tile(np.arange(each), len(examples))
-    pictures = Pictures([e for e in examples for _ in range(each)], copy.tolist(), seed)
-    corpora = np.repeat([e.corpus for e in examples], each)
+    pictures = _pictures(examples, copies, seed)
     windows = WindowRows(arrays["windows"], arrays["counts"])
-    evidence = Evidence(features, arrays["descriptors"], arrays["residual"], pixels=pictures, residual_windows=windows)
-    return Table(evidence, labels, sources, copy, pictures, corpora)
+    evidence = Evidence(_features(arrays), arrays["descriptors"], arrays["residual"], pixels=pictures, residual_windows=windows)
+    return _table(evidence, pictures)
+
+
+def cached_clip(backbone: Backbone, examples: list[Example], copies: int, seed: int, folder: Path | None, title: str) -> Table:
+    """As `cached`, with CLIP's features as the only evidence beside the pixels."""
+    pictures = _pictures(examples, copies, seed)
+    features = _features(_clip_features(backbone, examples, copies, seed, folder, title))
+    return _table(Evidence.of_clip(features, pictures), pictures)
+
+
+def _features(arrays: Mapping[str, np.ndarray]) -> ClipFeatures:
+    return ClipFeatures(torch.from_numpy(arrays["pooled"]), torch.from_numpy(arrays["projected"]), None)
+
+
+def _pictures(examples: list[Example], copies: int, seed: int) -> Pictures:
+    """Each image, and after it its random copies."""
+    return Pictures([e for e in examples for _ in range(copies + 1)], list(range(copies + 1)) * len(examples), seed)
+
+
+def _table(evidence: Evidence, pictures: Pictures) -> Table:
+    """The evidence with what the examples say of its rows."""
+    labels, sources, corpora = (np.array([getattr(e, name) for e in pictures.examples]) for name in ("label", "source", "corpus"))
+    return Table(evidence, labels, sources, np.array(pictures.copy), pictures, corpora)
 
 
 def windowed(table: Table, head: object, folder: Path | None, title: str) -> Table:
@@ -185,6 +203,6 @@ def with_released(table: Table, backbone: Backbone, heads: Mapping[str, Publishe
         prepare = partial(backbone.prepare, interpolation=interpolation, resize=resize)
         make = partial(extract_clip, backbone, examples, copies, table.pictures.seed, title, prepare)
         arrays = _stored(folder, f"{title}-{interpolation}", key, make)
-        passes[interpolation, resize] = ClipFeatures(torch.from_numpy(arrays["pooled"]), torch.from_numpy(arrays["projected"]), None)
+        passes[interpolation, resize] = _features(arrays)
     features = {name: getattr(passes[head.source.interpolation, head.source.resize], head.source.feature) for name, head in heads.items()}
     return replace(table, evidence=replace(table.evidence, released=features))

@@ -122,16 +122,17 @@ def _score_fold(method: str, splits: Splits, held: np.ndarray, training: Trainin
 
 
 def _tables(method: str, splits: Splits) -> tuple[Table, Table]:
-    return splits.training_table(method), splits.val
+    return splits.of_train(method), splits.val
 
 
 def fold_head(method: str, splits: Splits, held: np.ndarray, training: Training) -> Head:
     """The method's calibrated head, trained without the sources `held` (names) and without re-syntheses of their photographs."""
-    learned = splits.training_table(method).without(held)
-    rest = learned.rows(learned.origins == "")
+    rest = splits.of_train(method).without(held)
+    rest = rest.rows(rest.origins == "")
     parts = source_folds(rest.labels, rest.sources, _parts(rest), training.seed)
     stopping = np.unique(rest.sources[parts == 0])
-    fitted = METHODS[method].fitter()(learned.without(stopping), rest.rows(parts == 0).originals(), training)
+    learned = splits.training_table(method).without(np.concatenate([held, stopping]))
+    fitted = METHODS[method].fitter()(learned, rest.rows(parts == 0).originals(), training)
     known = splits.val.rows(~np.isin(splits.val.sources, np.concatenate([held, stopping]))).originals()
     if len(np.unique(known.labels)) < 2:
         raise DataError("The validation images come from other sources than the training images; divide the images of each source.")

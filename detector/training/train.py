@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from detector.assets import EMBEDDED, MODELS
 from detector.clip.backbone import Backbone
-from detector.data.datasets import DataError, read_datasets, training_splits
+from detector.data.datasets import DataError, read_datasets, read_photographs, training_splits
 from detector.methods.base import HeadCard, HeadError, save_head
 from detector.methods.calibration import calibrated, logits_of
 from detector.methods.registry import (
@@ -37,13 +37,14 @@ from detector.methods.registry import (
 )
 from detector.methods.sdd.train import SddOptions
 from detector.methods.table import Table, Training
-from detector.training.features import CAPTIONED_COPIES, cached, captioned, windowed
+from detector.training.features import CAPTIONED_COPIES, cached, cached_clip, captioned, windowed
 from detector.training.resynthesis import Resynthesis, with_resyntheses
 from detector.training.splits import Splits
 from detector.training.stacking import FOLDS, Stack, fold_count, out_of_source_logits, read_logits, unscored_folds, write_logits
 from detector.verdict.fusion import Fusion
 from detector.verdict.reference import Reference
 
+PHOTOGRAPHS = 300  # at most so many of each collection of `TrainingRun.photographs`: as many as the largest of ours has (choice)
 VAL_COPIES = 1  # of a validation image, for the verdict alone: what it says must hold of pictures that were saved again, too
 
 
@@ -63,7 +64,8 @@ class TrainingRun:
     data: folders of labelled images. backbone: its name. out: folder of the head files; None: the user's own. copies: random copies
     of each training image. cache: folder of measured features; None: nothing is written. device: None: a GPU where there is one. given:
     method → file of out-of-source logits, see `stacking.write_logits`. resyntheses: share of the training photographs that are
-    re-synthesised, see `resynthesis`.
+    re-synthesised, see `resynthesis`. photographs: folder of more real pictures for the methods that read CLIP's features alone, a
+    subfolder for each collection; a collection of the name of one in `data` counts as that one.
     """
 
     data: Sequence[Path]
@@ -75,6 +77,7 @@ class TrainingRun:
     device: str | None = None
     given: Mapping[str, Path] = field(default_factory=dict)
     resyntheses: float = 0.0
+    photographs: Path | None = None
 
     @property
     def name(self) -> str:
@@ -93,11 +96,12 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a card says of a fit. method: of a head, "verdict" or "reference"."""
+    """What a card says of a fit. method: of a head, "verdict" or "reference". photographs: how many more there were, in words."""
 
     method: str
     details: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    photographs: str = ""
 
 
 def card_of(fit: Fit, run: TrainingRun, backbone: Backbone, counts: tuple[int, int]) -> HeadCard:
@@ -105,12 +109,13 @@ def card_of(fit: Fit, run: TrainingRun, backbone: Backbone, counts: tuple[int, i
     method, copies = fit.method, min(run.copies, CAPTIONED_COPIES) if fit.method in CAPTIONED else run.copies
     views = "random windows of each, drawn anew in every epoch" if method in TOWER_METHODS else f"{copies} random copies of each"
     more = f" --resyntheses {run.resyntheses}" if run.resyntheses else ""
+    more += " --photographs DIR" if run.photographs else ""
     return replace(
         expected_card(method, backbone),
         command=f"python -m detector train {method if method in METHODS else 'all'} --data DIR --copies {copies} --seed {run.seed}{more}",
         details=fit.details,
         metrics=fit.metrics,
-        training_data=f"{run.name}: {counts[0]} training images, {views}; {counts[1]} for validation",
+        training_data=f"{run.name}: {counts[0]} training images{fit.photographs}, {views}; {counts[1]} for validation",
     )
 
 
@@ -125,7 +130,15 @@ def split_tables(run: TrainingRun, backbone: Backbone, trained: set[str], fused:
     tables = [cached(backbone, part, copies, run.seed, run.cache, title) for part, copies, title in parts]
     learned = captioned(tables[0], backbone, run.seed, run.cache, "train") if (trained | _stacked(fused, tables)) & set(CAPTIONED) else None
     val_table = captioned(tables[1], backbone, run.seed, run.cache, "val") if fused & set(CAPTIONED) else tables[1]
-    return Splits(tables[0], val_table, learned)
+    return Splits(tables[0], val_table, learned, photographs_of(run, backbone))
+
+
+def photographs_of(run: TrainingRun, backbone: Backbone) -> Table | None:
+    """The table of `run.photographs`, with as many random copies as the training images have; None where there are none."""
+    if run.photographs is None:
+        return None
+    examples = read_photographs(run.photographs, PHOTOGRAPHS)
+    return cached_clip(backbone, examples, run.copies, run.seed, run.cache, "photographs")
 
 
 def _stacked(fused: set[str], tables: Sequence[Table]) -> set[str]:
@@ -175,7 +188,8 @@ def train_head(method: str, run: TrainingRun, training: Training, splits: Splits
     splits = replace(splits, val=windowed(splits.val, fitted.head, run.cache, "val"))
     originals = splits.val.originals()
     head = calibrated(fitted.head, originals, backbone)
-    fit = Fit(method, fitted.details, measured(logits_of(head, originals, backbone), originals.labels))
+    metrics = measured(logits_of(head, originals, backbone), originals.labels)
+    fit = Fit(method, fitted.details, metrics, splits.photographs_in_words(method))
     path = run.folder(method, backbone) / f"{method}.safetensors"
     save_head(path, head.tensors(), card_of(fit, run, backbone, splits.counts))
     return path, splits

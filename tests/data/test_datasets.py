@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from detector.data.augmentation import augment, recompress
-from detector.data.datasets import DataError, Example, Pictures, read_dataset, training_splits, views, with_splits
+from detector.data.datasets import DataError, Example, Pictures, read_dataset, read_photographs, training_splits, views, with_splits
 from detector.data.perturbations import JPEG_SIDE, WEBP_SIDE
 
 
@@ -108,6 +108,21 @@ def test_no_such_folder_and_one_class(tmp_path):
     touch(tmp_path, "real/a.jpg")
     with pytest.raises(DataError, match="both classes"):
         read_dataset(tmp_path)
+
+
+def test_photographs_have_their_folder_as_collection(tmp_path):
+    for name in ("walk/a.png", "walk/b.JPG", "walk/c.webp", "trip/2013/d.png", "e.png", "walk/notes.txt"):
+        (tmp_path / "more" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "more" / name).write_bytes(b"")
+    examples = read_photographs(tmp_path / "more", 2)
+    assert {(e.label, e.split, e.corpus) for e in examples} == {(0, "train", "more")}
+    collections = [e.source for e in examples]
+    assert collections.count("walk") == 2 and collections.count("trip/2013") == collections.count("more") == 1
+    assert examples == read_photographs(tmp_path / "more", 2)
+    assert {e.path for e in examples} < {e.path for e in read_photographs(tmp_path / "more", 3)}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="'.*empty' holds no photographs"):
+        read_photographs(tmp_path / "empty", 2)
 
 
 def test_splits_are_drawn_once_for_a_name(tmp_path):

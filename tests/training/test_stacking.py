@@ -15,7 +15,7 @@ from detector.cli.main import main
 from detector.clip.backbone import ClipFeatures
 from detector.data.datasets import DataError, Example, Pictures
 from detector.methods import registry
-from detector.methods.base import Evidence, Score
+from detector.methods.base import Evidence, Score, load_head
 from detector.methods.table import Fitted, Table, Training
 from detector.training.splits import Splits
 from detector.training.stacking import fold_count, out_of_source_logits, read_logits, write_logits
@@ -50,7 +50,7 @@ class Spy:
         self.known, self.slope = known, slope
 
     def score(self, evidence):
-        codes = evidence.descriptors[:, 0]
+        codes = evidence.clip.pooled[:, 0].numpy()
         noise = np.sin(12.9 * codes + np.arange(len(codes)))
         return Score(np.where(np.isin(codes, self.known), 100.0, noise + (codes >= SOURCES)))
 
@@ -60,7 +60,7 @@ class Spy:
     @classmethod
     def fit(cls, train, val, training):
         cls.fits.append((set(train.sources), set(val.sources), set(val.copy.tolist())))
-        return Fitted(cls(np.unique(train.evidence.descriptors)), {})
+        return Fitted(cls(np.unique(train.evidence.clip.pooled)), {})
 
 
 @pytest.fixture
@@ -83,6 +83,37 @@ def test_no_head_scores_a_source_that_it_learned_from(spied):
         assert {name[:4] for name in held} == {name[:4] for name in stopping} == {"real", "fake"}
     for source in set(stack.sources):  # the same source in both corpora is one source
         assert len(set(stack.folds[stack.sources == source])) == 1
+
+
+def photographs(*collections: str) -> Table:
+    """Two photographs of each collection and a copy of each; the code of a collection that `table` lacks is 99."""
+    examples = [Example(SimpleNamespace(name=f"more{i}.png"), 0, name, "train", "more") for name in collections for i in range(2)]
+    rows = [example for example in examples for _ in range(2)]
+    codes = torch.tensor([[float(e.source[4:]) if e.source.startswith("real") else 99.0] for e in rows], dtype=torch.float64)
+    pictures, names = Pictures(rows, [0, 1] * len(examples)), np.array([e.source for e in rows])
+    evidence = Evidence.of_clip(ClipFeatures(codes, codes, None), pictures)
+    return Table(evidence, np.zeros(len(rows), int), names, np.tile([0, 1], len(examples)), pictures, np.repeat("more", len(rows)))
+
+
+def test_photographs_are_learned_from_and_never_scored(spied, monkeypatch):
+    training = Training(SimpleNamespace(device="cpu"))
+    without = out_of_source_logits(["spy"], spied, training, {})
+    monkeypatch.setitem(registry.METHODS, "spy", replace(registry.METHODS["spy"], evidence=("clip",)))
+    Spy.fits = []
+    stack = out_of_source_logits(["spy"], replace(spied, photographs=photographs("real0", "walk")), training, {})
+    assert stack.names.tolist() == without.names.tolist() and (stack.folds == without.folds).all()
+    assert (stack.logits["spy"] < 50).all()  # a photograph of a collection that is left out is left out, too
+    for (learned, stopping, _), fold in zip(Spy.fits, range(4), strict=True):
+        assert "walk" in learned and "walk" not in stopping and not learned & (stopping | set(stack.sources[stack.folds == fold]))
+
+
+def test_only_methods_that_read_clip_s_features_alone_get_photographs(spied):
+    splits = replace(spied, photographs=photographs("walk"))
+    rows = {method: len(splits.training_table(method).labels) for method in ("residual", "item", "sdd", "linear_probe", "concepts")}
+    count = len(spied.train.labels)
+    assert rows == {"residual": count, "item": count, "sdd": count, "linear_probe": count + 4, "concepts": count + 4}
+    table_ = splits.training_table("orthogonal")
+    assert len(table_.pictures) == len(table_.copy) == len(table_.corpora) == len(table_.evidence.clip.projected) == count + 4
 
 
 def test_given_logits_stand_in_for_training(spied, tmp_path):
@@ -169,6 +200,25 @@ def test_the_protocol_prints_a_row_a_method_and_a_column_a_corpus(arguments, tmp
     assert corpora["web"]["verdict"]["images"] == [25, 25] and corpora["all"]["physical"]["auroc"] > 0.9
     printed = capsys.readouterr().out
     assert "| physical |" in printed and "web, AUROC (95 %), 5 real and 5 synthetic sources" in printed
+
+
+def test_heads_learn_from_photographs(arguments, tmp_path, capsys):
+    options, backbone = arguments
+    more, generator = tmp_path / "more", np.random.default_rng(1)
+    for collection in ("walk", "real1"):
+        (more / collection).mkdir(parents=True)
+        for index in range(4):
+            cv2.imwrite(str(more / collection / f"{collection}{index}.png"), generator.integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    trained = {}
+    for name, extra in (("without", []), ("with", ["--photographs", str(more)])):
+        assert main(["train", "linear_probe", *options, *extra, "--out", str(tmp_path / name)]) == 0
+        trained[name] = load_head(tmp_path / name / "linear_probe.safetensors")
+    (before, _), (after, card) = trained["without"], trained["with"]
+    assert any(not torch.equal(torch.as_tensor(before[name]), torch.as_tensor(after[name])) for name in before)
+    assert "--photographs DIR" in card.command and "8 more photographs of 2 collections" in card.training_data
+    (tmp_path / "empty").mkdir()
+    assert main(["train", "linear_probe", *options, "--photographs", str(tmp_path / "empty")]) == 1
+    assert "holds no photographs; name a folder with a subfolder for each collection" in capsys.readouterr().err
 
 
 def test_the_verdict_is_fitted_on_out_of_source_logits(arguments, tmp_path, capsys):
