@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
     add_backbone(study)
     study.add_argument("--seeds", type=positive, default=3, help="trainings of each head (default 3)")
     study.add_argument("--out", type=Path, help="JSON file that gets the result beside those of other studies")
+    study.add_argument("--photographs", type=Path, metavar="DIR", help="of seeds alone: as for train")
     add_write(study, "study NAME")
     study.set_defaults(run=run)
 
@@ -29,6 +30,7 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from detector.clip.backbone import Backbone
     from detector.evaluation.studies import STUDIES
+    from detector.evaluation.studies.seeds import with_photographs
     from detector.markdown import require_marks, write_between_marks
     from detector.methods.registry import METHODS, require_suited
 
@@ -42,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     if method in METHODS:
         require_suited(method, backbone)
     corpora: list[Any] = [study.load(backbone, data, arguments.cache) for data in arguments.data]
+    if arguments.photographs:
+        corpora = [with_photographs(corpus, arguments.photographs) for corpus in corpora]
     result = {"measured_on": study.measured_on(backbone)} | study.run(corpora, backbone, arguments.seeds)
     print(study.report(result))
     if arguments.out:

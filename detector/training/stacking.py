@@ -1,8 +1,7 @@
 """Leave sources out: logits of images from heads that saw no image of their source (stacking, Wolpert 1992).
 
-Each fold holds out whole generators together with whole collections of photographs. In a fold, early stopping uses a part of the other
-sources, so that no choice sees the sources that are scored; Platt scaling uses validation images of the sources that the head learned
-from, as it does for the head that is shipped.
+Each fold holds out whole generators together with whole collections of photographs. A fold's head is made as the head that is shipped:
+it learns from all training images of the other sources; their validation images serve early stopping and Platt scaling.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from detector.progress import progress
 from detector.training.splits import Splits
 
 FOLDS = 4
-STOPPING_PARTS = 4  # of a fold's training sources, of which one is for early stopping (choice)
 SCORED_COPIES = 1  # random copies of an image that are scored besides the image itself
 
 
@@ -127,21 +125,11 @@ def _tables(method: str, splits: Splits) -> tuple[Table, Table]:
 
 def fold_head(method: str, splits: Splits, held: np.ndarray, training: Training) -> Head:
     """The method's calibrated head, trained without the sources `held` (names) and without re-syntheses of their photographs."""
-    rest = splits.of_train(method).without(held)
-    rest = rest.rows(rest.origins == "")
-    parts = source_folds(rest.labels, rest.sources, _parts(rest), training.seed)
-    stopping = np.unique(rest.sources[parts == 0])
-    learned = splits.training_table(method).without(np.concatenate([held, stopping]))
-    fitted = METHODS[method].fitter()(learned, rest.rows(parts == 0).originals(), training)
-    known = splits.val.rows(~np.isin(splits.val.sources, np.concatenate([held, stopping]))).originals()
+    known = splits.val.without(held).originals()
     if len(np.unique(known.labels)) < 2:
         raise DataError("The validation images come from other sources than the training images; divide the images of each source.")
+    fitted = METHODS[method].fitter()(splits.training_table(method).without(held), known, training)
     return calibrated(fitted.head, known, training.backbone)
-
-
-def _parts(table: Table) -> int:
-    fewest = min(len(np.unique(table.sources[table.labels == label])) for label in (0, 1))
-    return min(STOPPING_PARTS, fewest)
 
 
 # --- logits in a file --------------------------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ def residual_card(record: AnalysisRecord) -> Card:
         return Card("There is no residual head for this backbone.")
     rows = _strongest(groups.items())
     name, value = rows[0]
-    start = f"What is left without the picture's content: the {name} pushes most, towards {_side(value)}"
+    start = f"What is left without the picture's content: the part “{name}” pushes most, towards {_side(value)}"
     return Card(f"{start}.", svg.small_bars(rows, "Contributions of parts of the residual"), f"{start} ({value:+.2f} logits).")
 
 

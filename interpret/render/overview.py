@@ -18,6 +18,8 @@ RESIDUAL_WORDS = {  # group of the residual's features → what it looks at
     "spectrum luma": "the spectrum of fine detail in brightness",
     "spectrum chroma": "the spectrum of fine detail in colour",
     "channel coherence": "how alike the fine detail of the colour channels is",
+    "scene statistics luma": "how local contrast is spread in brightness, at coarser scales",
+    "scene statistics chroma": "how local contrast is spread in colour, at coarser scales",
     "co-occurrence luma": "how neighbouring pixels differ in brightness",
     "co-occurrence chroma": "how neighbouring pixels differ in colour",
     "sign patterns": "ups and downs between neighbouring pixels",

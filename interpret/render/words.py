@@ -123,7 +123,8 @@ into real ones and see whether the map finds them better than maps that know not
 origin; we blur what it points at; and we shuffle
 the model's weights, after which the map must change. The sentence beside each map says what came out.""",
     "residual": """What is left when a picture's content is filtered away: sensor noise, demosaicing, upsampling and compression
-leave different spectra. Read at the image's own resolution. A method of our own, not from a paper.""",
+leave different spectra. Read at the image's own resolution. "Scene statistics" ask, at a half to an eighth of it, whether contrast is
+spread over the picture as in photographs. A method of our own, not from a paper.""",
     "stability": """Changed copies are made of the picture's own pixels, and each goes through all methods and the verdict like
 an image of its own: JPEG 95 to 50, WebP 80, half, three quarters and one and a half times its size, a slight blur, its middle,
 its mirror image. Read the chart from the top: a straight line down is a method that no change moves. The dots of the verdict are

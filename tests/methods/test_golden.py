@@ -11,14 +11,14 @@ import pytest
 
 GOLDEN = {
     "physical": 0.2923,
-    "residual": -1.3574,
-    "linear_probe": 0.4659,
-    "orthogonal": 0.6156,
-    "concepts": 0.5135,
+    "residual": -3.0483,
+    "linear_probe": 0.7823,
+    "orthogonal": 0.9245,
+    "concepts": 0.6499,
     "item": 0.3565,
     "physical_clip": -0.3789,
     "sdd": 2.6230,
-    "verdict": 0.0440,
+    "verdict": -0.5107,
 }
 
 

@@ -119,7 +119,7 @@ def test_folds_hold_re_syntheses_out_with_their_photographs(monkeypatch):
         held = set(stack.sources[stack.folds == fold])
         origins = set(train.origins[train.origins != ""])
         assert origins and origins == {source for source in train.sources if source.startswith("real")}
-        assert not origins & (held | set(val.sources)) and "resynthesis-x" not in val.sources
+        assert not (origins | set(val.sources)) & held and "resynthesis-x" not in val.sources
 
 
 def test_the_command_line_takes_a_share(folders, tmp_path, monkeypatch, capsys):

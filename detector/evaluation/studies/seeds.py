@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +24,11 @@ DRAWN = ("linear_probe", "orthogonal", "concepts", "item", "physical_clip")  # s
 
 @dataclass(frozen=True)
 class Folder:
-    """A data DIR and the folder of cached features."""
+    """A data DIR, the folder of cached features, and one of more photographs, see `TrainingRun`."""
 
     data: Path
     cache: Path | None
+    photographs: Path | None = None
 
 
 def folder(backbone: Backbone, data: Path, cache: Path | None) -> Folder:
@@ -35,9 +36,17 @@ def folder(backbone: Backbone, data: Path, cache: Path | None) -> Folder:
     return Folder(data, cache)
 
 
+def with_photographs(corpus: object, photographs: Path) -> Folder:
+    """The input with a folder of more photographs. ValueError, one sentence, for the input of another study."""
+    if not isinstance(corpus, Folder):
+        raise ValueError("Only the study 'seeds' trains with more photographs; leave out --photographs.")
+    return replace(corpus, photographs=photographs)
+
+
 def seeds_study(folders: list[Folder], backbone: Backbone, seeds: int) -> dict:
     """Each method of DRAWN trained as `train` does on all folders together, with each seed; the random copies are those of seed 0."""
-    run = TrainingRun([each.data for each in folders], backbone.name, cache=folders[0].cache)
+    first = folders[0]
+    run = TrainingRun([each.data for each in folders], backbone.name, cache=first.cache, photographs=first.photographs)
     splits = split_tables(run, backbone, set(DRAWN), set(DRAWN))
     tests = tables_of_tests(run, backbone)
     rows = {}

@@ -1,6 +1,6 @@
-"""Low-level evidence: what is left of an image once its content is filtered out, as 1,614 numbers.
+"""Low-level evidence: what is left of an image once its content is filtered out, as 1,812 numbers.
 
-Three kinds of numbers, all at native resolution, averaged over windows of 128 x 128 pixels:
+Four kinds of numbers, averaged over windows of 128 x 128 pixels; all but the last at native resolution:
 
 * **spectrum**: the radial log power of the locally normalised high-pass residual of luma Y and of the colour
   differences B-Y and R-Y. Upsampling layers, demosaicing and resampling each leave their own curve.
@@ -9,6 +9,7 @@ Three kinds of numbers, all at native resolution, averaged over windows of 128 x
 * **co-occurrence**: how often quantised differences of neighbouring pixels follow one another, as in steganalysis
   (Fridrich and Kodovsky, Rich Models for Steganalysis of Digital Images, 2012; truncation at +-2, symmetry merging).
   The quantiser's step follows the residual's own size, so that the pattern counts and the amount of detail does not.
+* **scene**: natural scene statistics at a half to an eighth of the resolution, see `scene`.
 
 Everything specific is a choice, not from a paper: window size and number, normalisation, the families in `FAMILIES`,
 the square root of the histograms. Families were chosen by holding out whole generators together with whole photo sources.
@@ -26,6 +27,7 @@ import numpy as np
 import scipy.fft
 
 from detector.data.windows import Box
+from detector.methods.residual import scene
 
 WINDOW = 128  # pixels; choice: a multiple of the JPEG block, small enough for three to a 256-pixel image's side
 PER_AXIS = 4  # at most 4 x 4 windows, so that large images stay bounded (choice)
@@ -34,13 +36,22 @@ PAIRS = ((0, 1), (0, 2), (1, 2))  # of CHANNELS, for the coherence
 BIN = 1 / 64  # cycles per pixel: width of a radial bin
 FIRST_BIN, LAST_BIN = 2, 44  # below 1/32 cycle the residual holds nothing but leakage; the corner is at 0.707
 BANDS = 9  # coherence bands of 4 bins each; the last one takes the corner
-VERSION = "residual-2"  # of the numbers that `features` makes; a head that was trained on another version is refused
+VERSION = "residual-3"  # of the numbers that `features` makes; a head that was trained on another version is refused
 FLAT_VARIANCE = 0.05  # grey levels squared: keeps a constant area at zero where the residual is divided by its local size
 # Grey levels: standard deviation of the independent noise that the coherence assumes in each channel, far above the rounding of
 # float32 (1e-5) and far below that of 8-bit pixels (0.29). Without it the coherence of nothing but rounding is measured (choice).
 ROUNDING_FLOOR = 0.01
 LUMA = (299, 587, 114)  # thousandths, as ITU-R BT.601 has them
-GROUPS = ("spectrum luma", "spectrum chroma", "channel coherence", "co-occurrence luma", "co-occurrence chroma", "sign patterns")
+GROUPS = (
+    "spectrum luma",
+    "spectrum chroma",
+    "channel coherence",
+    "scene statistics luma",
+    "scene statistics chroma",
+    "co-occurrence luma",
+    "co-occurrence chroma",
+    "sign patterns",
+)
 
 
 @dataclass(frozen=True)
@@ -308,6 +319,7 @@ def _histograms(counts: np.ndarray, family: Family) -> np.ndarray:
 def _names() -> tuple[str, ...]:
     names = [f"spectrum/{channel}/r{number:02d}" for channel in CHANNELS for number in range(FIRST_BIN, LAST_BIN + 1)]
     names += [f"coherence/{CHANNELS[a]}-{CHANNELS[b]}/b{band}" for a, b in PAIRS for band in range(BANDS)]
+    names += scene.names(CHANNELS, PAIRS)
     for family in FAMILIES:
         cells = _cells(family.quantiser.levels, family.order)[1]
         names += [f"cooc/{colour}/{family.name}/{cell}" for colour in family.quantiser.planes for cell in cells]
@@ -322,19 +334,20 @@ SPECTRUM = slice(0, len(CHANNELS) * (LAST_BIN + 1 - FIRST_BIN))  # where FEATURE
 def features(pixels: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8, any size from 1 x 1 -> (F,) float32, finite, in the order of FEATURES.
 
-    Spectrum as in `spectrum`, coherence in [-1, 1], co-occurrence as the square root of the mean histogram (choice: it
-    evens out the variance of counts, so that rare patterns are heard).
+    Spectrum as in `spectrum`, coherence in [-1, 1], scene statistics as in `scene`, co-occurrence as the square root of the mean
+    histogram (choice: it evens out the variance of counts, so that rare patterns are heard).
     """
-    spectra, coherences = [], []
+    spectra, coherences, scenes = [], [], []
     totals: list[Any] = [0.0] * len(FAMILIES)  # every window holds equally many patterns, so that counts add up
     for window in windows(pixels):
         planes = _planes(window)
         curves, coherence = _window_spectrum(planes)
         spectra.append(curves)
         coherences.append(coherence)
+        scenes.append(scene.scene_statistics(planes / np.float64(1000), PAIRS))
         totals = [total + counts for total, counts in zip(totals, _window_counts(window, planes), strict=True)]
     histograms = [_histograms(total, family).ravel() for total, family in zip(totals, FAMILIES, strict=True)]
-    means = (np.mean(part, axis=0).ravel() for part in (spectra, coherences))
+    means = (np.mean(part, axis=0).ravel() for part in (spectra, coherences, scenes))
     return np.concatenate([*means, np.sqrt(np.concatenate(histograms))], dtype=np.float32)
 
 
@@ -356,4 +369,5 @@ def group_of(name: str) -> str:
         return "channel coherence"
     if rest.startswith("sign/"):
         return "sign patterns"
-    return f"{'spectrum' if kind == 'spectrum' else 'co-occurrence'} {'luma' if channel == 'luma' else 'chroma'}"
+    words = {"spectrum": "spectrum", "scene": "scene statistics", "cooc": "co-occurrence"}
+    return f"{words[kind]} {'luma' if channel == 'luma' else 'chroma'}"

@@ -186,8 +186,8 @@ def _training_rows(features: Features, labels: np.ndarray, weighting: Weighting)
 def _logistic(rows: _Rows, penalty: float) -> tuple[np.ndarray, np.ndarray]:
     """Minimise balanced log loss + penalty / 2 * |weight|^2 + source penalty by L-BFGS in float32 -> weight (F,), bias ().
 
-    Not `fit_logistic`, which has no source penalty. On 60,000 x 1,614 numbers and one thread this took 8 s, in float64 29 s, scikit-learn's
-    solvers 21 s (float64) and 27 s (float32).
+    Not `fit_logistic`, which has no source penalty. On 60,000 rows of 1,614 numbers and one thread this took 8 s, in float64 29 s,
+    scikit-learn's solvers 21 s (float64) and 27 s (float32).
     """
     inputs, targets, spread = (torch.from_numpy(array) for array in (rows.values, (rows.labels == 1).astype(np.float32), rows.spread()))
     balance = torch.from_numpy(balanced(rows.labels, rows.weights).astype(np.float32))

@@ -31,5 +31,13 @@ def test_seeds_change_what_starts_at_random_and_nothing_else(data, tmp_path, mon
     assert 0 <= spread["low"] <= spread["mean"] <= spread["high"] <= 1
     again = study.run([study.load(backbone, data, tmp_path / "cache")], backbone, 2)
     assert again == result
+    (tmp_path / "more").mkdir()
+    cv2.imwrite(str(tmp_path / "more" / "walk.png"), np.random.default_rng(9).integers(0, 256, (40, 48, 3)).astype(np.uint8))
+    monkeypatch.setattr(seeds, "auroc", lambda head, table, backbone: float(head.tensors()["weight"].sum()))
+    folder = study.load(backbone, data, tmp_path / "cache")
+    with_more, without = (study.run([one], backbone, 1)["rows"] for one in (seeds.with_photographs(folder, tmp_path / "more"), folder))
+    assert all(with_more[method] != without[method] for method in without)
+    with pytest.raises(ValueError, match="leave out --photographs"):
+        seeds.with_photographs("the input of another study", tmp_path)
     text = study.report(json.loads(json.dumps(result)))
     assert "over 2 seeds" in text and "| orthogonal | " in text

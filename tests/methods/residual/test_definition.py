@@ -32,6 +32,55 @@ def spectrum_of(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def smooth_of(plane: np.ndarray) -> np.ndarray:
+    """A Gaussian mean over 7 x 7 pixels, sigma 7/6, mirrored at the border without repeating it."""
+    weights = np.exp(-((np.arange(7) - 3) ** 2) / (2 * (7 / 6) ** 2))
+    weights = np.outer(weights, weights) / weights.sum() ** 2
+    return (np.lib.stride_tricks.sliding_window_view(np.pad(plane, 3, mode="reflect"), (7, 7)) * weights).sum((2, 3))
+
+
+def scene_of(planes: np.ndarray) -> dict[str, float]:
+    """Name → value of the natural scene statistics."""
+    values: dict[str, float] = {}
+    for scale in (2, 4, 8):
+        planes = [plane.reshape(len(plane) // 2, 2, -1, 2).mean((1, 3)) for plane in planes]
+        normal, logs = [], []
+        for name, plane in zip(residual.CHANNELS, planes, strict=True):
+            mean = smooth_of(plane)
+            deviation = np.sqrt(np.maximum(smooth_of(plane**2) - mean**2, 0))
+            z = (plane - mean) / (deviation + 1)
+            u = z / (np.sqrt((z**2).mean()) + 1e-3)
+            pairs = {
+                "horizontal": z[:, 1:] * z[:, :-1],
+                "vertical": z[1:] * z[:-1],
+                "diagonal": z[1:, 1:] * z[:-1, :-1],
+                "antidiagonal": z[1:, :-1] * z[:-1, 1:],
+            }
+            of_channel = {
+                "size": np.sqrt((z**2).mean()),
+                "mean": np.abs(u).mean(),
+                "skewness": np.tanh((u**3).mean()),
+                "kurtosis": np.log((u**4).mean() + 0.1),
+                "contrast": np.log(deviation.mean() + 0.1),
+                "unevenness": np.log((deviation.std() + 0.1) / (deviation.mean() + 0.1)),
+                "log contrast": np.log(deviation + 0.5).std(),
+            }
+            for direction, both in pairs.items():
+                size = np.abs(both).mean()
+                share = np.maximum(both, 0).mean() / (size + 5e-4)
+                of_channel |= {f"{direction} product": both.mean(), f"{direction} product size": size, f"{direction} equal signs": share}
+            values |= {f"scene/{name}/s{scale}/{key}": value for key, value in of_channel.items()}
+            normal.append(u)
+            logs.append(np.log(deviation + 0.5) - np.log(deviation + 0.5).mean())
+        for a, b in PAIRS:
+            both = normal[a] * normal[b]
+            together = (logs[a] * logs[b]).mean() / np.sqrt((logs[a] ** 2).mean() * (logs[b] ** 2).mean() + 1e-8)
+            between = {"product": both.mean(), "product size": np.abs(both).mean(), "contrast": together}
+            name = f"{residual.CHANNELS[a]}-{residual.CHANNELS[b]}"
+            values |= {f"scene/{name}/s{scale}/{key}": value for key, value in between.items()}
+    return values
+
+
 def quantised_of(rows: np.ndarray, quantiser: residual.Quantiser) -> np.ndarray:
     """(3, H, W) grey levels → (3, H, shorter) whole numbers around 0: differences along the rows, in steps."""
     for _ in range(quantiser.differences):
@@ -62,20 +111,22 @@ def histogram_of(quantised: np.ndarray, family: residual.Family) -> np.ndarray:
 
 def defined(pixels: np.ndarray) -> np.ndarray:
     """(F,) as `features`."""
-    spectra, coherences, histograms = [], [], []
+    spectra, coherences, scenes, histograms = [], [], [], []
     for window in residual.windows(pixels):
         planes = planes_of(window)
         spectrum, coherence = spectrum_of(planes)
         spectra.append(spectrum)
         coherences.append(coherence)
+        statistics = scene_of(planes)
+        scenes.append([statistics[name] for name in FEATURES if name.startswith("scene/")])
         views = []
         for turned in (False, True):
             sources = {residual.CHANNELS: planes, residual.RGB: window.transpose(2, 0, 1).astype(float)}
             rows = {name: source.swapaxes(1, 2).copy() if turned else source for name, source in sources.items()}
             views.append([histogram_of(quantised_of(rows[f.quantiser.planes], f.quantiser), f).ravel() for f in FAMILIES])
         histograms.append(np.mean([np.concatenate(view) for view in views], axis=0))
-    spectra, coherences, histograms = (np.mean(part, axis=0).ravel() for part in (spectra, coherences, histograms))
-    return np.concatenate([spectra, coherences, np.sqrt(histograms)])
+    spectra, coherences, scenes, histograms = (np.mean(part, axis=0).ravel() for part in (spectra, coherences, scenes, histograms))
+    return np.concatenate([spectra, coherences, scenes, np.sqrt(histograms)])
 
 
 @pytest.mark.parametrize("case", ["photograph", "noise", "small"])

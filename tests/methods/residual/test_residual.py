@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from detector.clip.backbone import Sizes
+from detector.data.augmentation import recompress
 from detector.methods.residual import features as residual
 from detector.methods.residual.features import BIN, FEATURES, GROUPS, SPECTRUM, features
 from detector.methods.residual.head import CLIP, ResidualHead, Weighting
@@ -94,6 +95,32 @@ def test_a_greyscale_picture_has_no_coherence_with_colours_that_it_lacks(photogr
 def test_a_photograph_keeps_its_coherence(photographs):
     numbers = dict(zip(FEATURES, features(photographs[0]), strict=True))
     assert max(abs(value) for name, value in numbers.items() if name.startswith("coherence/")) > 0.3
+
+
+def scene(pixels):
+    """Name → number, of the natural scene statistics."""
+    return {name: value for name, value in zip(FEATURES, features(pixels), strict=True) if name.startswith("scene/")}
+
+
+def test_scene_statistics_of_what_is_known(photographs):
+    flat = scene(grey(np.full((128, 128), 90)))
+    assert all(flat[f"scene/luma/s{scale}/size"] == pytest.approx(0, abs=1e-6) for scale in (2, 4, 8))
+    # white noise: Gaussian, and what the local mean takes away makes neighbours oppose one another
+    white = scene(grey(np.random.default_rng(0).normal(128, 40, (512, 512)).clip(0, 255)))
+    assert white["scene/luma/s2/mean"] == pytest.approx(np.sqrt(2 / np.pi), abs=0.04) and white["scene/luma/s2/horizontal product"] < 0
+    stripes = scene(grey(np.repeat(np.random.default_rng(0).integers(0, 256, (256, 1)), 256, axis=1)))
+    assert stripes["scene/luma/s2/horizontal product"] > 0.2 > stripes["scene/luma/s2/vertical product"]
+    colourless = scene(grey(photographs[0].mean(2)))
+    assert colourless["scene/red/s2/size"] == 0 < colourless["scene/luma/s2/size"]
+
+
+def test_scene_statistics_outlast_compression(photographs):
+    """Saving changes them less, in units of what it changes between photographs, than the patterns of single pixels."""
+    first = np.stack([features(photo[:384, :384]) for photo in photographs])
+    saved = np.stack([features(recompress(photo[:384, :384], ".jpg", 60)) for photo in photographs])
+    moved = np.abs(saved - first).mean(0) / (first.std(0) + 1e-6)
+    kinds = {kind: np.array([name.startswith(kind) for name in FEATURES]) for kind in ("scene/", "cooc/")}
+    assert np.median(moved[kinds["scene/"]]) < 0.5 * np.median(moved[kinds["cooc/"]])
 
 
 def test_cells_merge_mirror_and_negative():
