@@ -163,19 +163,36 @@ def test_pretraining_exports_a_model_and_resumes(pairs, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["config"]["epochs"] == 2
 
 
-def test_a_cut_run_goes_on_from_its_last_epoch(pairs, tmp_path, monkeypatch, capsys):
-    config = replace(SMALL, full_epochs=0)  # patches are dropped in the last epoch, too
-    whole = run(pairs, tmp_path / "whole", tmp_path / "a", config)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        stop_after_checkpoint(patched)
-        run(pairs, tmp_path / "cut", tmp_path / "b", config)
-    capsys.readouterr()
-    resumed = run(pairs, tmp_path / "cut", tmp_path / "b", config, resume=True)
-    lines = capsys.readouterr().err
-    assert "towers 1/2" not in lines and "towers 2/2" in lines and set(resumed) == set(whole)
-    # patches are dropped at random, and the random state is in the checkpoint
-    first, second = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def weights_of(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "open_clip_model.safetensors")
+
+
+@pytest.fixture
+def cut(tmp_path, monkeypatch, capsys):
+    """A function of `train(out, checkpoints, resume)`: trained at once, and cut after its first epoch and resumed. Returns stderr of the
+    resumption; the weights must be equal."""
+
+    def compare(train) -> str:
+        train(tmp_path / "whole", tmp_path / "a", False)
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            stop_after_checkpoint(patched)
+            train(tmp_path / "cut", tmp_path / "b", False)
+        capsys.readouterr()
+        train(tmp_path / "cut", tmp_path / "b", True)
+        metrics = [set(json.loads((tmp_path / name / "metrics.json").read_text())) for name in ("whole", "cut")]
+        first, second = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+        assert metrics[0] == metrics[1] and set(first) == set(second) and all(torch.equal(first[name], second[name]) for name in first)
+        return capsys.readouterr().err
+
+    return compare
+
+
+def test_a_cut_run_goes_on_from_its_last_epoch(pairs, cut):
+    config = replace(SMALL, full_epochs=0)  # patches are dropped in the last epoch, too: the random state is in the checkpoint
+    lines = cut(lambda out, checkpoints, resume: run(pairs, out, checkpoints, config, resume))
+    assert "towers 1/2" not in lines and "towers 2/2" in lines
 
 
 # --- the decoder alone ---------------------------------------------------------------------------------------------
@@ -186,12 +203,6 @@ def exported(pairs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     run(pairs, folder / "out", folder / "state", SMALL)
     return folder / "out"
-
-
-def weights_of(folder):
-    from safetensors.torch import load_file
-
-    return load_file(folder / "open_clip_model.safetensors")
 
 
 def test_draws_go_by_source():
@@ -247,18 +258,10 @@ def test_refining_trains_the_decoder_and_nothing_else(pairs, exported, tmp_path,
     assert metrics["decoder_before"]["caption_nats_per_token_val"] > 0 and metrics["flickr8k_r10"] >= 0
 
 
-def test_refining_goes_on_from_its_last_epoch(pairs, exported, tmp_path, monkeypatch, capsys):
+def test_refining_goes_on_from_its_last_epoch(pairs, exported, tmp_path, cut):
     config = PretrainConfig(caption_epochs=2, caption_batch=8)
-    refine_decoder(PretrainRun(pairs, tmp_path / "whole", tmp_path / "a"), exported, config)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        stop_after_checkpoint(patched)
-        refine_decoder(PretrainRun(pairs, tmp_path / "cut", tmp_path / "b"), exported, config)
-    capsys.readouterr()
-    refine_decoder(PretrainRun(pairs, tmp_path / "cut", tmp_path / "b", resume=True), exported, config)
-    lines = capsys.readouterr().err
+    lines = cut(lambda *places: refine_decoder(PretrainRun(pairs, *places), exported, config))
     assert "decoder 1/2" not in lines and "decoder 2/2" in lines
-    whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     saved = torch.load(tmp_path / "b" / "decoder.pt", weights_only=True)
     assert not any(name.startswith(("visual", "text.")) for name in (*saved["module"], *saved["state"]["weights"]))
 
@@ -279,17 +282,9 @@ def test_the_image_tower_goes_on_and_the_text_tower_stays(pairs, exported, tmp_p
     assert metrics["before"]["images"] == metrics["images"] and metrics["config"]["average"] == 0.5
 
 
-def test_the_image_tower_s_running_mean_survives_a_cut(pairs, exported, tmp_path, monkeypatch, capsys):
-    keep_text(PretrainRun(pairs, tmp_path / "whole", tmp_path / "a"), exported, FURTHER)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        stop_after_checkpoint(patched)
-        keep_text(PretrainRun(pairs, tmp_path / "cut", tmp_path / "b"), exported, FURTHER)
-    capsys.readouterr()
-    keep_text(PretrainRun(pairs, tmp_path / "cut", tmp_path / "b", resume=True), exported, FURTHER)
-    lines = capsys.readouterr().err
+def test_the_image_tower_s_running_mean_survives_a_cut(pairs, exported, tmp_path, cut):
+    lines = cut(lambda *places: keep_text(PretrainRun(pairs, *places), exported, FURTHER))
     assert "image tower 1/2" not in lines and "image tower 2/2" in lines
-    whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    without = keep_text(PretrainRun(pairs, tmp_path / "last", tmp_path / "c"), exported, replace(FURTHER, average=None))
-    last = weights_of(tmp_path / "last")
-    assert without["config"]["average"] is None and any(not torch.equal(whole[name], last[name]) for name in whole)
+    keep_text(PretrainRun(pairs, tmp_path / "last", tmp_path / "c"), exported, replace(FURTHER, average=None))
+    mean, last = weights_of(tmp_path / "whole"), weights_of(tmp_path / "last")
+    assert any(not torch.equal(mean[name], last[name]) for name in mean)
