@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.data is None) == (arguments.features is None):
         raise ValueError("Name the images with --data, or stored embeddings with --features.")
     if arguments.features is not None:
+        if arguments.photographs or arguments.resyntheses:
+            raise ValueError("Stored embeddings are learned from as they are; leave out --photographs and --resyntheses.")
         return run_stored(arguments)
     from detector.methods.physical_clip.train import PhysicalClipOptions
     from detector.methods.registry import METHODS

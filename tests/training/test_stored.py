@@ -83,6 +83,11 @@ def test_features_of_other_weights_are_refused(backbone, tmp_path, capsys):
     assert "other weights" in capsys.readouterr().err
 
 
+def test_more_images_are_refused(tmp_path, capsys):
+    assert main(["train", "concepts", "--features", str(tmp_path / "a.parquet"), "--photographs", str(tmp_path)]) == 1
+    assert "leave out --photographs and --resyntheses" in capsys.readouterr().err
+
+
 def test_methods_that_read_pixels_are_refused(tmp_path, capsys):
     assert main(["train", "sdd", "--features", str(tmp_path / "f.parquet"), "--cache", str(tmp_path / "cache")]) == 1
     assert "train that one with --data" in capsys.readouterr().err
