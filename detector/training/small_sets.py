@@ -169,7 +169,7 @@ def _fit(method: str, images: SmallSet, mask: np.ndarray, backbone: Backbone, se
 
 def _logits(head: Any, images: SmallSet, mask: np.ndarray) -> np.ndarray:
     clip = ClipFeatures(images.clip.pooled[mask], images.clip.projected[mask], None)
-    return head.score(Evidence(clip, np.empty((int(mask.sum()), 0)), np.empty((int(mask.sum()), 0)))).logit
+    return head.score(Evidence.of_clip(clip)).logit
 
 
 def _card(method: str, head: Any, images: SmallSet, backbone: Backbone, seed: int) -> HeadCard:

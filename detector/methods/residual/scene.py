@@ -50,7 +50,8 @@ def scene_statistics(planes: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> 
         mean, square = _smooth(plane), _smooth(plane * plane)
         contrast = np.sqrt(np.maximum(square - mean * mean, 0))
         normalised, contrast = (_planes_first(part) for part in ((plane - mean) / (contrast + FLOOR), contrast))
-        rows += [*_moments(normalised, contrast), *_neighbours(normalised), *_between(normalised, contrast, pairs)]
+        unit, logs = _unit(normalised), np.log(contrast + 0.5)
+        rows += [*_moments(normalised, unit, contrast, logs), *_neighbours(normalised), *_between(unit, logs, pairs)]
     return np.concatenate(rows, dtype=np.float32)
 
 
@@ -77,9 +78,8 @@ def _unit(normalised: np.ndarray) -> np.ndarray:
     return normalised / (np.sqrt(_mean(normalised * normalised)) + 1e-3)[:, None, None]
 
 
-def _moments(normalised: np.ndarray, contrast: np.ndarray) -> list[np.ndarray]:
-    """MOMENTS, (C,) each."""
-    unit = _unit(normalised)
+def _moments(normalised: np.ndarray, unit: np.ndarray, contrast: np.ndarray, logs: np.ndarray) -> list[np.ndarray]:
+    """MOMENTS, (C,) each. logs: of the contrast."""
     square, mean = unit * unit, _mean(contrast)
     return [
         np.sqrt(_mean(normalised * normalised)),
@@ -88,7 +88,7 @@ def _moments(normalised: np.ndarray, contrast: np.ndarray) -> list[np.ndarray]:
         np.log(_mean(square * square) + 0.1),
         np.log(mean + 0.1),
         np.log(_spread(contrast) + 0.1) - np.log(mean + 0.1),
-        _spread(np.log(contrast + 0.5)),
+        _spread(logs),
     ]
 
 
@@ -108,10 +108,9 @@ def _neighbours(normalised: np.ndarray) -> list[np.ndarray]:
     return rows
 
 
-def _between(normalised: np.ndarray, contrast: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
+def _between(unit: np.ndarray, logs: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
     """Of two planes: mean product, mean size of the product, correlation of the logarithms of the contrast; (P,) each."""
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
-    unit, logs = _unit(normalised), np.log(contrast + 0.5)
-    logs -= _mean(logs)[:, None, None]
+    logs = logs - _mean(logs)[:, None, None]
     both, size = unit[first] * unit[second], _mean(logs * logs)
     return [_mean(both), _mean(np.abs(both)), _mean(logs[first] * logs[second]) / np.sqrt(size[first] * size[second] + 1e-8)]
