@@ -112,7 +112,16 @@ def folder(own_server) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(url):
+def client(server):
+    """A visitor of the server that all files of tests share."""
+    client = Client(server, verbose=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def own_client(url):
+    """A visitor of the file's own server, with a picture open."""
     client = Client(url, verbose=False)
     analyse(client)
     yield client

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from tiny import write_tiny
 
 from detector.clip.backbone import Backbone
@@ -192,13 +192,6 @@ def test_without_an_image_or_with_a_vanished_one_there_is_a_sentence(use):
 
 
 # --- endpoints -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def client(server):
-    client = Client(server, verbose=False)
-    yield client
-    client.close()
 
 
 def test_a_client_edits_its_own_image(client, picture):

@@ -96,7 +96,7 @@ def test_no_address_inside_the_network_is_fetched(url):
             assert error(answer(url, "analyze", [{"path": address} | meta, *REST])) == REFUSED
 
 
-def test_a_file_in_any_other_argument_is_refused_in_the_same_way(client, url, folder):
+def test_a_file_in_any_other_argument_is_refused_in_the_same_way(own_client, url, folder):
     """Gradio follows a path with `meta` in every argument, not only in images."""
     paths = server_paths(folder)
     for path in (paths["private"], paths["missing"], f"{url}/config"):

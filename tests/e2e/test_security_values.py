@@ -29,9 +29,9 @@ def arguments(client) -> list[tuple[str, int, list, dict]]:
     ]
 
 
-def test_huge_values_are_refused_and_not_kept(own_server, client):
+def test_huge_values_are_refused_and_not_kept(own_server, own_client):
     url, process, _ = own_server
-    every, before = arguments(client), resident(process)
+    every, before = arguments(own_client), resident(process)
     assert len(every) > 15
     for name, at, values, _ in every:
         body = json.dumps({"data": [*values[:at], "x" * HUGE, *values[at + 1 :]]}).encode()
@@ -40,7 +40,7 @@ def test_huge_values_are_refused_and_not_kept(own_server, client):
     assert resident(process) - before < 60
 
 
-def test_bodies_without_a_length_are_counted_as_they_come(own_server, client):
+def test_bodies_without_a_length_are_counted_as_they_come(own_server, own_client):
     url, process, _ = own_server
     sent, before = 0, resident(process)
 
@@ -89,22 +89,22 @@ def wrong_values(about: dict) -> list:
     return kinds.get(about["component"], TEXT)
 
 
-def test_every_wrong_type_in_every_argument_gets_one_sentence(client):
-    tried, _ = 0, analyse(client)
-    for name, at, values, about in arguments(client):
+def test_every_wrong_type_in_every_argument_gets_one_sentence(own_client):
+    tried, _ = 0, analyse(own_client)
+    for name, at, values, about in arguments(own_client):
         for wrong in wrong_values(about):
             with pytest.raises(AppError) as caught:
-                client.predict(*values[:at], wrong, *values[at + 1 :], api_name=name)
+                own_client.predict(*values[:at], wrong, *values[at + 1 :], api_name=name)
             assert is_one_sentence(str(caught.value)), (name, at, wrong, str(caught.value))
             tried += 1
     assert tried > 150
 
 
-def test_nothing_at_all_gets_a_sentence_or_an_answer(client):
-    analyse(client)
-    for name, at, values, _ in arguments(client):
+def test_nothing_at_all_gets_a_sentence_or_an_answer(own_client):
+    analyse(own_client)
+    for name, at, values, _ in arguments(own_client):
         try:
-            client.predict(*values[:at], None, *values[at + 1 :], api_name=name)
+            own_client.predict(*values[:at], None, *values[at + 1 :], api_name=name)
         except AppError as refusal:
             assert is_one_sentence(str(refusal)), (name, at, str(refusal))
 
@@ -119,9 +119,9 @@ def test_too_few_and_too_many_values_get_one_sentence_or_an_answer(url):
 TABS = ("/compare", "/edit", "/what_if", "/sweep", "/batch", "/train", "/calibrate", "/lead", "/quiz")
 
 
-def test_unknown_names_are_refused_without_being_repeated(client):
-    refused, image = 0, analyse(client)
-    for name, at, values, about in sorted(arguments(client), key=lambda each: each[0] == "/analyze"):  # last: it forgets the image
+def test_unknown_names_are_refused_without_being_repeated(own_client):
+    refused, image = 0, analyse(own_client)
+    for name, at, values, about in sorted(arguments(own_client), key=lambda each: each[0] == "/analyze"):  # last: it forgets the image
         if (
             about["component"] in ("Slider", "Image")
             or name in ("/probe", "/caption", "/caption_view", "/generate")
@@ -130,7 +130,7 @@ def test_unknown_names_are_refused_without_being_repeated(client):
             continue
         wrong = [MARKUP] if wrong_values(about) is NAMES else MARKUP
         values = [image, *values[1:]] if name == "/analyze" else values
-        told = json.dumps(client.predict(*values[:at], wrong, *values[at + 1 :], api_name=name), ensure_ascii=False, default=str)
+        told = json.dumps(own_client.predict(*values[:at], wrong, *values[at + 1 :], api_name=name), ensure_ascii=False, default=str)
         falls_back = name in ("/use_model", "/use_captioner") and at == 1  # the backbone in use is only where to fall back to
         assert "onerror" not in told and (falls_back or re.search("There is no |There are|there are|names no", told))
         refused += 1

@@ -10,13 +10,6 @@ from gradio_client import Client, handle_file
 from paths import ROOT
 
 
-@pytest.fixture(scope="module")
-def client(server):
-    client = Client(server, verbose=False)
-    yield client
-    client.close()
-
-
 def analyze(client, path) -> dict:
     return client.predict(handle_file(str(path)), api_name="/analyze")
 

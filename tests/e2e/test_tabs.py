@@ -13,13 +13,6 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TABS = {"Compare": "#compare-start", "What if": "#whatif-reset", "Batch": "#batch-start", "Train": "#train-start", "Teach": "#quiz-start"}
 
 
-@pytest.fixture(scope="module")
-def client(server):
-    client = Client(server, verbose=False)
-    yield client
-    client.close()
-
-
 def test_every_action_of_the_tabs_has_a_named_endpoint(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
     names = (

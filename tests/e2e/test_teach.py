@@ -30,13 +30,6 @@ def own(tmp_path):
 # --- endpoints -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def client(server):
-    client = Client(server, verbose=False)
-    yield client
-    client.close()
-
-
 def test_every_action_has_a_named_endpoint(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
     assert {"/quiz_start", "/quiz_guess", "/quiz_next", "/tour", "/generate", "/handout"} <= set(named)
