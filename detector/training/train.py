@@ -40,7 +40,16 @@ from detector.methods.table import Table, Training
 from detector.training.features import CAPTIONED_COPIES, cached, cached_clip, captioned, windowed
 from detector.training.resynthesis import Resynthesis, with_resyntheses
 from detector.training.splits import Splits
-from detector.training.stacking import FOLDS, Stack, fold_count, out_of_source_logits, read_logits, unscored_folds, write_logits
+from detector.training.stacking import (
+    FOLDS,
+    SCORED_COPIES,
+    Stack,
+    fold_count,
+    out_of_source_logits,
+    read_logits,
+    unscored_folds,
+    write_logits,
+)
 from detector.verdict.fusion import Fusion
 from detector.verdict.reference import Reference
 
@@ -107,7 +116,6 @@ class Fit:
 def card_of(fit: Fit, run: TrainingRun, backbone: Backbone, counts: tuple[int, int]) -> HeadCard:
     """The card of a fit. counts: of training images and of validation images."""
     method, copies = fit.method, min(run.copies, CAPTIONED_COPIES) if fit.method in CAPTIONED else run.copies
-    views = "random windows of each, drawn anew in every epoch" if method in TOWER_METHODS else f"{copies} random copies of each"
     more = f" --resyntheses {run.resyntheses}" if run.resyntheses else ""
     more += " --photographs DIR" if run.photographs else ""
     return replace(
@@ -115,8 +123,16 @@ def card_of(fit: Fit, run: TrainingRun, backbone: Backbone, counts: tuple[int, i
         command=f"python -m detector train {method if method in METHODS else 'all'} --data DIR --copies {copies} --seed {run.seed}{more}",
         details=fit.details,
         metrics=fit.metrics,
-        training_data=f"{run.name}: {counts[0]} training images{fit.photographs}, {views}; {counts[1]} for validation",
+        training_data=f"{run.name}: {counts[0]} training images{fit.photographs}, {_views(method, copies)}; {counts[1]} for validation",
     )
+
+
+def _views(method: str, copies: int) -> str:
+    """What of each training image a fit reads besides the image. copies: random ones that were asked for."""
+    if method in TOWER_METHODS:
+        return "random windows of each, drawn once"
+    copies = min(copies, SCORED_COPIES) if method == "verdict" else copies
+    return f"{copies} random {'copy' if copies == 1 else 'copies'} of each"
 
 
 def split_tables(run: TrainingRun, backbone: Backbone, trained: set[str], fused: set[str]) -> Splits:

@@ -4,8 +4,8 @@ CLIP's patch tokens are made for the class token and localise poorly. The value 
 y = LN₁(what enters the block), its value third of the input projection, the output projection, neither attention nor residual;
 then the final layer norm and the projection as for the class token. Everything comes from the one forward of the image.
 
-A place counts as warm where it is nearer to the phrase than to "a photo of a thing": choice, not from the paper. On things pasted
-into photographs the box's centre then lay on the thing more often than with the phrase alone.
+A place counts as warm where it is nearer to the phrase than to the mean of the texts `GENERIC`, such as "a photo of a thing": choice,
+not from the paper. On things pasted into photographs the box's centre then lay on the thing more often than with the phrase alone.
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ MEANING: dict[str, str] = {name: meaning for name, _, meaning in _TABLE}
 PAPER_CORE: tuple[str, ...] = (
     "laplacian_variance", "sobel_mean", "sobel_std", "residual_variance", "high_frequency_ratio",
 )  # fmt: skip
+UNNAMED = ("high_frequency_ratio",)  # of PAPER_CORE: the abstract does not name it, our choice
 
 VERSION = "physical-1"  # of the fifteen numbers; a head that was trained on another version is refused
 SCALE = 256  # side of the square that `measure` describes

@@ -20,7 +20,7 @@ from detector.data.datasets import DataError, Example, read_dataset, with_splits
 from detector.data.images import load_photo
 from detector.markdown import markdown_table
 from detector.methods.physical import features as physical
-from detector.methods.physical.features import NAMES, PAPER_CORE
+from detector.methods.physical.features import NAMES, PAPER_CORE, UNNAMED
 from detector.progress import progress
 
 CHOSEN = 5
@@ -179,10 +179,11 @@ def _resampled(group: Group, generator: np.random.Generator) -> tuple[np.ndarray
 def selection_report(result: dict) -> str:
     """Markdown from `Selection.to_dict()`: a row for each descriptor with the AUROC on every source, and both cores."""
     sources, chosen = list(result["relation"]), result["chosen"]
+    named = [name for name in result["paper_core"] if name not in UNNAMED]
     rows = []
     for j in np.argsort(-np.asarray(result["score"]), kind="stable"):
         name = result["descriptors"][j]
-        marks = [mark for mark, core in (("paper", result["paper_core"]), ("data", chosen)) if name in core]
+        marks = [mark for mark, core in (("paper", named), ("ours", UNNAMED), ("data", chosen)) if name in core]
         note = " and ".join(marks) or (f"repeats {result['redundant'][name]}" if name in result["redundant"] else "")
         cells = [f"{(result['relation'][source][j] + 1) / 2:.2f}" for source in sources]
         values = (f"{result[what][j]:.2f}" for what in ("consistency", "score", "stability"))
@@ -195,6 +196,6 @@ def selection_report(result: dict) -> str:
     return (
         f"AUROC of each descriptor alone on training and validation images (0.5 is chance, below it a *lower* value speaks for "
         f"synthetic){few}. Chosen by these data: {', '.join(chosen) or 'none'}. Named by the paper: "
-        f"{', '.join(result['paper_core'])}. {steady} of {len(result['descriptors'])} point the same way on every source.{doubt}\n\n"
-        + table
+        f"{', '.join(named)}; the fifth of the heads' core is ours: {', '.join(UNNAMED)}. "
+        f"{steady} of {len(result['descriptors'])} point the same way on every source.{doubt}\n\n" + table
     )

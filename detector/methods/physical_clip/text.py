@@ -2,8 +2,8 @@
 
 A value becomes its place between the 1st and 99th percentile of training images, 0 to 1. The paper shows the form
 `Laplacian variance: 0.85`; template, order, quantiles and what to do where the context is short are choices (docs/methods.md,
-4): the caption is cut first, and never a number. A short context gets short everyday names, and a very short one two digits
-for each value, because every digit and every full stop costs a token.
+4): the caption is cut first, then whole descriptors are left out. A short context gets short everyday names, and a very short one
+two digits for each value, because every digit and every full stop costs a token.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ def fit_physical_clip(
 @dataclass(frozen=True)
 class PhysicalClipOptions:
     """How the method `physical_clip` is trained. maps: "frozen", both embeddings as they are (option b), or "tuned" (option c). core:
-    "paper", the descriptors that the paper names and our choice of two more, or "selected", what `selection.select` chooses on the
+    "paper", the descriptors that the paper names and one more of our choice, or "selected", what `selection.select` chooses on the
     training images as they are. docs/methods.md, 4."""
 
     maps: str = "frozen"
@@ -193,14 +193,12 @@ class PhysicalClipOptions:
 
 
 def selected_core(train: Table) -> tuple[str, ...]:
-    """The descriptors that tell every synthetic source of the table apart in the same direction. HeadError where there is none."""
+    """The descriptors that `selection.select` takes by their score over the synthetic sources. HeadError where there is none."""
     plain = train.originals()
     groups, left_out = group_sources(plain.evidence.descriptors, plain.labels, plain.sources)
     names = select(groups, left_out, draws=0).chosen if groups else []
     if not names:
-        raise HeadError(
-            f"No descriptor tells the training images apart on every source of {FEWEST} or more images; train with --core paper."
-        )
+        raise HeadError(f"No descriptor tells sources of {FEWEST} or more training images apart in one direction; train with --core paper.")
     return tuple(name for name in NAMES if name in names)
 
 

@@ -29,7 +29,7 @@ import scipy.fft
 from detector.data.windows import Box
 from detector.methods.residual import scene
 
-WINDOW = 128  # pixels; choice: a multiple of the JPEG block, small enough for three to a 256-pixel image's side
+WINDOW = 128  # pixels; choice: a multiple of the JPEG block, small enough for two to a 256-pixel image's side
 PER_AXIS = 4  # at most 4 x 4 windows, so that large images stay bounded (choice)
 CHANNELS = ("luma", "blue", "red")  # Y, B-Y, R-Y
 PAIRS = ((0, 1), (0, 2), (1, 2))  # of CHANNELS, for the coherence

@@ -40,8 +40,8 @@ def scene_statistics(planes: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> 
     In float64, because the variance of a bright flat area is the small difference of two large numbers.
 
     Of each scale and plane: `MOMENTS` of the normalised plane u and of the local standard deviation s; of u times a neighbour in each of
-    `DIRECTIONS`: its mean, its mean size, and the share of its size that is positive. Of two planes: the same of u times u, and the
-    correlation of log s.
+    `DIRECTIONS`: its mean, its mean size, and the share of its size that is positive. Of two planes: mean and mean size of the product of
+    both u, each divided by its root mean square, and the correlation of log s.
     """
     plane = np.ascontiguousarray(planes.transpose(1, 2, 0))
     rows = []

@@ -3,8 +3,8 @@
 A LoRA-adapted CLIP gives tokens; an encoder-decoder rebuilds them from a bag of tokens of real images; where rebuilding fails, a
 low-level enhancer looks harder. Reads windows of the image's own pixels, because a resize would wipe out low-level traces.
 
-The paper's form is the default. Each departure of its released code, and each of ours, stands behind an option of `SddConfig`
-with a line that says what it changes; what neither publishes is marked "choice".
+The paper's form is `recipe.PAPER`, as far as a processor can afford it. Each departure of its released code, and each of ours, stands
+behind an option of `SddConfig` with a line that says what it changes; what neither publishes is marked "choice".
 """
 
 from __future__ import annotations
