@@ -80,8 +80,9 @@ choice, not from a paper; what each method comes from stands with its panel.""",
     "descriptors": """Measured on the centre square at 256 pixels. The dot is this image; the scale is the percentile among real
 reference images, so the blue band holds the middle half of them. Orange: the middle half and the median of synthetic
 ones. ★ marks the core of five: four are named in [arXiv 2604.04608](https://arxiv.org/abs/2604.04608), the high-frequency
-ratio is our choice. Where the two groups overlap, a descriptor says little by itself. "native": the same number over the whole image at its own resolution; it depends on size, so
-no percentile is given. File format matters too: see the JPEG quality in the verdict's card.""",
+ratio is our choice. Where the two groups overlap, a descriptor says little by itself. "native": the same number over the whole
+image at its own resolution; it depends on size, so no percentile is given. File format matters too: see the JPEG quality in
+the verdict's card.""",
     "concepts": """A concept is a pair of opposites in words. Its direction in CLIP's space is the difference of the two phrases'
 embeddings; the concept model ([arXiv 2602.12381](https://arxiv.org/abs/2602.12381)) multiplies how far the image lies along
 it by a learned weight and a gate. The contributions of all concepts and a constant add up to its logit. Bars are named by
