@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from detector.cli.options import Commands, add_backbone, add_write
-from detector.cli.output import output_file, write_json
+from detector.cli.output import output_file, require_output, write_json
 
 
 def add(commands: Commands) -> None:
@@ -14,7 +14,13 @@ def add(commands: Commands) -> None:
         "audit", help="how well do file facts alone (size, quality, colours, content) tell a folder's classes apart?"
     )
     audit.add_argument(
-        "--data", type=Path, nargs="+", required=True, metavar="DIR", help="folders as for train; they count as one data set"
+        "--data",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="DIR",
+        help="folders as for train; they count as one data set",
     )
     audit.add_argument("--split", default="train", metavar="NAME", help="images of this split, and those of no split (default train)")
     audit.add_argument("--out", type=_report_file, metavar="FILE", help="write all measures to FILE.json, or the tables to FILE.md")
@@ -38,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     for path in arguments.write:
         marks_of(path, "audit")
+    require_output(arguments.out)
     result = audit_folders(arguments.data, Backbone.load(arguments.backbone, arguments.device), arguments.split)
     report = audit_report(result)
     print(report)

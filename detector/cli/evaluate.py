@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.cli.options import Commands, add_backbone, add_data, add_given, add_more_images, natural, positive
-from detector.cli.output import write_json
+from detector.cli.output import require_output, write_json
 
 LEAVE_SOURCES_OUT = "leave-sources-out"
 
@@ -121,6 +121,7 @@ def run_leave_sources_out(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    require_output(arguments.out)
     if arguments.protocol:
         return run_protocol(arguments)
     from detector.evaluation.evaluate import evaluate, measured_on

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from detector.cli.options import Commands, positive
+from detector.cli.output import require_output
 
 
 def add(commands: Commands) -> None:
@@ -26,6 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     from detector.clip.backbone import Backbone
     from detector.clip.generator.sampling import Sampling, shipped_painter
 
+    if arguments.out.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"'{arguments.out.name}' does not end as a picture does; name it as in drawing.png.")
+    require_output(arguments.out)
     sampling = Sampling(arguments.steps, arguments.guidance, arguments.seed)
     picture = shipped_painter(Backbone.load()).paint([arguments.text], sampling)[0]
     Image.fromarray(picture).save(arguments.out)

@@ -46,6 +46,15 @@ COMMANDS = (
 )
 
 
+SYSTEM_ERRORS = {
+    FileNotFoundError: " was not found.",
+    IsADirectoryError: " is a folder; name a file.",
+    FileExistsError: " is a file, where a folder is needed.",
+    NotADirectoryError: " lies below a file, where a folder is needed.",
+    PermissionError: " may not be read or written.",
+}
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     top = argparse.ArgumentParser(
@@ -57,6 +66,14 @@ def parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.add(commands)
     return top
+
+
+def sentence(error: Exception) -> str:
+    """What an error says to the user; of the system's own errors with a file, the file and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        words = next((words for kind, words in SYSTEM_ERRORS.items() if isinstance(error, kind)), f": {error.strerror}.")
+        return f"'{os.fsdecode(error.filename)}'{words}"
+    return str(error) or type(error).__name__
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("There is not enough memory for this.", file=sys.stderr)
         return 1
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"{type(error).__name__ if not str(error) else str(error)}", file=sys.stderr)
+        print(sentence(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

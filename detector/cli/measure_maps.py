@@ -16,6 +16,7 @@ def add(commands: Commands) -> None:
         "--data",
         type=Path,
         nargs="+",
+        action="extend",
         required=True,
         metavar="DIR",
         help="as for train; colours and the first map come from the val splits",

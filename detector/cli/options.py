@@ -20,11 +20,12 @@ def add_backbone(command: argparse.ArgumentParser) -> None:
 
 
 def add_data(command: argparse.ArgumentParser, several: bool = False, required: bool = True) -> None:
-    """Add --data and --cache. several: --data takes one folder or more and gives a list."""
+    """Add --data and --cache. several: --data takes one folder or more, may be repeated, and gives a list."""
     command.add_argument(
         "--data",
         type=Path,
         nargs="+" if several else None,
+        action="extend" if several else "store",
         required=required,
         metavar="DIR",
         help="folder with real/ and synthetic/ (or 0_real/1_fake, nature/ai), or a manifest.csv",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,6 +50,16 @@ def csv_row(record: AnalysisRecord) -> dict:
     for method, score in record.get("detectors", {}).items():
         row |= {f"{method}_probability": score["probability"], f"{method}_logit": score["logit"]}
     return row | record.get("physical", {})
+
+
+def require_output(*paths: Path | None) -> None:
+    """Make the folders of files that are written after long work. OSError for a file that could not be written then."""
+    for path in filter(None, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
 
 @contextmanager

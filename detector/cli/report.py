@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from detector.cli.options import Commands, add_backbone, positive
-from detector.cli.output import output_file
+from detector.cli.output import output_file, require_output
 from detector.cli.suites import add_detector
 
 
@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from detector.report.table import ScoreTable
 
     place = Path(arguments.place)
+    require_output(arguments.out)
     with tempfile.TemporaryDirectory(prefix="cuescope-report-") as folder:
         scores: Path | str = arguments.place
         if place.is_dir() and next(place.rglob("*.parquet"), None) is None:

@@ -61,8 +61,8 @@ def job_of(arguments: argparse.Namespace) -> Job:
         raise ValueError("A job writes parquet or jsonl; choose one with --format.")
     if arguments.features and arguments.format != "parquet":
         raise ValueError("Embeddings are written with --format parquet only.")
-    if min(arguments.cpus, arguments.gpus) < 0:
-        raise ValueError("--cpus and --gpus cannot be negative.")
+    if not (arguments.cpus >= 0 and arguments.gpus >= 0):  # NaN, too
+        raise ValueError("--cpus and --gpus must be 0 or more.")
     names, backbone = detectors_of(arguments)
     scoring = Scoring(
         names,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detector.cli import scale
 from detector.cli.options import Commands, add_backbone, positive
-from detector.cli.output import csv_columns, expand, name_absent, output_file, write_records
+from detector.cli.output import csv_columns, expand, name_absent, output_file, require_output, write_records
 from detector.cli.suites import add_captioner, add_detectors, load_suite
 from detector.hub.catalogue import TRAININGS
 
@@ -42,6 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     paths = list(expand(arguments.paths))
     if not paths:
         raise ValueError("There is no image in the folder(s) given.")
+    if arguments.out and arguments.out.resolve() in {path.resolve() for path in paths}:
+        raise ValueError(f"'{arguments.out}' is one of the images; write the scores to another file.")
+    require_output(arguments.out)
     with byte_progress("weights") as bar:
         suite = load_suite(arguments, bar, arguments.released)
     name_absent(suite.absent)

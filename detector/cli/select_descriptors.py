@@ -6,12 +6,14 @@ import argparse
 from pathlib import Path
 
 from detector.cli.options import Commands, add_write, natural
-from detector.cli.output import write_json
+from detector.cli.output import require_output, write_json
 
 
 def add(commands: Commands) -> None:
     select = commands.add_parser("select-descriptors", help="which descriptors tell real from synthetic on every source, one way?")
-    select.add_argument("--data", type=Path, required=True, metavar="DIR", action="append", help="as for train; several are compared")
+    select.add_argument(
+        "--data", type=Path, required=True, nargs="+", action="extend", metavar="DIR", help="as for train; several are compared"
+    )
     select.add_argument("--seed", type=natural, default=0, help="of the bootstrap (default 0)")
     select.add_argument("--out", type=Path, help="write everything found here as JSON")
     select.add_argument("--plot", type=Path, metavar="FILE.html", help="write the heatmap of descriptor × source here")
@@ -25,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     for path in arguments.write:
         require_marks(path, "selection")
+    require_output(arguments.out, arguments.plot)
     groups, left_out = read_groups(arguments.data)
     result = select(groups, left_out, seed=arguments.seed).to_dict()
     print(selection_report(result))
@@ -33,7 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         from interpret.render.figures import selection_chart
 
-        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
         selection_chart(result).write_html(arguments.plot, include_plotlyjs=True)
     for path in arguments.write:
         write_between_marks(path, "selection", selection_report(result))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.cli.options import Commands, add_backbone, add_write, positive
+from detector.cli.output import require_output, write_json
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +18,9 @@ def add(commands: Commands) -> None:
         metavar="NAME",
         help="units, concepts, item, physical_clip, sdd, seeds, cross or format; alignment, with the pairs folder as --data",
     )
-    study.add_argument("--data", type=Path, required=True, metavar="DIR", action="append", help="as for train; several for seeds, cross")
+    study.add_argument(
+        "--data", type=Path, required=True, nargs="+", action="extend", metavar="DIR", help="as for train; several for seeds, cross"
+    )
     study.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
     add_backbone(study)
     study.add_argument("--seeds", type=positive, default=3, help="trainings of each head (default 3)")
@@ -25,6 +28,20 @@ def add(commands: Commands) -> None:
     study.add_argument("--photographs", type=Path, metavar="DIR", help="of seeds alone: as for train")
     add_write(study, "study NAME")
     study.set_defaults(run=run)
+
+
+def _stored(path: Path | None) -> dict[str, Any]:
+    """The studies that a file holds, read before the work. ValueError if it holds something else; OSError if it cannot be written."""
+    require_output(path)
+    if path is None or not path.is_file():
+        return {}
+    try:
+        studies = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        studies = None
+    if not isinstance(studies, dict):
+        raise ValueError(f"'{path}' holds no figures of studies; name another file with --out.")
+    return studies
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.name not in STUDIES:
         raise ValueError(f"There is no study '{arguments.name}'; there are {', '.join(STUDIES)}.")
-    mark = f"study {arguments.name}"
+    mark, others = f"study {arguments.name}", _stored(arguments.out)
     for path in arguments.write:
         require_marks(path, mark)
     study, backbone = STUDIES[arguments.name], Backbone.load(arguments.backbone, arguments.device)
@@ -49,9 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = {"measured_on": study.measured_on(backbone)} | study.run(corpora, backbone, arguments.seeds)
     print(study.report(result))
     if arguments.out:
-        studies = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {}
-        text = json.dumps(studies | {arguments.name: result}, indent=1, ensure_ascii=False, allow_nan=False)
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+        write_json(arguments.out, others | {arguments.name: result})
     for path in arguments.write:
         write_between_marks(path, mark, study.report(result))
     return 0

@@ -22,6 +22,7 @@ def add_detectors(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--detectors",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME",
         help="these detectors alone, the first of which gives the verdict, and nothing computed that they do not read; write the option "

@@ -44,7 +44,12 @@ class Rows:
 
 def hash_of(text: str) -> bytes:
     """16 bytes of a text."""
-    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).digest()
+    return hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=16).digest()
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of JSONL. Not `splitlines`, which also ends a line at characters that JSON strings may hold, such as U+2028."""
+    return [line for line in text.split("\n") if line]
 
 
 @dataclass
@@ -150,7 +155,7 @@ class Parts:
         import pyarrow.parquet as pq
 
         data = io.BytesIO(self._system.cat_file(self._path(name)))
-        return pq.read_table(data) if self.form == "parquet" else pa.table({"record": data.read().decode().splitlines()})
+        return pq.read_table(data) if self.form == "parquet" else pa.table({"record": _lines(data.read().decode())})
 
     def _pairs(self, name: str) -> Iterator[tuple[str, str]]:
         """(key, content) of each row of a part, in order."""

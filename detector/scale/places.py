@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import fsspec
 
-from detector.data.datasets import IMAGE_SUFFIXES, read_dataset
+from detector.data.datasets import IMAGE_SUFFIXES, DataError, read_dataset
 from detector.scale.items import class_of, source_of
 from detector.scale.shards import Columns, Entry, FileShard, HubShard, ParquetShard, Shard, TarShard, hub_dataset, is_url, last_name
 
@@ -86,11 +86,18 @@ def _local(path: Path) -> Iterator[tuple[str, Entry]]:
     if path.is_dir():
         yield from _folder(path)
     elif _kind(path.name) == "list":
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = _text(path).split("\n")
         for line in filter(None, map(str.strip, lines)):
             yield _kind(line) if _kind(line) != "list" else "file", _entry(line)
     else:
         yield _kind(path.name), _entry(str(path))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"'{path.name}' is no list of inputs: it is not text in UTF-8.") from error
 
 
 def _folder(folder: Path) -> Iterator[tuple[str, Entry]]:

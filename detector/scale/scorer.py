@@ -95,7 +95,7 @@ class Scorer:
         """One row for each picture of the batch, in order."""
         import pyarrow as pa
 
-        rows = self._rows(batch)
+        rows = [{name: _printable(value) for name, value in row.items()} for row in self._rows(batch)]
         return pa.Table.from_pylist(rows, self.schema)
 
     # --- rows ---
@@ -165,6 +165,11 @@ class Scorer:
         facts = {"backbone": backbone.name, "weights": backbone.fingerprint, "heads": json.dumps(self.suite.digests)}
         facts["concepts"] = json.dumps(concepts)
         return pa.schema(fields, facts)
+
+
+def _printable(value: Any) -> Any:
+    """A text with what no UTF-8 can hold escaped, as in the name of a file in another encoding; anything else as it is."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def feature_rows(evidence: Evidence) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """A job in this process: one row for each input, and none lost or twice when it is stopped and goes on."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -130,7 +131,24 @@ def test_the_command_writes_json_lines(pictures, tiny, tmp_path):
     assert main(arguments) == 0  # every row is there
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("name", [b"odd\xff.jpg", "odd\u2028line\x85.jpg".encode()])
+def test_a_name_that_is_no_line_of_text_has_its_row_once(form, name, pictures, tiny, tmp_path):
+    folder, out = tmp_path / "set", tmp_path / "scores"
+    folder.mkdir()
+    source = next(path for path in sorted(pictures.rglob("*.jpg")) if path.stat().st_size > 100)
+    for target in (b"plain.jpg", name):
+        shutil.copy(source, os.fsencode(folder) + b"/" + target)
+    arguments = ["score", str(folder), "--backbone", tiny, "--format", form, "--resume", "--out", str(out)]
+    for _ in range(2):
+        assert main(arguments) == 0
+    parts = Parts(str(out), form, "")
+    assert sum(1 for part in out.glob("part-*") for _ in parts._pairs(part.name)) == 2
+
+
 def test_options_that_do_not_fit(pictures, capsys):
+    assert main(["score", str(pictures), "--format", "parquet", "--out", "x", "--cpus", "nan"]) == 1
+    assert "0 or more" in capsys.readouterr().err
     assert main(["score", str(pictures), "--format", "parquet"]) == 1 and "--out" in capsys.readouterr().err
     assert main(["score", str(pictures), "--features", "--out", "x"]) == 1 and "parquet" in capsys.readouterr().err
     assert main(["score", str(pictures), "--engine", "ray", "--format", "csv", "--out", "x"]) == 1

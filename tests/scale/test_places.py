@@ -29,6 +29,11 @@ def test_globs_and_lists_name_files(pictures, tmp_path):
     listed.write_text("\n".join([*names[:5], names[0], str(tmp_path / "missing.png")]))
     assert [item.key for item in items(listed)] == [*names[:5], str(tmp_path / "missing.png")]
     assert len(items(pictures / "real" / "*" / "*.jpg")) == 12
+    listed.write_text("\n".join(names[:2]), encoding="utf-8-sig")
+    assert [item.key for item in items(listed)] == names[:2]
+    listed.write_bytes(b"\xff\xfe.jpg\n")
+    with pytest.raises(ValueError, match="'list.txt' is no list of inputs"):
+        items(listed)
     with pytest.raises(ValueError, match="Nothing matches"):
         items(tmp_path / "*.nothing")
 

@@ -63,6 +63,13 @@ class Pairs:
     sources: list[str]
 
 
+def _archive(path: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path)
+    except tarfile.TarError as error:
+        raise ValueError(f"'{path}' is no tar archive that can be read; copy it again.") from error
+
+
 def load_pairs(folder: Path, split: str) -> Pairs:
     """Read `<split>.tar` and `captions.csv` (columns file, split, source, caption) from `folder`."""
     captions, sources = defaultdict(list), {}
@@ -72,7 +79,7 @@ def load_pairs(folder: Path, split: str) -> Pairs:
                 captions[row["file"]].append(row["caption"])
                 sources[row["file"]] = row["source"]
     pairs = Pairs([], [], [])
-    with tarfile.open(folder / f"{split}.tar") as archive:
+    with _archive(folder / f"{split}.tar") as archive:
         for member in archive:
             name = Path(member.name).name
             file = archive.extractfile(member) if name in captions else None
