@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -78,7 +77,10 @@ class Parts:
             return Rows.none()
         if not resume:
             raise ValueError("The folder for the scores is not empty; go on with --resume, or name another one.")
-        if self._job() != {"form": self.form, "fingerprint": self.fingerprint}:
+        job = self._job()
+        if job is None:
+            raise ValueError(f"The folder for the scores has no '{JOB}' that can be read, so that its rows may be of another job.")
+        if job != {"form": self.form, "fingerprint": self.fingerprint}:
             raise ValueError("The folder holds scores of other detectors, features or another format; name another one.")
         pairs = [hash_of(f"{key}\0{digest}") for name in self._names() for key, digest in self._pairs(name)]
         return Rows(np.sort(np.array(pairs, HASH)))
@@ -157,15 +159,16 @@ class Parts:
         data = io.BytesIO(self._system.cat_file(self._path(name)))
         return pq.read_table(data) if self.form == "parquet" else pa.table({"record": _lines(data.read().decode())})
 
-    def _pairs(self, name: str) -> Iterator[tuple[str, str]]:
-        """(key, content) of each row of a part, in order."""
+    def _pairs(self, name: str) -> list[tuple[str, str]]:
+        """(key, content) of each row of a part, in order. ValueError for a damaged part."""
         import pyarrow.parquet as pq
 
-        if self.form == "parquet":
-            with self._system.open(self._path(name), "rb") as file:
-                table = pq.read_table(file, columns=["key", "sha256"])
-            yield from zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True)
-        else:
-            for line in self._read(name)["record"].to_pylist():
-                record = json.loads(line)
-                yield record["key"], record["sha256"]
+        try:
+            if self.form == "parquet":
+                with self._system.open(self._path(name), "rb") as file:
+                    table = pq.read_table(file, columns=["key", "sha256"])
+                return list(zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+            records = map(json.loads, self._read(name)["record"].to_pylist())
+            return [(record["key"], record["sha256"]) for record in records]
+        except (ValueError, KeyError, TypeError) as error:  # Arrow's own errors are among them
+            raise ValueError(f"'{name}' in the folder for the scores is damaged; delete it, and its images are scored again.") from error

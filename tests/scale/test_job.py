@@ -118,6 +118,18 @@ def test_a_part_that_was_cut_off_is_not_read(tmp_path):
     assert len(Parts(str(tmp_path / "out"), "parquet", "x").start(resume=True).pairs) == 0
 
 
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_a_damaged_part_and_a_damaged_job_are_named(form, tmp_path):
+    out = tmp_path / "out"
+    Parts(str(out), form, "x").start(resume=False)
+    (out / f"part-000000.{form}").write_bytes(b"half a p")
+    with pytest.raises(ValueError, match=f"'part-000000.{form}' in the folder for the scores is damaged"):
+        Parts(str(out), form, "x").start(resume=True)
+    (out / "_job.json").write_text("{")
+    with pytest.raises(ValueError, match="no '_job.json' that can be read"):
+        Parts(str(out), form, "x").start(resume=True)
+
+
 def test_an_input_without_content_is_tried_again():
     assert ("a", "") not in Rows.none()
 
