@@ -83,7 +83,8 @@ def test_what_cannot_be_measured_says_so(trained, data, tmp_path, capsys):
     for label in ("real", "synthetic"):
         (tmp_path / "broken" / label).mkdir(parents=True)
         (tmp_path / "broken" / label / "z.jpg").write_bytes(b"no picture")
-    assert main(["evaluate", *arguments, "--data", str(tmp_path / "broken")]) == 1
+    broken = [str(tmp_path / "broken") if word == str(data) else word for word in arguments]
+    assert broken != arguments and main(["evaluate", *broken]) == 1
     assert "z.jpg" in capsys.readouterr().err
 
 
