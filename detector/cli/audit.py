@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from detector.cli.options import Commands, add_backbone, add_write
+from detector.cli.options import Commands, add_backbone, add_folders, add_write
 from detector.cli.output import output_file, require_output, write_json
 
 
@@ -13,15 +13,7 @@ def add(commands: Commands) -> None:
     audit = commands.add_parser(
         "audit", help="how well do file facts alone (size, quality, colours, content) tell a folder's classes apart?"
     )
-    audit.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="DIR",
-        help="folders as for train; they count as one data set",
-    )
+    add_folders(audit, "folders as for train; they count as one data set")
     audit.add_argument("--split", default="train", metavar="NAME", help="images of this split, and those of no split (default train)")
     audit.add_argument("--out", type=_report_file, metavar="FILE", help="write all measures to FILE.json, or the tables to FILE.md")
     add_write(audit, "audit")

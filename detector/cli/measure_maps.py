@@ -5,22 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from detector.cli.options import Commands, add_backbone, add_write, natural, positive
+from detector.cli.options import Commands, add_backbone, add_folders, add_write, natural, positive
 
 
 def add(commands: Commands) -> None:
     maps = commands.add_parser(
         "measure-maps", help="how far can the heatmaps be trusted? deletion, insertion, splices beside controls, shuffled weights"
     )
-    maps.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="DIR",
-        help="as for train; colours and the first map come from the val splits",
-    )
+    add_folders(maps, "as for train; colours and the first map come from the val splits")
     add_backbone(maps)
     maps.add_argument(
         "--split",

@@ -19,17 +19,20 @@ def add_backbone(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU where there is one)")
 
 
+FOLDER = "folder with real/ and synthetic/ (or 0_real/1_fake, nature/ai), or a manifest.csv"
+
+
+def add_folders(command: argparse.ArgumentParser, words: str, required: bool = True) -> None:
+    """Add --data, which takes one folder or more, may be repeated, and gives a list. words: of its help."""
+    command.add_argument("--data", type=Path, nargs="+", action="extend", required=required, metavar="DIR", help=words)
+
+
 def add_data(command: argparse.ArgumentParser, several: bool = False, required: bool = True) -> None:
-    """Add --data and --cache. several: --data takes one folder or more, may be repeated, and gives a list."""
-    command.add_argument(
-        "--data",
-        type=Path,
-        nargs="+" if several else None,
-        action="extend" if several else "store",
-        required=required,
-        metavar="DIR",
-        help="folder with real/ and synthetic/ (or 0_real/1_fake, nature/ai), or a manifest.csv",
-    )
+    """Add --data and --cache. several: as `add_folders`."""
+    if several:
+        add_folders(command, FOLDER, required)
+    else:
+        command.add_argument("--data", type=Path, required=required, metavar="DIR", help=FOLDER)
     command.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
 
 

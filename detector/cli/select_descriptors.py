@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from detector.cli.options import Commands, add_write, natural
+from detector.cli.options import Commands, add_folders, add_write, natural
 from detector.cli.output import require_output, write_json
 
 
 def add(commands: Commands) -> None:
     select = commands.add_parser("select-descriptors", help="which descriptors tell real from synthetic on every source, one way?")
-    select.add_argument(
-        "--data", type=Path, required=True, nargs="+", action="extend", metavar="DIR", help="as for train; several are compared"
-    )
+    add_folders(select, "as for train; several are compared")
     select.add_argument("--seed", type=natural, default=0, help="of the bootstrap (default 0)")
     select.add_argument("--out", type=Path, help="write everything found here as JSON")
     select.add_argument("--plot", type=Path, metavar="FILE.html", help="write the heatmap of descriptor × source here")

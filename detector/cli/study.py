@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from detector.cli.options import Commands, add_backbone, add_write, positive
+from detector.cli.options import Commands, add_backbone, add_folders, add_write, positive
 from detector.cli.output import require_output, write_json
 
 
@@ -18,9 +18,7 @@ def add(commands: Commands) -> None:
         metavar="NAME",
         help="units, concepts, item, physical_clip, sdd, seeds, cross or format; alignment, with the pairs folder as --data",
     )
-    study.add_argument(
-        "--data", type=Path, required=True, nargs="+", action="extend", metavar="DIR", help="as for train; several for seeds, cross"
-    )
+    add_folders(study, "as for train; several for seeds, cross")
     study.add_argument("--cache", type=Path, default=Path("cache"), help="folder for measured features (default cache)")
     add_backbone(study)
     study.add_argument("--seeds", type=positive, default=3, help="trainings of each head (default 3)")
