@@ -22,7 +22,20 @@ def local_cluster():
         yield
 
 
-def test_both_engines_write_the_same_rows(pictures, tiny, tmp_path):
+@pytest.fixture
+def one_thread():
+    """As many threads here as Ray gives a worker: with another number, sums are taken in another order and differ in their last digit."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
+
+
+def test_both_engines_write_the_same_rows(one_thread, pictures, tiny, tmp_path):
     from detector.scale.job import Job, run
     from detector.scale.scorer import Scoring
     from tests.bench.kill_job import differences, rows
