@@ -150,7 +150,7 @@ class Parts:
             self._write(name, buffer.getvalue())
         else:
             lines = "".join(f"{line}\n" for line in table["record"].to_pylist())
-            self._write(name, lines.encode(errors="backslashreplace"))
+            self._write(name, lines.encode())
 
     def _read(self, name: str) -> pa.Table:
         import pyarrow as pa
